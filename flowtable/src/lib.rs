@@ -1,1 +1,15 @@
-//! See ARCHITECTURE.md.
+//! What rules are made of and how they are found: the field table, keys, masks, matches, OpenFlow actions as data, the
+//! classifier, tables of rules, and ovs-ofctl's text syntax for all of it.
+//!
+//! Invariants: no bytes of a wire format are read or written here, and no thread or clock is known; a fact about a field
+//! stands in one row of the field table and nowhere else.
+
+pub mod action;
+pub mod field;
+pub mod key;
+pub mod port;
+
+pub use action::{OfAction, PacketInReason, SubField, TableId};
+pub use field::{Field, FieldId};
+pub use key::{FlowKey, Mask, Match, PipelineKey, Words};
+pub use port::OfPort;

@@ -1,0 +1,76 @@
+//! What the datapath does to a frame: straight-line programs that `translate` composed.
+
+use crate::drop::Drop;
+use packet::key::{DpPort, Slot};
+use std::any::Any;
+use std::sync::Arc;
+
+/// Names a point in a pipeline where translation goes on once the frame has been parsed anew; 0 is the start.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct RecircId(pub u32);
+
+/// What travels with a frame that is handed to the slow path for good (to a controller); its content is the brain's.
+pub type UpcallCookie = Arc<dyn Any + Send + Sync>;
+
+/// One step of a program. Steps act on the frame in order; the frame ends with the program.
+#[derive(Clone, Debug)]
+pub enum DpAction {
+    /// Sends a copy of the frame as it is now (the last output sends the frame itself).
+    Output(DpPort),
+    /// Sends a copy cut to this many bytes.
+    OutputTrunc {
+        /// Where to.
+        port: DpPort,
+        /// Bytes kept.
+        max_len: u32,
+    },
+    /// Writes the bits of `mask` of a header field, with checksums; a frame without that header is left alone.
+    SetField {
+        /// The field: a slot of `PacketKey` that stands on the wire, or frame metadata (`PKT_MARK`).
+        slot: Slot,
+        /// The value, right-aligned, no bit outside `mask`.
+        value: u128,
+        /// Bits written.
+        mask: u128,
+    },
+    /// Adds an outer VLAN tag.
+    PushVlan {
+        /// 0x8100 or 0x88a8.
+        tpid: u16,
+        /// PCP, DEI and VID; no presence bit.
+        tci: u16,
+    },
+    /// Removes the outer VLAN tag, if there is one.
+    PopVlan,
+    /// Adds an MPLS label stack entry in front of what is there.
+    PushMpls {
+        /// The entry: label, TC, bottom-of-stack bit, TTL.
+        lse: u32,
+        /// New EtherType: 0x8847 or 0x8848.
+        ethertype: u16,
+    },
+    /// Removes the outermost MPLS label stack entry.
+    PopMpls {
+        /// EtherType of what remains.
+        ethertype: u16,
+    },
+    /// Hands a copy of the frame to the slow path (`SlowPath::punt`).
+    Upcall {
+        /// Bytes wanted; `u32::MAX` for all.
+        max_len: u32,
+        /// What the brain needs to know again when it gets the frame.
+        cookie: UpcallCookie,
+    },
+    /// Parses the frame anew and looks it up with this recirculation id; always last.
+    Recirculate(RecircId),
+    /// Counts the frame as dropped for this reason; in an otherwise empty program. A program that outputs nothing and has
+    /// no such step ends in `Drop::NoAction`.
+    Drop(Drop),
+}
+
+/// A composed program. Empty programs are legal: the frame is dropped.
+#[derive(Clone, Debug, Default)]
+pub struct Program {
+    /// The steps.
+    pub actions: Box<[DpAction]>,
+}

@@ -1,0 +1,85 @@
+//! Why a frame was dropped: every frame that is not sent ends in exactly one of these, counted per port.
+
+macro_rules! drops {
+    ($($(#[$doc:meta])* $variant:ident $name:literal $what:literal;)*) => {
+        /// Reason of a drop.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        #[repr(u8)]
+        pub enum Drop { $($(#[$doc])* $variant),* }
+
+        impl Drop {
+            /// Every reason, in the order of their counters.
+            pub const ALL: &[Drop] = &[$(Drop::$variant),*];
+
+            /// Name of the counter: stable, lower case with underscores.
+            pub const fn name(self) -> &'static str {
+                match self { $(Drop::$variant => $name),* }
+            }
+
+            /// One line for people.
+            pub const fn what(self) -> &'static str {
+                match self { $(Drop::$variant => $what),* }
+            }
+        }
+    };
+}
+
+drops! {
+    /// Shorter than an Ethernet header.
+    TooShort "too_short" "frame shorter than an Ethernet header";
+    /// Longer than a frame may be.
+    TooLong "too_long" "frame longer than the largest frame";
+    /// Checksum or segmentation metadata contradicts the headers.
+    BadOffload "bad_offload" "offload metadata contradicts the frame";
+    /// No bridge has the ingress port.
+    NoBridge "no_bridge" "ingress port belongs to no bridge";
+    /// The rules say so.
+    Rule "rule" "dropped by a rule without output";
+    /// No rule matched and the table's miss behaviour is to drop.
+    TableMiss "table_miss" "no rule matched";
+    /// The only output would have been the ingress port.
+    NoAction "no_action" "no port to send to";
+    /// NORMAL: VLAN of the frame is not one that the ingress port carries.
+    BadVlan "bad_vlan" "VLAN not carried by the ingress port";
+    /// NORMAL: reserved multicast destination (IEEE 802.1D, 01:80:c2:00:00:0x).
+    ReservedMulticast "reserved_multicast" "reserved multicast destination";
+    /// The ingress port is set not to receive.
+    PortNoReceive "port_no_receive" "ingress port does not receive";
+    /// The pipeline nested or resubmitted too deeply.
+    TooDeep "too_deep" "too many resubmits, or too deep";
+    /// Too many recirculations of one frame.
+    Recirculation "recirculation" "too many recirculations, or unknown recirculation id";
+    /// The miss budget of the ingress port is used up.
+    MissCredit "miss_credit" "ingress port has used up its flow set-up budget";
+    /// TTL expired.
+    TtlExceeded "ttl_exceeded" "TTL or hop limit expired";
+    /// Egress port unknown or gone.
+    NoPort "no_port" "egress port is gone";
+    /// Egress queue full: the device did not take the frame.
+    TxFull "tx_full" "egress device has no room";
+    /// Egress device is down or failed.
+    TxError "tx_error" "egress device failed";
+    /// Larger than the egress device takes.
+    TxTooBig "tx_too_big" "frame larger than the egress device takes";
+    /// The queue to the slow path is full.
+    UpcallFull "upcall_full" "queue to the controller is full";
+    /// A header could not be written: no room or no such header.
+    Rewrite "rewrite" "header rewrite impossible";
+    /// The frame was only for the controller.
+    Consumed "consumed" "consumed by the controller";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn names_are_unique_and_in_order() {
+        let names: HashSet<_> = Drop::ALL.iter().map(|d| d.name()).collect();
+        assert_eq!(names.len(), Drop::ALL.len());
+        for (i, d) in Drop::ALL.iter().enumerate() {
+            assert_eq!(*d as usize, i);
+        }
+    }
+}

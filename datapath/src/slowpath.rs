@@ -1,0 +1,113 @@
+//! The one seam between the datapath and the brain.
+//!
+//! A snapshot of the configuration implements [`SlowPath`]. Workers load the newest snapshot once per batch, after having
+//! received it, so that a frame sent after a configuration reply is never handled under the configuration before.
+
+use crate::action::{Program, UpcallCookie};
+use crate::drop::Drop;
+use base::Instant;
+use flowtable::Mask;
+use packet::{DpPort, Frame, PacketKey};
+use std::sync::Arc;
+
+/// Something that changes can be told by a number: never goes back, never repeats.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Revision(pub u64);
+
+/// A part of configuration or learned state that has a revision of its own: a table of a bridge, a bucket of a MAC table.
+/// The brain numbers them; a number is never used again for something else.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Domain(pub u64);
+
+/// What a translation depended on: each domain with the revision it had before the translation read it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Deps(pub Box<[(Domain, Revision)]>);
+
+/// Identity of a profile's content: two profiles with the same mask have the same id, across publications.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ProfileId(pub u32);
+
+/// Every bit of a frame's key that any reachable rule or action may read, for one class of frames.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// Identity.
+    pub id: ProfileId,
+    /// The bits. Always has IN_PORT, RECIRC_ID and DL_TYPE.
+    pub mask: Mask<PacketKey>,
+    /// The mask's words that are not zero, as (index, bits): what the cache compares and hashes.
+    pub words: Box<[(u8, u64)]>,
+}
+
+impl Profile {
+    /// A profile of this mask.
+    pub fn new(id: ProfileId, mask: Mask<PacketKey>) -> Profile {
+        let used = mask.0.words().iter().enumerate().filter(|(_, w)| **w != 0);
+        let words = used.map(|(i, w)| (i as u8, *w)).collect();
+        Profile { id, mask, words }
+    }
+}
+
+/// A frame that the cache does not know.
+#[derive(Debug)]
+pub struct Upcall<'a> {
+    /// Its key. `RECIRC_ID` says where in the pipeline to go on.
+    pub key: &'a PacketKey,
+}
+
+/// Who gets the credit for frames that a cached flow forwarded: OpenFlow rules' counters, MAC entries' ages.
+/// Called when a worker folds its counts, never per frame; must be quick and may be called from several workers at once.
+pub trait Credit: Send + Sync {
+    /// `packets` and `bytes` more, the last of them at `last_seen`. `tcp_flags` are the flags seen, or-ed together.
+    fn credit(&self, packets: u64, bytes: u64, last_seen: Instant, tcp_flags: u16);
+}
+
+/// The answer to an [`Upcall`].
+pub struct Translation<E> {
+    /// What to do with the frame and those like it.
+    pub program: Program,
+    /// On what that depends.
+    pub deps: Deps,
+    /// Who is credited for the frames.
+    pub credits: Box<[Arc<dyn Credit>]>,
+    /// What else must happen because of this frame: MACs learned.
+    pub effects: Vec<E>,
+    /// Whether the program may be kept for other frames of the flow.
+    pub cacheable: bool,
+}
+
+/// A snapshot of the brain, as the datapath sees it.
+pub trait SlowPath: Send + Sync + 'static {
+    /// A side effect of a translation, as a value.
+    type Effect: Send;
+
+    /// The newest revision of anything. Cheap: one or two atomic loads. A cached flow stamped with it is good as it is.
+    fn revision(&self) -> Revision;
+
+    /// The profile for frames from `port` with EtherType `dl_type`; `Err` says why such frames are dropped.
+    ///
+    /// # Errors
+    /// `NoBridge` when no bridge has the port.
+    fn profile(&self, port: DpPort, dl_type: u16) -> Result<&Profile, Drop>;
+
+    /// Runs the pipeline. Pure: same snapshot, same learned state, same key, same answer; nothing changes.
+    fn translate(&self, upcall: &Upcall<'_>) -> Translation<Self::Effect>;
+
+    /// Carries out side effects of a translation.
+    fn commit(&self, effects: &[Self::Effect], now: Instant);
+
+    /// Whether nothing that a translation depended on has changed since.
+    fn still_valid(&self, deps: &Deps) -> bool;
+
+    /// Takes a copy of a frame for a controller. `frame` is already cut to what was asked for; `total_len` is its full
+    /// length. Must not block: a full queue is `Err(Drop::UpcallFull)`.
+    ///
+    /// # Errors
+    /// The reason why the copy was dropped.
+    fn punt(
+        &self,
+        frame: &Frame,
+        total_len: usize,
+        key: &PacketKey,
+        cookie: &UpcallCookie,
+    ) -> Result<(), Drop>;
+}
