@@ -1,0 +1,492 @@
+//! Packet sockets: all frames of an existing netdev, received and sent beside the kernel's own stack (packet(7)).
+//!
+//! The kernel hands over what it knows beside the bytes, and nothing of it is lost here: the state of checksum and
+//! segmentation (`PACKET_VNET_HDR`), and the outer VLAN tag, which the kernel takes out of received frames and the caller has
+//! to put back ([`VlanTag`]).
+//!
+//! One frame a system call. Not here: rings in shared memory, and any look into the frames.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use libc::{c_int, c_void, socklen_t};
+
+use crate::interface::IfIndex;
+use crate::sockopt::{self, check, check_count};
+use crate::vnet::{PACKET_HEADER_LENGTH, VnetChecksum, VnetError, VnetHeader};
+
+/// The most pieces a frame to be sent may come in.
+pub const PIECES_MAX: usize = 8;
+
+/// Bytes of frames that may wait for us in the kernel; a burst of sixty-four super-frames.
+const RECEIVE_BUFFER: c_int = 8 << 20;
+
+/// Bytes of frames that may wait in the kernel to be sent.
+const SEND_BUFFER: c_int = 4 << 20;
+
+/// The 802.1Q EtherType, meant where an old kernel does not name the tag's.
+const TPID_8021Q: u16 = 0x8100;
+
+/// Whether the device is to receive frames that are not addressed to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Promiscuity {
+    /// All frames on the wire, as a switch needs them.
+    #[default]
+    All,
+    /// Only frames to its own and to group addresses.
+    Own,
+}
+
+/// Whether super-frames and partial checksums may pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PacketOffload {
+    /// With a virtio-net header, if the kernel has it.
+    #[default]
+    IfPossible,
+    /// Without. Partial checksums arrive all the same (veth), reported by [`Received::vnet`] as far as the kernel says.
+    Never,
+}
+
+/// How to open a packet socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PacketOptions {
+    /// What to receive.
+    pub promiscuity: Promiscuity,
+    /// In which form.
+    pub offload: PacketOffload,
+}
+
+/// A VLAN tag that the kernel has taken out of a received frame. It belongs behind the two MAC addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VlanTag {
+    /// EtherType of the tag: 0x8100 or 0x88a8.
+    pub tpid: u16,
+    /// Priority, drop eligibility and VLAN number (802.1Q clause 9.6).
+    pub tci: u16,
+}
+
+/// What is known about a received frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received {
+    /// Bytes in the buffer.
+    pub length: usize,
+    /// The frame was longer than the buffer; it must not be used.
+    pub truncated: bool,
+    /// State of checksum and segmentation, with offsets that do not count `vlan`.
+    pub vnet: Result<VnetHeader, VnetError>,
+    /// The outer VLAN tag, which is not in the bytes.
+    pub vlan: Option<VlanTag>,
+    /// The frame was sent by this host's own stack through the device, and the kernel could not be told to leave it out.
+    pub outgoing: bool,
+}
+
+/// A packet socket bound to one device. Non-blocking, closed on exec.
+#[derive(Debug)]
+pub struct PacketSocket {
+    fd: OwnedFd,
+    index: IfIndex,
+    vnet: bool,
+}
+
+impl PacketSocket {
+    /// Opens a socket for the device `index` of the calling thread's namespace.
+    ///
+    /// # Errors
+    /// `PermissionDenied` without `CAP_NET_RAW`, `ENODEV` if there is no such device.
+    pub fn open(index: IfIndex, options: PacketOptions) -> io::Result<Self> {
+        // No protocol yet: until it is bound the socket would receive from every device.
+        let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+        // SAFETY: `socket` takes no pointers.
+        let fd = check(unsafe { libc::socket(libc::AF_PACKET, kind, 0) })?;
+        // SAFETY: the kernel has just made `fd` for us, and nobody else knows it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let on: c_int = 1;
+        sockopt::set(&fd, libc::SOL_PACKET, libc::PACKET_AUXDATA, &on)?;
+        // Kernels before 4.20 refuse this; then `Received::outgoing` tells. The next saves the qdisc, and is only speed.
+        let _ = sockopt::set(&fd, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &on);
+        let _ = sockopt::set(&fd, libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, &on);
+        let vnet = options.offload == PacketOffload::IfPossible
+            && sockopt::set(&fd, libc::SOL_PACKET, libc::PACKET_VNET_HDR, &on).is_ok();
+        enlarge(&fd, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, RECEIVE_BUFFER)?;
+        enlarge(&fd, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, SEND_BUFFER)?;
+        bind(&fd, index)?;
+        let socket = Self { fd, index, vnet };
+        if options.promiscuity == Promiscuity::All {
+            socket.join_promiscuous()?;
+        }
+        Ok(socket)
+    }
+
+    /// The device it was bound to.
+    pub fn index(&self) -> IfIndex {
+        self.index
+    }
+
+    /// Whether super-frames and partial checksums can be sent and received.
+    pub fn has_vnet(&self) -> bool {
+        self.vnet
+    }
+
+    /// Whether the device still exists in this namespace. A device that is only down still does.
+    ///
+    /// # Errors
+    /// None that a correct kernel gives.
+    pub fn is_attached(&self) -> io::Result<bool> {
+        let mut address = link_address(None);
+        let mut length = address_length();
+        // SAFETY: the kernel writes at most `length` bytes of a `sockaddr_ll`, and `address` is one.
+        let result = unsafe {
+            libc::getsockname(
+                self.fd.as_raw_fd(),
+                std::ptr::from_mut(&mut address).cast(),
+                std::ptr::from_mut(&mut length),
+            )
+        };
+        check(result)?;
+        Ok(address.sll_ifindex == self.index.as_int())
+    }
+
+    /// Reads one frame.
+    ///
+    /// # Errors
+    /// `WouldBlock` when none waits; `ENETDOWN` once when the device went down or away ([`PacketSocket::is_attached`] tells
+    /// which); `InvalidInput` for a frame that the kernel cannot describe by a virtio-net header, which is lost.
+    pub fn recv(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
+        let mut header = [0; PACKET_HEADER_LENGTH];
+        let header_length = if self.vnet { PACKET_HEADER_LENGTH } else { 0 };
+        let capacity = buffer.len();
+        let mut pieces = [IoSliceMut::new(&mut header), IoSliceMut::new(buffer)];
+        let used = if self.vnet { &mut pieces[..] } else { &mut pieces[1..] };
+        let mut control = Control::EMPTY;
+        let mut address = link_address(None);
+        let mut message = empty_message();
+        message.msg_name = std::ptr::from_mut(&mut address).cast();
+        message.msg_namelen = address_length();
+        message.msg_iov = used.as_mut_ptr().cast();
+        message.msg_iovlen = used.len();
+        message.msg_control = control.0.as_mut_ptr().cast();
+        message.msg_controllen = control.0.len();
+        // SAFETY: `message` points to `address`, `used` (an `IoSliceMut` is an `iovec`) and `control`, with their lengths; all
+        // of them outlive the call.
+        let result = unsafe {
+            libc::recvmsg(self.fd.as_raw_fd(), std::ptr::from_mut(&mut message), libc::MSG_DONTWAIT)
+        };
+        let total = check_count(result)?;
+        let length = total.saturating_sub(header_length).min(capacity);
+        let auxiliary = auxiliary_data(&message);
+        let vnet = if self.vnet {
+            VnetHeader::decode(&header, length)
+        } else {
+            Ok(VnetHeader { checksum: checksum_of(auxiliary.as_ref()), gso: None })
+        };
+        Ok(Received {
+            length,
+            truncated: message.msg_flags & libc::MSG_TRUNC != 0,
+            vnet,
+            vlan: auxiliary.as_ref().and_then(vlan_of),
+            outgoing: address.sll_pkttype == libc::PACKET_OUTGOING,
+        })
+    }
+
+    /// Sends one frame, complete from its first MAC address on. Without a virtio-net header ([`PacketSocket::has_vnet`])
+    /// `header` is not looked at, and the frame must be complete.
+    ///
+    /// # Errors
+    /// `WouldBlock` and `ENOBUFS` when there is no room, `EMSGSIZE` for a frame longer than the MTU allows, `ENETDOWN` when
+    /// the device is down, `ENXIO` when it is gone, `InvalidInput` for an impossible header or too many pieces.
+    pub fn send(&self, header: &VnetHeader, frame: &[IoSlice<'_>]) -> io::Result<usize> {
+        let header = header.encode_short();
+        let mut pieces = [IoSlice::new(&[]); PIECES_MAX + 1];
+        if frame.len() > PIECES_MAX {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let header_length = if self.vnet { PACKET_HEADER_LENGTH } else { 0 };
+        let all = std::iter::once(IoSlice::new(&header)).chain(frame.iter().copied());
+        let mut count = 0;
+        for (to, from) in pieces.iter_mut().zip(all.skip(usize::from(!self.vnet))) {
+            *to = from;
+            count += 1;
+        }
+        let mut message = empty_message();
+        message.msg_iov = pieces.as_mut_ptr().cast();
+        message.msg_iovlen = count;
+        // SAFETY: `message` points to `count` initialised entries of `pieces` (an `IoSlice` is an `iovec`), whose bytes outlive
+        // the call; the kernel only reads them.
+        let result = unsafe {
+            libc::sendmsg(
+                self.fd.as_raw_fd(),
+                std::ptr::from_ref(&message),
+                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+            )
+        };
+        Ok(check_count(result)?.saturating_sub(header_length))
+    }
+
+    fn join_promiscuous(&self) -> io::Result<()> {
+        // A membership ends with the socket, unlike the device's own flag, which a crash would leave behind.
+        let request = libc::packet_mreq {
+            mr_ifindex: self.index.as_int(),
+            mr_type: libc::PACKET_MR_PROMISC as libc::c_ushort,
+            mr_alen: 0,
+            mr_address: [0; 8],
+        };
+        sockopt::set(&self.fd, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &request)
+    }
+}
+
+impl AsFd for PacketSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Room for one control message with a `tpacket_auxdata`, aligned as a control message header has to be.
+#[repr(C, align(8))]
+struct Control([u8; 64]);
+
+impl Control {
+    const EMPTY: Self = Self([0; 64]);
+}
+
+fn auxiliary_data(message: &libc::msghdr) -> Option<libc::tpacket_auxdata> {
+    // SAFETY: `message` has been filled in by recvmsg; its control buffer is alive in the caller, and CMSG_FIRSTHDR and
+    // CMSG_NXTHDR stay inside its length.
+    unsafe {
+        let mut header = libc::CMSG_FIRSTHDR(message);
+        while let Some(control) = header.as_ref() {
+            let whole = libc::CMSG_LEN(size_of::<libc::tpacket_auxdata>() as u32) as usize;
+            if control.cmsg_level == libc::SOL_PACKET
+                && control.cmsg_type == libc::PACKET_AUXDATA
+                && control.cmsg_len >= whole
+            {
+                let data: *const libc::tpacket_auxdata = libc::CMSG_DATA(header).cast();
+                return Some(data.read_unaligned());
+            }
+            header = libc::CMSG_NXTHDR(message, header);
+        }
+    }
+    None
+}
+
+fn vlan_of(auxiliary: &libc::tpacket_auxdata) -> Option<VlanTag> {
+    if auxiliary.tp_status & libc::TP_STATUS_VLAN_VALID == 0 {
+        return None;
+    }
+    let tpid = if auxiliary.tp_status & libc::TP_STATUS_VLAN_TPID_VALID != 0 {
+        auxiliary.tp_vlan_tpid
+    } else {
+        TPID_8021Q
+    };
+    Some(VlanTag { tpid, tci: auxiliary.tp_vlan_tci })
+}
+
+// Without a virtio-net header the kernel only says that the checksum is partial, not where it is: the port finds that out.
+fn checksum_of(auxiliary: Option<&libc::tpacket_auxdata>) -> VnetChecksum {
+    match auxiliary.map_or(0, |auxiliary| auxiliary.tp_status) {
+        status if status & libc::TP_STATUS_CSUMNOTREADY != 0 => VnetChecksum::Partial { start: 0, offset: 0 },
+        status if status & libc::TP_STATUS_CSUM_VALID != 0 => VnetChecksum::Valid,
+        _ => VnetChecksum::Complete,
+    }
+}
+
+/// Beyond the system's limit if we may, else up to it.
+fn enlarge(fd: &OwnedFd, forced: c_int, ordinary: c_int, bytes: c_int) -> io::Result<()> {
+    sockopt::set(fd, libc::SOL_SOCKET, forced, &bytes)
+        .or_else(|_| sockopt::set(fd, libc::SOL_SOCKET, ordinary, &bytes))
+}
+
+fn bind(fd: &OwnedFd, index: IfIndex) -> io::Result<()> {
+    let address = link_address(Some(index));
+    // SAFETY: `address` is a `sockaddr_ll` of the length given, which the kernel only reads.
+    let result = unsafe { libc::bind(fd.as_raw_fd(), std::ptr::from_ref(&address).cast(), address_length()) };
+    check(result).map(drop)
+}
+
+fn link_address(index: Option<IfIndex>) -> libc::sockaddr_ll {
+    libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as libc::c_ushort,
+        sll_protocol: (libc::ETH_P_ALL as u16).to_be(),
+        sll_ifindex: index.map_or(0, IfIndex::as_int),
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    }
+}
+
+fn address_length() -> socklen_t {
+    size_of::<libc::sockaddr_ll>() as socklen_t
+}
+
+fn empty_message() -> libc::msghdr {
+    let nothing: *mut c_void = std::ptr::null_mut();
+    // SAFETY: `msghdr` consists of pointers and integers (with padding in some C libraries), for all of which zero is a value.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_name = nothing;
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::IfName;
+    use crate::netlink::{AdminState, LinkChange, Netlink};
+    use crate::poll::{Interest, PollToken, Poller};
+    use crate::scratch::Scratch;
+    use std::time::Duration;
+
+    fn pair(netlink: &mut Netlink) -> (IfIndex, IfIndex) {
+        let [left, right] = ["left", "right"].map(|name| IfName::new(name).unwrap());
+        netlink.create_veth(&left, &right).unwrap();
+        let [left, right] = [left, right].map(|name| {
+            let index = netlink.link_by_name(&name).unwrap().unwrap().index;
+            netlink.change(index, &LinkChange::default().admin(AdminState::Up)).unwrap();
+            index
+        });
+        (left, right)
+    }
+
+    // The kernel sends its own neighbour discovery through a fresh veth: ours are told by their source address.
+    const OURS: [u8; 6] = [2, 0, 0, 0xbe, 0xef, 1];
+
+    fn frame(ether_type: &[u8], length: usize) -> Vec<u8> {
+        let mut frame = vec![2, 0, 0, 0xbe, 0xef, 2];
+        frame.extend(OURS);
+        frame.extend(ether_type);
+        frame.resize(length, 0xa5);
+        frame
+    }
+
+    fn recv(socket: &mut PacketSocket) -> (Received, Vec<u8>) {
+        let mut poller = Poller::new().unwrap();
+        poller.add(&*socket, PollToken(1), Interest::Read).unwrap();
+        let mut events = Vec::new();
+        let mut buffer = vec![0; 70_000];
+        loop {
+            match socket.recv(&mut buffer) {
+                Ok(received) if buffer[6..12] == OURS => {
+                    return (received, buffer[..received.length].to_vec());
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    poller.wait(Some(Duration::from_secs(5)), &mut events).unwrap();
+                    assert!(!events.is_empty(), "no frame in time");
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn frames_to_others_arrive_unchanged() {
+        Scratch::new().run(|| {
+            let (left, right) = pair(&mut Netlink::open().unwrap());
+            for offload in [PacketOffload::IfPossible, PacketOffload::Never] {
+                let options = PacketOptions { offload, ..Default::default() };
+                let sender = PacketSocket::open(left, options).unwrap();
+                let mut receiver = PacketSocket::open(right, options).unwrap();
+                assert_eq!(receiver.has_vnet(), offload == PacketOffload::IfPossible);
+                let sent = frame(&[0x88, 0xb5], 1514);
+                let pieces = [IoSlice::new(&sent[..20]), IoSlice::new(&sent[20..])];
+                assert_eq!(sender.send(&VnetHeader::default(), &pieces).unwrap(), 1514);
+                let (received, bytes) = recv(&mut receiver);
+                assert_eq!(bytes, sent);
+                assert_eq!((received.vlan, received.truncated, received.outgoing), (None, false, false));
+                assert!(received.vnet.is_ok());
+            }
+        });
+    }
+
+    #[test]
+    fn vlan_tag_is_reported_beside_the_frame() {
+        Scratch::new().run(|| {
+            let (left, right) = pair(&mut Netlink::open().unwrap());
+            let sender = PacketSocket::open(left, PacketOptions::default()).unwrap();
+            let mut receiver = PacketSocket::open(right, PacketOptions::default()).unwrap();
+            for (tpid, tci) in [(0x8100u16, 0x6064u16), (0x88a8, 0x0fff), (0x8100, 0)] {
+                let tag = [tpid.to_be_bytes(), tci.to_be_bytes(), [0x88, 0xb5]].concat();
+                let sent = frame(&tag, 100);
+                sender.send(&VnetHeader::default(), &[IoSlice::new(&sent)]).unwrap();
+                let (received, bytes) = recv(&mut receiver);
+                assert_eq!(received.vlan, Some(VlanTag { tpid, tci }));
+                assert_eq!(bytes, [&sent[..12], &sent[16..]].concat());
+            }
+        });
+    }
+
+    #[test]
+    fn short_buffer_is_said_to_be_short() {
+        Scratch::new().run(|| {
+            let (left, right) = pair(&mut Netlink::open().unwrap());
+            let sender = PacketSocket::open(left, PacketOptions::default()).unwrap();
+            let mut receiver = PacketSocket::open(right, PacketOptions::default()).unwrap();
+            let mut poller = Poller::new().unwrap();
+            poller.add(&receiver, PollToken(1), Interest::Read).unwrap();
+            sender.send(&VnetHeader::default(), &[IoSlice::new(&frame(&[0x88, 0xb5], 1000))]).unwrap();
+            let (mut events, mut buffer) = (Vec::new(), [0; 500]);
+            loop {
+                poller.wait(Some(Duration::from_secs(5)), &mut events).unwrap();
+                let received = receiver.recv(&mut buffer).unwrap();
+                if buffer[6..12] == OURS {
+                    assert_eq!((received.length, received.truncated), (500, true));
+                    break;
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn impossible_sends_are_errors() {
+        Scratch::new().run(|| {
+            let (left, _) = pair(&mut Netlink::open().unwrap());
+            let socket = PacketSocket::open(left, PacketOptions::default()).unwrap();
+            let plain = VnetHeader::default();
+            let long = frame(&[0x88, 0xb5], 4000);
+            let error = socket.send(&plain, &[IoSlice::new(&long)]).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
+            let outside =
+                VnetHeader { checksum: VnetChecksum::Partial { start: 3000, offset: 6 }, gso: None };
+            let error = socket.send(&outside, &[IoSlice::new(&long[..100])]).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+            let piece = IoSlice::new(&long[..10]);
+            let error = socket.send(&plain, &[piece; PIECES_MAX + 1]).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        });
+    }
+
+    #[test]
+    fn down_and_gone_are_told_apart() {
+        Scratch::new().run(|| {
+            let mut netlink = Netlink::open().unwrap();
+            let (left, _) = pair(&mut netlink);
+            let mut socket = PacketSocket::open(left, PacketOptions::default()).unwrap();
+            let drain = |socket: &mut PacketSocket| loop {
+                let error = match socket.recv(&mut [0; 2000]) {
+                    Ok(_) => continue,
+                    Err(error) => error,
+                };
+                return error.raw_os_error();
+            };
+            netlink.change(left, &LinkChange::default().admin(AdminState::Down)).unwrap();
+            assert_eq!(drain(&mut socket), Some(libc::ENETDOWN));
+            assert!(socket.is_attached().unwrap());
+            netlink.change(left, &LinkChange::default().admin(AdminState::Up)).unwrap();
+            let sent = frame(&[0x88, 0xb5], 60);
+            socket.send(&VnetHeader::default(), &[IoSlice::new(&sent)]).unwrap();
+            netlink.delete(left).unwrap();
+            assert_eq!(drain(&mut socket), Some(libc::ENETDOWN));
+            assert!(!socket.is_attached().unwrap());
+            let error = socket.send(&VnetHeader::default(), &[IoSlice::new(&sent)]).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::ENXIO));
+        });
+    }
+
+    #[test]
+    fn no_such_device() {
+        Scratch::new().run(|| {
+            let error =
+                PacketSocket::open(IfIndex::new(4242).unwrap(), PacketOptions::default()).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::ENODEV));
+        });
+    }
+}
