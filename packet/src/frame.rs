@@ -1,11 +1,16 @@
 //! One frame: a buffer with headroom, where its layers begin, and what was left for somebody else to compute.
 
+use std::fmt;
+
 use crate::key::DpPort;
 
 /// Room kept free in front of a received frame, so that tunnel headers, VLAN tags and MPLS labels are pushed without a copy.
 pub const HEADROOM: usize = 128;
 /// Largest frame in bytes: a 64 KiB segment with its Ethernet header and two VLAN tags.
 pub const FRAME_LEN_MAX: usize = 65_535 + 14 + 8;
+
+/// Longest that pushes may make a frame: a super-frame with as much in front of it as the headroom holds.
+pub const FRAME_PUSHED_MAX: usize = FRAME_LEN_MAX + HEADROOM;
 
 /// Offset of a layer that the frame does not have.
 pub const NO_LAYER: u16 = u16::MAX;
@@ -74,7 +79,38 @@ pub enum Segmentation {
     },
 }
 
+/// Why a frame cannot take the wanted shape.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FrameError {
+    /// The frame would be longer than [`FRAME_PUSHED_MAX`] or than the room behind it.
+    TooLong {
+        /// The length that was asked for, in bytes.
+        wanted: usize,
+    },
+    /// More bytes were to be removed than the frame has.
+    TooShort {
+        /// Bytes that were to be removed.
+        wanted: usize,
+    },
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FrameError::TooLong { wanted } => write!(f, "a frame of {wanted} bytes does not fit"),
+            FrameError::TooShort { wanted } => write!(f, "the frame has no {wanted} bytes to remove"),
+        }
+    }
+}
+
+impl std::error::Error for FrameError {}
+
 /// A frame from the Ethernet header on. Owns its buffer, which a pool may take back.
+///
+/// ```text
+///  buf  |<----- headroom ----->|<-------- len -------->|<--- room --->|
+///       0                      start
+/// ```
 #[derive(Debug)]
 pub struct Frame {
     buf: Box<[u8]>,
@@ -107,19 +143,26 @@ impl Frame {
     /// A frame that holds a copy of `bytes`.
     pub fn from_bytes(bytes: &[u8]) -> Frame {
         let mut frame = Frame::with_capacity(bytes.len());
-        frame.buf[HEADROOM..].copy_from_slice(bytes);
-        frame.len = bytes.len();
+        frame.append_within_room(bytes);
         frame
     }
 
     /// The bytes, from the Ethernet header on.
     #[inline]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "start + len never exceeds the buffer: every method below keeps it so"
+    )]
     pub fn bytes(&self) -> &[u8] {
         &self.buf[self.start..self.start + self.len]
     }
 
     /// The bytes, to be changed in place.
     #[inline]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "start + len never exceeds the buffer: every method below keeps it so"
+    )]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.buf[self.start..self.start + self.len]
     }
@@ -134,5 +177,154 @@ impl Frame {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Bytes that can be pushed without a copy.
+    #[inline]
+    pub fn headroom(&self) -> usize {
+        self.start
+    }
+
+    /// Size of the buffer, headroom included; pools keep buffers of one size only.
+    #[inline]
+    pub fn buffer_len(&self) -> usize {
+        self.buf.len()
+    }
+
+    /// Everything from the first byte of the frame to the end of the buffer, to receive into. Follow with [`set_len`](Self::set_len).
+    #[inline]
+    #[expect(clippy::indexing_slicing, reason = "start never exceeds the buffer")]
+    pub fn room_mut(&mut self) -> &mut [u8] {
+        &mut self.buf[self.start..]
+    }
+
+    /// Says how many bytes of the room were filled.
+    ///
+    /// # Errors
+    /// [`FrameError::TooLong`] if the room is smaller; the length is then unchanged.
+    #[inline]
+    pub fn set_len(&mut self, len: usize) -> Result<(), FrameError> {
+        if len > self.buf.len() - self.start {
+            return Err(FrameError::TooLong { wanted: len });
+        }
+        self.len = len;
+        Ok(())
+    }
+
+    /// Cuts the frame to at most `len` bytes. Layers stay as they are: extract again if any may have been cut.
+    #[inline]
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
+    /// Removes what lies behind the end of the packet ([`Layers::padding`]).
+    #[inline]
+    pub fn trim_padding(&mut self) {
+        self.len -= (self.layers.padding as usize).min(self.len);
+        self.layers.padding = 0;
+    }
+
+    /// Adds bytes at the end.
+    ///
+    /// # Errors
+    /// [`FrameError::TooLong`] if the room behind the frame does not suffice; the frame is then unchanged.
+    #[inline]
+    pub fn append(&mut self, bytes: &[u8]) -> Result<(), FrameError> {
+        if self.append_within_room(bytes) {
+            Ok(())
+        } else {
+            Err(FrameError::TooLong { wanted: self.len + bytes.len() })
+        }
+    }
+
+    #[inline]
+    fn append_within_room(&mut self, bytes: &[u8]) -> bool {
+        let end = self.start + self.len;
+        let Some(room) = self.buf.get_mut(end..).and_then(|tail| tail.get_mut(..bytes.len())) else {
+            return false;
+        };
+        room.copy_from_slice(bytes);
+        self.len += bytes.len();
+        true
+    }
+
+    /// Adds `count` bytes in front and gives them to be filled (their content is whatever was there). Layer offsets and
+    /// [`Checksum::Partial`] go on denoting the bytes they denoted. Copies the frame if the headroom does not suffice.
+    ///
+    /// # Errors
+    /// [`FrameError::TooLong`] beyond [`FRAME_PUSHED_MAX`]; the frame is then unchanged.
+    #[inline]
+    pub fn push_front(&mut self, count: usize) -> Result<&mut [u8], FrameError> {
+        let wanted = self.len.saturating_add(count);
+        if wanted > FRAME_PUSHED_MAX {
+            return Err(FrameError::TooLong { wanted });
+        }
+        if count > self.start {
+            self.grow_headroom(count);
+        }
+        self.start -= count;
+        self.len += count;
+        self.move_offsets(|offset| offset.checked_add(count as u16));
+        Ok(self.bytes_mut().get_mut(..count).unwrap_or_default())
+    }
+
+    /// Removes `count` bytes in front. Layers that began there are forgotten, as is a partial checksum.
+    ///
+    /// # Errors
+    /// [`FrameError::TooShort`] if there are not so many; the frame is then unchanged.
+    #[inline]
+    pub fn pull_front(&mut self, count: usize) -> Result<(), FrameError> {
+        if count > self.len {
+            return Err(FrameError::TooShort { wanted: count });
+        }
+        self.start += count;
+        self.len -= count;
+        self.move_offsets(|offset| (offset as usize).checked_sub(count).map(|o| o as u16));
+        Ok(())
+    }
+
+    /// Empties the frame and forgets all that was known about it; the full headroom is free again.
+    #[inline]
+    pub fn reset(&mut self) {
+        self.start = HEADROOM.min(self.buf.len());
+        self.len = 0;
+        self.layers = Layers::default();
+        self.checksum = Checksum::Unknown;
+        self.segmentation = Segmentation::None;
+        self.in_port = DpPort::NONE;
+    }
+
+    /// Takes over what is known about another frame with the same bytes.
+    #[inline]
+    pub(crate) fn copy_metadata(&mut self, other: &Frame) {
+        self.layers = other.layers;
+        self.checksum = other.checksum;
+        self.segmentation = other.segmentation;
+        self.in_port = other.in_port;
+    }
+
+    #[cold]
+    fn grow_headroom(&mut self, count: usize) {
+        let start = HEADROOM + count;
+        let tail_len = self.buf.len() - self.start;
+        let mut buf = vec![0; start + tail_len].into_boxed_slice();
+        if let (Some(to), Some(from)) = (buf.get_mut(start..), self.buf.get(self.start..)) {
+            to.copy_from_slice(from);
+        }
+        self.buf = buf;
+        self.start = start;
+    }
+
+    #[inline]
+    fn move_offsets(&mut self, moved: impl Fn(u16) -> Option<u16>) {
+        for offset in [&mut self.layers.l2_5, &mut self.layers.l3, &mut self.layers.l4] {
+            if *offset != NO_LAYER {
+                *offset = moved(*offset).unwrap_or(NO_LAYER);
+            }
+        }
+        if let Checksum::Partial { start, offset } = self.checksum {
+            self.checksum =
+                moved(start).map_or(Checksum::Unknown, |start| Checksum::Partial { start, offset });
+        }
     }
 }

@@ -3,8 +3,22 @@
 //!
 //! Invariants: no tables and no I/O here; no bytes make anything here panic; every length is checked once, at extraction.
 
+#![warn(clippy::indexing_slicing)]
+
+pub mod batch;
+pub mod checksum;
+pub mod crc32c;
+pub mod extract;
 pub mod frame;
 pub mod key;
+pub mod offload;
+pub mod pool;
+pub mod rewrite;
+pub mod wire;
 
-pub use frame::{Checksum, Frame, Layers, Segmentation};
+pub use batch::Batch;
+pub use checksum::Sum;
+pub use extract::Malformed;
+pub use frame::{Checksum, Frame, FrameError, Layers, Segmentation};
 pub use key::{DpPort, PacketKey, Slot, slot};
+pub use pool::FramePool;
