@@ -1,1 +1,16 @@
-//! See ARCHITECTURE.md.
+//! OpenFlow 1.0, 1.3, 1.4 and 1.5 with the Nicira and ONF extensions that Open vSwitch speaks: messages as data, their
+//! bytes, and a sans-IO session. Both the switch and the controllers' tools use it, so everything is read and written.
+//!
+//! Invariants: no socket, clock or switch state is known here; bytes from outside are read through one checked reader
+//! and become validated types or an [`OfError`]; decoding allocates no more than a small multiple of its input; facts
+//! about fields come from `flowtable`'s field table alone.
+
+#![warn(clippy::indexing_slicing)]
+
+pub mod error;
+pub mod message;
+pub mod version;
+
+pub use error::OfError;
+pub use message::{Message, Xid};
+pub use version::{Dialect, FlowFormat, OfVersion, OfVersions, PacketInFormat};
