@@ -22,7 +22,6 @@ impl Batch {
     /// # Errors
     /// The frame itself if the batch is full.
     #[inline]
-    #[expect(clippy::result_large_err, reason = "the caller gets its frame back; boxing it would allocate")]
     pub fn push(&mut self, frame: Frame) -> Result<(), Frame> {
         if self.is_full() {
             return Err(frame);

@@ -302,14 +302,14 @@ fn note_transport(at: usize, layers: &mut Layers) -> bool {
 fn read_ports(protocol: u8, data: &[u8], at: usize, words: &mut Words, layers: &mut Layers) {
     let ports = match protocol {
         PROTO_TCP => match data.first_chunk::<20>() {
-            Some(h) => {
-                let flags = u16::from_be_bytes([h[12], h[13]]) & 0x0fff;
+            // The header with its options must be whole, or an option could hide behind the end.
+            Some(h) if (20..=data.len()).contains(&((h[12] >> 4) as usize * 4)) => {
                 if at < NO_LAYER as usize {
-                    put(words, slot::TCP_FLAGS, flags as u64);
+                    put(words, slot::TCP_FLAGS, (u16::from_be_bytes([h[12], h[13]]) & 0x0fff) as u64);
                 }
                 [h[0], h[1], h[2], h[3]]
             }
-            None => return,
+            _ => return,
         },
         PROTO_UDP => match data.first_chunk::<8>() {
             Some(h) => [h[0], h[1], h[2], h[3]],

@@ -220,8 +220,14 @@ impl Frame {
     /// Removes what lies behind the end of the packet ([`Layers::padding`]).
     #[inline]
     pub fn trim_padding(&mut self) {
-        self.len -= (self.layers.padding as usize).min(self.len);
+        self.len = self.packet_end();
         self.layers.padding = 0;
+    }
+
+    /// Where the packet ends and padding begins, in bytes from the first byte of the frame.
+    #[inline]
+    pub fn packet_end(&self) -> usize {
+        self.len.saturating_sub(self.layers.padding as usize)
     }
 
     /// Adds bytes at the end.

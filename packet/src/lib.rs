@@ -6,19 +6,25 @@
 #![warn(clippy::indexing_slicing)]
 
 pub mod batch;
+pub mod build;
 pub mod checksum;
 pub mod crc32c;
 pub mod extract;
 pub mod frame;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod key;
 pub mod offload;
 pub mod pool;
 pub mod rewrite;
+pub mod segment;
 pub mod wire;
 
 pub use batch::Batch;
+pub use build::{FrameBuilder, compose};
 pub use checksum::Sum;
 pub use extract::Malformed;
 pub use frame::{Checksum, Frame, FrameError, Layers, Segmentation};
 pub use key::{DpPort, PacketKey, Slot, slot};
 pub use pool::FramePool;
+pub use segment::Segments;

@@ -100,7 +100,7 @@ impl Frame {
     /// A checksum field at offset 8 is taken for the CRC32c of SCTP, the only protocol that has it there.
     pub fn complete_checksum(&mut self) {
         let Checksum::Partial { start, offset } = self.checksum else { return };
-        let end = self.len() - (self.layers.padding as usize).min(self.len());
+        let end = self.packet_end();
         let Some(covered) = self.bytes_mut().get_mut(start as usize..end) else { return };
         let offset = offset as usize;
         if offset == 8 {
@@ -123,7 +123,7 @@ impl Frame {
         let (Some((protocol, l4)), Some((network, l3))) = (transport(self), network(self)) else {
             return true;
         };
-        let end = self.len() - (self.layers.padding as usize).min(self.len());
+        let end = self.packet_end();
         let Some(packet) = self.bytes().get(l4..end) else { return false };
         match protocol {
             PROTO_SCTP => packet.get(8..12).is_some_and(|f| f == crc32c::sctp(packet).to_le_bytes()),
@@ -154,7 +154,7 @@ impl Frame {
         else {
             return false;
         };
-        let (at, end) = (l4 + offset as usize, self.len() - (self.layers.padding as usize).min(self.len()));
+        let (at, end) = (l4 + offset as usize, self.packet_end());
         self.checksum = Checksum::Valid;
         if protocol == PROTO_SCTP {
             let Some(crc) = self.bytes().get(l4..end).map(crc32c::sctp) else { return false };

@@ -212,6 +212,5 @@ fn nd_message(frame: &Frame) -> Option<usize> {
 /// Where the options of a neighbour solicitation or advertisement begin, behind a whole target, and what is in them.
 fn nd_addresses(frame: &Frame) -> Option<(usize, NdAddresses)> {
     let at = nd_message(frame)? + 24;
-    let end = frame.len().checked_sub(frame.layers.padding as usize)?;
-    Some((at, NdAddresses::read(frame.bytes().get(at..end)?)?))
+    Some((at, NdAddresses::read(frame.bytes().get(at..frame.packet_end())?)?))
 }

@@ -156,7 +156,7 @@ pub(crate) fn change_sctp(
     l4: usize,
     change: impl FnOnce(&mut Frame) -> Option<()>,
 ) -> Option<()> {
-    let end = frame.len() - frame.layers.padding as usize;
+    let end = frame.packet_end();
     if is_partial_at(frame, l4) || is_fragment(frame) {
         return change(frame);
     }

@@ -1,0 +1,192 @@
+//! Segmentation in software, for ports whose other side cannot: a super-frame becomes frames that fit the MTU.
+//!
+//! Rules are those of the kernel's: headers are repeated; lengths, checksums, TCP sequence numbers and the IPv4
+//! identification are each segment's own; PSH and FIN stand on the last segment only, CWR on the first only (RFC 3168
+//! section 6.1.2). TCP options, timestamps among them, are repeated as they are. Works behind VLAN tags and MPLS labels.
+//!
+//! Trusts `Frame::segmentation` and the partial checksum, which [`Frame::validate_offload`] checked at the door.
+
+use crate::checksum::Sum;
+use crate::frame::{Checksum, Frame, Segmentation};
+use crate::offload::transport_header_len;
+use crate::pool::FramePool;
+use crate::rewrite::put_checksum;
+use crate::wire::*;
+
+const TCP_FLAGS_AT: usize = 13;
+const FIN_PSH: u8 = 0x01 | 0x08;
+const CWR: u8 = 0x80;
+
+/// The segments of one frame, made one at a time in buffers of a pool, so that no more memory is in use than the caller
+/// holds on to.
+#[derive(Debug)]
+pub struct Segments {
+    frame: Frame,
+    shape: Shape,
+    /// Where the next segment's payload begins; the end of the packet when all were made.
+    next: usize,
+    /// Number of segments made.
+    made: u16,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    is_ipv4: bool,
+    protocol: u8,
+    l3: usize,
+    l4: usize,
+    /// Where the payload begins.
+    payload: usize,
+    /// Where it ends; padding follows.
+    end: usize,
+    /// Payload bytes a segment.
+    size: usize,
+}
+
+impl Segments {
+    /// Prepares to cut `frame`.
+    ///
+    /// # Errors
+    /// The frame itself if it has nothing to be cut, or if its headers do not fit its [`Segmentation`].
+    pub fn new(frame: Frame) -> Result<Segments, Frame> {
+        match Shape::of(&frame) {
+            Some(shape) => Ok(Segments { next: shape.payload, made: 0, shape, frame }),
+            None => Err(frame),
+        }
+    }
+
+    /// The next segment, with its checksums complete; `None` when all were made.
+    pub fn next_segment(&mut self, pool: &mut FramePool) -> Option<Frame> {
+        let shape = self.shape;
+        if self.next >= shape.end {
+            return None;
+        }
+        let from = self.next;
+        let to = (from + shape.size).min(shape.end);
+        let bytes = self.frame.bytes();
+        let (headers, payload) = (bytes.get(..shape.payload)?, bytes.get(from..to)?);
+        let mut segment = pool.take();
+        if segment.append(headers).and_then(|()| segment.append(payload)).is_err() {
+            pool.give(segment);
+            segment = Frame::with_capacity(headers.len() + payload.len());
+            segment.append(headers).and_then(|()| segment.append(payload)).ok()?;
+        }
+        segment.copy_metadata(&self.frame);
+        segment.layers.padding = 0;
+        segment.segmentation = Segmentation::None;
+        segment.checksum = Checksum::Valid;
+        let place =
+            Place { index: self.made, offset: (from - shape.payload) as u32, is_last: to == shape.end };
+        shape.finish(segment.bytes_mut(), place)?;
+        self.next = to;
+        self.made = self.made.wrapping_add(1);
+        Some(segment)
+    }
+
+    /// Number of segments that are still to be made.
+    pub fn remaining(&self) -> usize {
+        self.shape.end.saturating_sub(self.next).div_ceil(self.shape.size)
+    }
+
+    /// The super-frame again, for its buffer.
+    pub fn into_frame(self) -> Frame {
+        self.frame
+    }
+}
+
+/// Which of the segments one is.
+#[derive(Clone, Copy)]
+struct Place {
+    index: u16,
+    /// Payload bytes before it.
+    offset: u32,
+    is_last: bool,
+}
+
+impl Shape {
+    fn of(frame: &Frame) -> Option<Shape> {
+        let (protocol, size) = match frame.segmentation {
+            Segmentation::None => return None,
+            Segmentation::TcpV4 { size, .. } | Segmentation::TcpV6 { size, .. } => (PROTO_TCP, size as usize),
+            Segmentation::UdpL4 { size } => (PROTO_UDP, size as usize),
+        };
+        let Checksum::Partial { start, .. } = frame.checksum else { return None };
+        let (bytes, l4) = (frame.bytes(), start as usize);
+        let l3 = find_network(frame)?;
+        let is_ipv4 = match (bytes.get(l3)? >> 4, frame.segmentation) {
+            (4, Segmentation::TcpV4 { .. } | Segmentation::UdpL4 { .. }) => true,
+            (6, Segmentation::TcpV6 { .. } | Segmentation::UdpL4 { .. }) => false,
+            _ => return None,
+        };
+        let l3_len = if is_ipv4 { (bytes.get(l3)? & 15) as usize * 4 } else { IPV6_LEN };
+        let payload = l4 + transport_header_len(bytes, protocol, l4)?;
+        // What the IP header says, so that padding is not sent as payload.
+        let said = be16_at(bytes, if is_ipv4 { l3 + 2 } else { l3 + 4 })? as usize;
+        let end = l3 + said + if is_ipv4 { 0 } else { IPV6_LEN };
+        let is_sound =
+            size > 0 && l3_len >= IPV4_LEN && l4 >= l3 + l3_len && payload <= end && end <= bytes.len();
+        is_sound.then_some(Shape { is_ipv4, protocol, l3, l4, payload, end, size })
+    }
+
+    /// Makes the headers of a segment its own.
+    fn finish(&self, bytes: &mut [u8], place: Place) -> Option<()> {
+        self.finish_transport(bytes, place)?;
+        if self.is_ipv4 {
+            self.finish_ipv4(bytes, place)?;
+        } else {
+            put_at(bytes, self.l3 + 4, ((bytes.len() - self.l3 - IPV6_LEN) as u16).to_be_bytes());
+        }
+        let addresses = if self.is_ipv4 { self.l3 + 12..self.l3 + 20 } else { self.l3 + 8..self.l3 + 40 };
+        let transport_len = bytes.len() - self.l4;
+        let offset = if self.protocol == PROTO_TCP { 16 } else { 6 };
+        put_at(bytes, self.l4 + offset, [0; 2]);
+        let checksum = Sum::of(bytes.get(addresses)?)
+            .with(self.protocol as u16)
+            .with_u32(transport_len as u32)
+            .with_bytes(bytes.get(self.l4..)?)
+            .checksum();
+        put_checksum(bytes, self.l4 + offset, self.protocol, checksum).then_some(())
+    }
+
+    fn finish_ipv4(&self, bytes: &mut [u8], place: Place) -> Option<()> {
+        let total_len = (bytes.len() - self.l3) as u16;
+        let header = bytes.get_mut(self.l3..)?;
+        let header_len = (header.first()? & 15) as usize * 4;
+        let header = header.get_mut(..header_len)?;
+        let identification = be16_at(header, 4)?.wrapping_add(place.index);
+        put_at(header, 2, total_len.to_be_bytes());
+        put_at(header, 4, identification.to_be_bytes());
+        put_at(header, 10, [0; 2]);
+        let checksum = Sum::of(header).checksum();
+        put_at(header, 10, checksum.to_be_bytes()).then_some(())
+    }
+
+    fn finish_transport(&self, bytes: &mut [u8], place: Place) -> Option<()> {
+        if self.protocol == PROTO_UDP {
+            let len = (bytes.len() - self.l4) as u16;
+            return put_at(bytes, self.l4 + 4, len.to_be_bytes()).then_some(());
+        }
+        let sequence = be32_at(bytes, self.l4 + 4)?.wrapping_add(place.offset);
+        put_at(bytes, self.l4 + 4, sequence.to_be_bytes());
+        let flags = bytes.get_mut(self.l4 + TCP_FLAGS_AT)?;
+        if !place.is_last {
+            *flags &= !FIN_PSH;
+        }
+        if place.index > 0 {
+            *flags &= !CWR;
+        }
+        Some(())
+    }
+}
+
+/// Where the IP header is, behind labels too, where extraction does not look.
+fn find_network(frame: &Frame) -> Option<usize> {
+    if frame.layers.l3 != crate::frame::NO_LAYER {
+        return Some(frame.layers.l3 as usize);
+    }
+    let Checksum::Partial { start, .. } = frame.checksum else { return None };
+    let labels = (frame.layers.l2_5 as usize..start as usize).step_by(MPLS_LEN);
+    let last =
+        labels.into_iter().find(|at| be32_at(frame.bytes(), *at).is_some_and(|lse| lse & MPLS_BOS != 0))?;
+    Some(last + MPLS_LEN)
+}
