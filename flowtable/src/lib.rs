@@ -5,11 +5,23 @@
 //! stands in one row of the field table and nowhere else.
 
 pub mod action;
+pub mod classifier;
+pub mod expiry;
 pub mod field;
+pub mod flow_mod;
 pub mod key;
 pub mod port;
+pub mod rule;
+pub mod store;
+pub mod table;
+pub mod trie;
 
 pub use action::{OfAction, PacketInReason, SubField, TableId};
+pub use classifier::{Classifier, PackedMatch};
 pub use field::{Field, FieldId};
+pub use flow_mod::{FlowMod, FlowModCommand, FlowModError, OnMissing, RuleChange, RuleFilter};
 pub use key::{FlowKey, Mask, Match, PipelineKey, Words};
 pub use port::OfPort;
+pub use rule::{Cookie, RemovalReason, Rule, RuleFlags, RuleStats};
+pub use store::{ActionSummary, RuleStore, TableIdSet};
+pub use table::{LookupCounters, Table, TableAccess, TableConfig, Tables};

@@ -1,0 +1,1 @@
+//! The classifier against a list of rules.
