@@ -5,11 +5,23 @@
 //! panic; a cached flow is a memo of `SlowPath::translate`, checked by revision, by the worker that owns it.
 
 pub mod action;
+pub mod budget;
+pub mod cache;
+pub mod command;
 pub mod drop;
+mod execute;
 pub mod port;
+mod ports;
 pub mod slowpath;
+pub mod stats;
+pub mod worker;
 
 pub use action::{DpAction, Program, RecircId, UpcallCookie};
+pub use budget::MissLimits;
+pub use cache::{CacheLimits, CachedFlow, DumpCursor, FlowDump};
+pub use command::{Command, CommandRefused, Event, Reply, Wake, WorkerConfig, WorkerPeer};
 pub use drop::Drop;
 pub use port::{PortError, Rx, Tx};
 pub use slowpath::{Credit, Deps, Domain, Profile, ProfileId, Revision, SlowPath, Translation, Upcall};
+pub use stats::{CacheCounters, DropCounters, PortCounters, WorkerStats};
+pub use worker::{Progress, RxToken, Worker, WorkerSetup};

@@ -1,0 +1,372 @@
+//! The flow cache of one worker: exact match on `key & profile`, one table per profile, one look-up per frame.
+//!
+//! A cached flow is a memo of `SlowPath::translate`; whether it is still good is for the worker to ask (`worker::forward`).
+//! What the cache looks flows up by follows from the configuration's profiles alone, so traffic cannot make a look-up
+//! dearer. Room is divided so that no port can take it from another: half of it is guaranteed in equal parts, the other
+//! half goes to whoever comes first, and a port that may not have more must evict one of its own flows or do without.
+//!
+//! Not here: connections, wildcards, eviction for another port's sake.
+
+#![warn(clippy::indexing_slicing)]
+
+pub(crate) mod entry;
+pub(crate) mod share;
+mod sweep;
+pub(crate) mod table;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use entry::NewFlow;
+pub(crate) use share::PortShare;
+pub(crate) use table::FlowSlot;
+
+use crate::action::Program;
+use crate::slowpath::{Profile, ProfileId, SlowPath};
+use base::{HashSeed, Instant};
+use entry::{Cold, Hot};
+use flowtable::Mask;
+use packet::PacketKey;
+use share::{FlowRef, Shares};
+use std::sync::Arc;
+use std::time::Duration;
+use sweep::Sweep;
+use table::ProfileTable;
+
+/// Cached flows a worker, unless configured otherwise (OVS's default `flow-limit`).
+pub const CACHE_FLOWS_DEFAULT: u32 = 200_000;
+/// Cached flows a port and worker, unless configured otherwise.
+pub const CACHE_FLOWS_PER_PORT_DEFAULT: u32 = 32_768;
+/// Most cached flows that a worker can be configured to hold.
+pub const CACHE_FLOWS_MAX: u32 = 16_777_216;
+/// Most profiles that a worker caches flows of at a time; flows of further ones are forwarded uncached.
+pub const CACHE_PROFILES_MAX: usize = 64;
+/// Cached flows of the same port looked at to find one to evict.
+pub const CACHE_EVICT_SCAN_MAX: usize = 16;
+/// A flow of more than one frame is evicted only after this time without a frame.
+pub const CACHE_EVICT_IDLE: Duration = Duration::from_secs(1);
+/// Slots that one sweep visits.
+pub const CACHE_SWEEP_MAX: usize = 1_024;
+/// Time after which a flow without a frame expires, unless configured otherwise (OVS's default `max-idle`).
+pub const CACHE_IDLE_DEFAULT: Duration = Duration::from_secs(10);
+/// Flows in one answer to a dump request.
+pub const DUMP_FLOWS_MAX: usize = 1_024;
+
+/// Bounds of a worker's flow cache.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CacheLimits {
+    /// Cached flows in all, at most [`CACHE_FLOWS_MAX`]. 0 turns caching off.
+    pub flows: u32,
+    /// Cached flows of one ingress port.
+    pub flows_per_port: u32,
+    /// Time after which a flow without a frame expires (`other_config:max-idle`).
+    pub idle: Duration,
+}
+
+impl Default for CacheLimits {
+    fn default() -> Self {
+        CacheLimits {
+            flows: CACHE_FLOWS_DEFAULT,
+            flows_per_port: CACHE_FLOWS_PER_PORT_DEFAULT,
+            idle: CACHE_IDLE_DEFAULT,
+        }
+    }
+}
+
+/// One cached flow as `dpctl/dump-flows` shows it.
+#[derive(Clone, Debug)]
+pub struct CachedFlow {
+    /// The profile under which it is cached.
+    pub profile: ProfileId,
+    /// That profile's bits.
+    pub mask: Mask<PacketKey>,
+    /// The key, with no bit outside the mask.
+    pub key: PacketKey,
+    /// What is done with its frames.
+    pub program: Arc<Program>,
+    /// Frames since it was first cached.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// TCP flags seen, or-ed together.
+    pub tcp_flags: u16,
+    /// When it was first cached.
+    pub created: Instant,
+    /// When its last frame came.
+    pub last_seen: Instant,
+}
+
+/// Where a dump goes on. The default is the start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DumpCursor {
+    table: usize,
+    slot: usize,
+}
+
+/// A part of a dump. Flows that come or go between two parts may or may not be shown; no other is left out or doubled.
+#[derive(Clone, Debug, Default)]
+pub struct FlowDump {
+    /// At most [`DUMP_FLOWS_MAX`] flows.
+    pub flows: Vec<CachedFlow>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<DumpCursor>,
+}
+
+/// Index of a profile's table in the cache; good until the next sweep.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct TableIndex(pub u16);
+
+/// Where a flow was cached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Stored {
+    pub slot: FlowSlot,
+    /// Flows of the same port that had to go.
+    pub evicted: u64,
+}
+
+pub(crate) struct FlowCache {
+    seed: HashSeed,
+    limits: CacheLimits,
+    tables: Vec<Option<ProfileTable>>,
+    shares: Shares,
+    flows: usize,
+    sweep: Sweep,
+}
+
+impl FlowCache {
+    pub fn new(seed: HashSeed, limits: CacheLimits) -> Self {
+        let mut cache = FlowCache {
+            seed,
+            limits,
+            tables: Vec::new(),
+            shares: Shares::default(),
+            flows: 0,
+            sweep: Sweep::default(),
+        };
+        cache.set_limits(limits);
+        cache
+    }
+
+    /// Flows beyond lowered limits leave as they idle or are evicted, not at once.
+    pub fn set_limits(&mut self, limits: CacheLimits) {
+        self.limits = CacheLimits { flows: limits.flows.min(CACHE_FLOWS_MAX), ..limits };
+        self.shares.set_limits(self.limits.flows, self.limits.flows_per_port);
+    }
+
+    /// Number of cached flows.
+    pub fn len(&self) -> usize {
+        self.flows
+    }
+
+    /// A share of the room for one more ingress port.
+    pub fn add_share(&mut self) -> PortShare {
+        self.shares.add()
+    }
+
+    /// Removes a port's flows and gives its share back.
+    pub fn remove_share(&mut self, share: PortShare) {
+        self.flush_share(share);
+        self.shares.remove(share);
+    }
+
+    /// The table of a profile; made if need be. `None`: too many profiles.
+    pub fn table(&mut self, profile: &Profile) -> Option<TableIndex> {
+        let same = |t: &Option<ProfileTable>| t.as_ref().is_some_and(|t| t.id == profile.id);
+        if let Some(i) = self.tables.iter().position(same) {
+            return Some(TableIndex(i as u16));
+        }
+        let table = Some(ProfileTable::new(profile));
+        if let Some(i) = self.tables.iter().position(Option::is_none) {
+            *self.tables.get_mut(i)? = table;
+            return Some(TableIndex(i as u16));
+        }
+        if self.tables.len() >= CACHE_PROFILES_MAX {
+            return None;
+        }
+        self.tables.push(table);
+        Some(TableIndex(self.tables.len() as u16 - 1))
+    }
+
+    #[inline]
+    fn at(&self, table: TableIndex) -> Option<&ProfileTable> {
+        self.tables.get(table.0 as usize)?.as_ref()
+    }
+
+    #[inline]
+    fn at_mut(&mut self, table: TableIndex) -> Option<&mut ProfileTable> {
+        self.tables.get_mut(table.0 as usize)?.as_mut()
+    }
+
+    #[inline]
+    pub fn hash(&self, table: TableIndex, key: &PacketKey) -> u64 {
+        self.at(table).map_or(0, |t| t.hash(self.seed, key))
+    }
+
+    #[inline]
+    pub fn find(&self, table: TableIndex, key: &PacketKey, hash: u64) -> Option<FlowSlot> {
+        self.at(table)?.find(key, hash)
+    }
+
+    #[inline]
+    pub fn hot_mut(&mut self, table: TableIndex, slot: FlowSlot) -> Option<&mut Hot> {
+        self.at_mut(table)?.hot_mut(slot)
+    }
+
+    pub fn is_valid<S: SlowPath>(&self, table: TableIndex, slot: FlowSlot, slow: &S) -> bool {
+        self.at(table).and_then(|t| t.deps(slot)).is_some_and(|deps| slow.still_valid(deps))
+    }
+
+    /// Gives a flow a new program.
+    pub fn replace(&mut self, table: TableIndex, slot: FlowSlot, flow: NewFlow) {
+        if let Some(table) = self.at_mut(table) {
+            table.replace(slot, flow);
+        }
+    }
+
+    /// Makes room for one more flow of a port, if need be by evicting another of the same port. Returns how many were
+    /// evicted; `None` if there is no room.
+    fn make_room(&mut self, share: PortShare, now: Instant) -> Option<u64> {
+        let mut evicted = 0;
+        if self.flows >= self.limits.flows as usize || !self.shares.may_grow(share) {
+            if !self.evict(share, now) {
+                return None;
+            }
+            evicted += 1;
+            // One more while too much is out: limits were lowered, or there are more ports to share with.
+            if self.shares.overcommitted() {
+                evicted += u64::from(self.evict(share, now));
+            }
+        }
+        Some(evicted)
+    }
+
+    /// Caches a flow whose key is not in the cache.
+    ///
+    /// # Errors
+    /// The flow itself if there is no room.
+    pub fn insert(
+        &mut self,
+        place: (TableIndex, u64),
+        key: &PacketKey,
+        share: PortShare,
+        flow: NewFlow,
+        now: Instant,
+    ) -> Result<Stored, NewFlow> {
+        let Some(evicted) = self.make_room(share, now) else { return Err(flow) };
+        let (index, hash) = place;
+        let seed = self.seed;
+        let Some(table) = self.at_mut(index) else { return Err(flow) };
+        let hot = ProfileTable::new_hot(flow.program, flow.stamp, now);
+        let cold = Cold {
+            deps: flow.deps,
+            credits: flow.credits,
+            credited_packets: 0,
+            credited_bytes: 0,
+            created: now,
+            share,
+            share_position: 0,
+        };
+        let slot = table.insert(seed, hash, key, hot, cold);
+        let position = self.shares.push(share, FlowRef { table: index, slot });
+        if let Some(cold) = self.at_mut(index).and_then(|t| t.cold_mut(slot)) {
+            cold.share_position = position;
+        }
+        self.flows += 1;
+        Ok(Stored { slot, evicted })
+    }
+
+    /// Removes a flow; what it counted is credited first.
+    pub fn remove(&mut self, table: TableIndex, slot: FlowSlot) {
+        let seed = self.seed;
+        let Some(cold) = self.at_mut(table).and_then(|t| t.remove(seed, slot)) else { return };
+        self.flows -= 1;
+        let position = cold.share_position;
+        if let Some(moved) = self.shares.take(cold.share, position)
+            && let Some(moved) = self.at_mut(moved.table).and_then(|t| t.cold_mut(moved.slot))
+        {
+            moved.share_position = position;
+        }
+    }
+
+    /// Clock over the port's own flows: the first that never saw a second frame, or has been idle for a while, goes.
+    fn evict(&mut self, share: PortShare, now: Instant) -> bool {
+        for _ in 0..CACHE_EVICT_SCAN_MAX {
+            let Some(flow) = self.shares.next_victim(share) else { return false };
+            let Some(hot) = self.at(flow.table).and_then(|t| t.hot(flow.slot)) else { return false };
+            if hot.packets <= 1 || now.saturating_since(hot.last_seen) >= CACHE_EVICT_IDLE {
+                self.remove(flow.table, flow.slot);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Removes a port's flows; what they counted is credited first.
+    pub fn flush_share(&mut self, share: PortShare) -> usize {
+        let mut removed = 0;
+        while let Some(flow) = self.shares.last(share) {
+            self.remove(flow.table, flow.slot);
+            removed += 1;
+        }
+        removed
+    }
+
+    /// Removes every flow; what they counted is credited first. Returns how many there were.
+    pub fn flush(&mut self) -> usize {
+        let shares: Vec<PortShare> = self.shares.all().collect();
+        let removed = shares.into_iter().map(|s| self.flush_share(s)).sum();
+        self.tables.clear();
+        removed
+    }
+
+    /// Credits what all flows have counted since the last time.
+    pub fn fold(&mut self) {
+        for table in self.tables.iter_mut().flatten() {
+            for slot in 0..table.slots() as FlowSlot {
+                table.fold(slot);
+            }
+        }
+    }
+
+    /// The next flows from `from` on that are good under the present configuration.
+    pub fn dump<S: SlowPath>(&self, from: DumpCursor, slow: &S) -> FlowDump {
+        let mut dump = FlowDump::default();
+        let revision = slow.revision();
+        let mut visited = 0;
+        for (t, table) in self.tables.iter().enumerate().skip(from.table) {
+            let Some(table) = table else { continue };
+            let first = if t == from.table { from.slot } else { 0 };
+            for slot in first..table.slots() {
+                if visited == DUMP_FLOWS_MAX {
+                    dump.next = Some(DumpCursor { table: t, slot });
+                    return dump;
+                }
+                visited += 1;
+                dump.flows.extend(show(table, slot as FlowSlot, revision, slow));
+            }
+        }
+        dump
+    }
+}
+
+fn show<S: SlowPath>(
+    table: &ProfileTable,
+    slot: FlowSlot,
+    revision: crate::Revision,
+    slow: &S,
+) -> Option<CachedFlow> {
+    let (hot, cold) = (table.hot(slot)?, table.cold(slot)?);
+    if hot.stamp != revision && !slow.still_valid(&cold.deps) {
+        return None;
+    }
+    Some(CachedFlow {
+        profile: table.id,
+        mask: table.mask,
+        key: table.key(slot),
+        program: hot.program.clone()?,
+        packets: hot.packets,
+        bytes: hot.bytes,
+        tcp_flags: hot.tcp_flags,
+        created: cold.created,
+        last_seen: hot.last_seen,
+    })
+}

@@ -1,0 +1,319 @@
+//! From a batch to its ends: look each frame up, check that what was found is still right, translate what was not found,
+//! run the programs.
+//!
+//! All frames of a batch are parsed and looked up first, then handled in order of arrival, misses included: the frames of
+//! one receiving side never overtake each other. A frame that recirculates is looked up again at once.
+
+use crate::action::RecircId;
+use crate::cache::{FlowCache, FlowSlot, NewFlow, Stored, TableIndex};
+use crate::drop::Drop;
+use crate::execute::{Executor, METADATA_WORD, Origin};
+use crate::ports::PortIndex;
+use crate::slowpath::{Revision, SlowPath, Translation, Upcall};
+use crate::stats::WorkerStats;
+use base::Instant;
+use packet::{Batch, DpPort, Frame, Malformed, PacketKey, slot};
+use std::sync::Arc;
+
+/// Times that one frame may be recirculated.
+pub const RECIRCULATIONS_MAX: u32 = 16;
+
+/// What is known of a frame before it is handled.
+pub(crate) struct Staged {
+    key: PacketKey,
+    hash: u64,
+    /// Where its flow would be cached; `None` if it cannot be.
+    table: Option<TableIndex>,
+    /// Where its flow is cached.
+    slot: Option<FlowSlot>,
+    /// The end of a frame that cannot be forwarded.
+    refused: Option<Drop>,
+}
+
+/// One pass of frames through the worker under one snapshot.
+pub(crate) struct Pass<'a, S: SlowPath> {
+    slow: &'a S,
+    /// Read after the snapshot was loaded, and again whenever this worker has changed something.
+    revision: Revision,
+    now: Instant,
+    cache: &'a mut FlowCache,
+    executor: &'a mut Executor,
+    stats: &'a WorkerStats,
+    /// Answer to the last question for a profile.
+    class: Option<(DpPort, u16, Option<TableIndex>)>,
+    /// Whether flows were added or removed since the batch was looked up, so that slots may be another flow's.
+    moved: bool,
+}
+
+impl<'a, S: SlowPath> Pass<'a, S> {
+    pub fn new(
+        slow: &'a S,
+        now: Instant,
+        cache: &'a mut FlowCache,
+        executor: &'a mut Executor,
+        stats: &'a WorkerStats,
+    ) -> Self {
+        Pass { slow, revision: slow.revision(), now, cache, executor, stats, class: None, moved: false }
+    }
+
+    /// Forwards all frames of a batch that came in at one port. `staging` is room to work in.
+    pub fn forward(&mut self, batch: &mut Batch, staging: &mut Vec<Staged>, ingress: PortIndex) {
+        staging.clear();
+        for frame in batch.frames_mut() {
+            staging.push(self.stage(frame));
+        }
+        for staged in staging.iter_mut() {
+            staged.slot = staged.table.and_then(|table| self.cache.find(table, &staged.key, staged.hash));
+        }
+        self.moved = false;
+        for (frame, staged) in batch.drain().zip(staging.iter_mut()) {
+            self.forward_one(frame, staged, ingress);
+        }
+    }
+
+    /// Forwards one frame by itself.
+    pub fn forward_single(&mut self, mut frame: Frame, ingress: PortIndex) {
+        self.moved = true;
+        let mut staged = self.stage(&mut frame);
+        self.forward_one(frame, &mut staged, ingress);
+    }
+
+    /// Runs a program over a frame that came from outside the pipeline.
+    pub fn execute(&mut self, program: &crate::Program, mut frame: Frame, ingress: PortIndex) {
+        self.moved = true;
+        let mut staged = self.stage(&mut frame);
+        // Whether a bridge has the port is of no interest here, only whether there is a frame.
+        if let Some(reason @ (Drop::TooShort | Drop::TooLong | Drop::BadOffload)) = staged.refused {
+            self.executor.drop_frame(frame, ingress, reason);
+            return;
+        }
+        let mut origin = Origin { ingress, key: &mut staged.key };
+        if let Some(next) = self.executor.run(&program.actions, frame, &mut origin, self.slow) {
+            self.recirculate(next, &mut staged, ingress);
+        }
+    }
+
+    fn stage(&mut self, frame: &mut Frame) -> Staged {
+        let mut staged =
+            Staged { key: PacketKey::default(), hash: 0, table: None, slot: None, refused: None };
+        match PacketKey::extract(frame).and_then(|key| frame.validate_offload().map(|()| key)) {
+            Ok(key) => {
+                staged.key = key;
+                self.classify(&mut staged);
+            }
+            Err(malformed) => staged.refused = Some(malformed_drop(malformed)),
+        }
+        staged
+    }
+
+    /// Finds out where the flow of a key would be cached.
+    #[inline]
+    fn classify(&mut self, staged: &mut Staged) {
+        let (port, dl_type) = (staged.key.in_port(), staged.key.dl_type());
+        staged.table = match self.class {
+            Some((p, t, table)) if p == port && t == dl_type => table,
+            _ => match self.slow.profile(port, dl_type) {
+                Ok(profile) => {
+                    let table = self.cache.table(profile);
+                    self.class = Some((port, dl_type, table));
+                    table
+                }
+                Err(reason) => {
+                    staged.refused = Some(reason);
+                    return;
+                }
+            },
+        };
+        if let Some(table) = staged.table {
+            staged.hash = self.cache.hash(table, &staged.key);
+        }
+    }
+
+    fn forward_one(&mut self, frame: Frame, staged: &mut Staged, ingress: PortIndex) {
+        if let Some(reason) = staged.refused {
+            self.executor.drop_frame(frame, ingress, reason);
+            return;
+        }
+        if let Some(next) = self.look_up_and_run(frame, staged, ingress) {
+            self.recirculate(next, staged, ingress);
+        }
+    }
+
+    /// Parses and looks a frame up again, as often as programs ask for it.
+    fn recirculate(&mut self, first: (Frame, RecircId), staged: &mut Staged, ingress: PortIndex) {
+        let mut next = Some(first);
+        for _ in 0..RECIRCULATIONS_MAX {
+            let Some((mut frame, id)) = next else { return };
+            self.stats.cache.recirculated.add(1);
+            self.restage(&mut frame, id, staged);
+            if let Some(reason) = staged.refused {
+                self.executor.drop_frame(frame, ingress, reason);
+                return;
+            }
+            next = self.look_up_and_run(frame, staged, ingress);
+        }
+        if let Some((frame, _)) = next {
+            self.executor.drop_frame(frame, ingress, Drop::Recirculation);
+        }
+    }
+
+    /// The key of a frame that recirculates: what its bytes say now, and the metadata it carries.
+    fn restage(&mut self, frame: &mut Frame, id: RecircId, staged: &mut Staged) {
+        let before = std::mem::take(&mut staged.key);
+        match PacketKey::extract(frame) {
+            Ok(mut key) => {
+                let (from, to) = (before.words().iter(), key.words_mut().iter_mut());
+                for (to, from) in to.zip(from).skip(METADATA_WORD as usize) {
+                    *to = *from;
+                }
+                key.set_in_port(before.in_port());
+                key.set(slot::RECIRC_ID, id.0 as u128);
+                staged.key = key;
+                self.classify(staged);
+                staged.slot = staged.table.and_then(|t| self.cache.find(t, &staged.key, staged.hash));
+            }
+            Err(malformed) => staged.refused = Some(malformed_drop(malformed)),
+        }
+    }
+
+    #[inline]
+    fn look_up_and_run(
+        &mut self,
+        frame: Frame,
+        staged: &mut Staged,
+        ingress: PortIndex,
+    ) -> Option<(Frame, RecircId)> {
+        let Some(table) = staged.table else { return self.miss(frame, staged, ingress) };
+        if self.moved {
+            staged.slot = self.cache.find(table, &staged.key, staged.hash);
+        }
+        let Some(slot) = staged.slot else { return self.miss(frame, staged, ingress) };
+        if !self.is_good(table, slot) {
+            return self.retranslate(frame, staged, (table, slot), ingress);
+        }
+        self.stats.cache.hits.add(1);
+        self.run_cached((table, slot), frame, staged, ingress)
+    }
+
+    /// Whether a cached flow is right under the present revision.
+    #[inline]
+    fn is_good(&mut self, table: TableIndex, slot: FlowSlot) -> bool {
+        if self.cache.hot_mut(table, slot).is_some_and(|hot| hot.stamp == self.revision) {
+            return true;
+        }
+        if !self.cache.is_valid(table, slot, self.slow) {
+            return false;
+        }
+        // The revision was read before the check: what changed in between shows as a difference next time.
+        if let Some(hot) = self.cache.hot_mut(table, slot) {
+            hot.stamp = self.revision;
+        }
+        self.stats.cache.revalidated.add(1);
+        true
+    }
+
+    /// Counts a frame at its cached flow and runs the flow's program.
+    #[inline]
+    fn run_cached(
+        &mut self,
+        place: (TableIndex, FlowSlot),
+        frame: Frame,
+        staged: &mut Staged,
+        ingress: PortIndex,
+    ) -> Option<(Frame, RecircId)> {
+        let Some(hot) = self.cache.hot_mut(place.0, place.1) else {
+            self.executor.drop_frame(frame, ingress, Drop::NoAction);
+            return None;
+        };
+        hot.count(frame.len() as u64, tcp_flags(&staged.key), self.now);
+        if hot.only_output != DpPort::NONE {
+            self.executor.output(hot.only_output, frame, ingress);
+            return None;
+        }
+        let steps = hot.program.as_deref().map_or(&[][..], |program| &program.actions);
+        let mut origin = Origin { ingress, key: &mut staged.key };
+        self.executor.run(steps, frame, &mut origin, self.slow)
+    }
+
+    /// Translates a key and carries out what else that means. Also says whether the flow may be cached.
+    fn translate(&mut self, key: &PacketKey) -> (NewFlow, bool) {
+        let stamp = self.slow.revision();
+        let Translation { program, deps, credits, effects, cacheable } =
+            self.slow.translate(&Upcall { key });
+        if !effects.is_empty() {
+            self.slow.commit(&effects, self.now);
+            // What this frame taught must count for the next one of the same batch.
+            self.revision = self.slow.revision();
+        }
+        (NewFlow { program: Arc::new(program), deps, credits, stamp }, cacheable)
+    }
+
+    fn miss(&mut self, frame: Frame, staged: &mut Staged, ingress: PortIndex) -> Option<(Frame, RecircId)> {
+        if !self.executor.ports.take_credit(ingress, self.now) {
+            self.executor.drop_frame(frame, ingress, Drop::MissCredit);
+            return None;
+        }
+        self.stats.cache.misses.add(1);
+        let (flow, cacheable) = self.translate(&staged.key);
+        let share = self.executor.ports.share(ingress);
+        let (Some(table), Some(share), true) = (staged.table, share, cacheable) else {
+            return self.run_uncached(flow, frame, staged, ingress);
+        };
+        let place = (table, staged.hash);
+        match self.cache.insert(place, &staged.key, share, flow, self.now) {
+            Ok(Stored { slot, evicted }) => {
+                self.moved = true;
+                self.stats.cache.evicted.add(evicted);
+                self.run_cached((table, slot), frame, staged, ingress)
+            }
+            Err(flow) => self.run_uncached(flow, frame, staged, ingress),
+        }
+    }
+
+    /// A cached flow has become wrong: its place gets a new program, without credit from its port.
+    fn retranslate(
+        &mut self,
+        frame: Frame,
+        staged: &mut Staged,
+        place: (TableIndex, FlowSlot),
+        ingress: PortIndex,
+    ) -> Option<(Frame, RecircId)> {
+        self.stats.cache.retranslated.add(1);
+        let (flow, cacheable) = self.translate(&staged.key);
+        if !cacheable {
+            self.cache.remove(place.0, place.1);
+            self.moved = true;
+            return self.run_uncached(flow, frame, staged, ingress);
+        }
+        self.cache.replace(place.0, place.1, flow);
+        self.run_cached(place, frame, staged, ingress)
+    }
+
+    fn run_uncached(
+        &mut self,
+        flow: NewFlow,
+        frame: Frame,
+        staged: &mut Staged,
+        ingress: PortIndex,
+    ) -> Option<(Frame, RecircId)> {
+        self.stats.cache.uncached.add(1);
+        for credit in &flow.credits {
+            credit.credit(1, frame.len() as u64, self.now, tcp_flags(&staged.key));
+        }
+        let mut origin = Origin { ingress, key: &mut staged.key };
+        self.executor.run(&flow.program.actions, frame, &mut origin, self.slow)
+    }
+}
+
+#[inline]
+fn tcp_flags(key: &PacketKey) -> u16 {
+    key.get(slot::TCP_FLAGS) as u16
+}
+
+fn malformed_drop(malformed: Malformed) -> Drop {
+    match malformed {
+        Malformed::TooShort => Drop::TooShort,
+        Malformed::TooLong => Drop::TooLong,
+        Malformed::Checksum | Malformed::Segmentation => Drop::BadOffload,
+    }
+}

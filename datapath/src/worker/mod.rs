@@ -1,0 +1,292 @@
+//! A worker: it receives from its ports, forwards through its own flow cache, and answers commands between batches.
+//!
+//! [`Worker::step`] does a bounded amount of work and never waits. The shell calls it again at once while
+//! [`Progress::idle`] is false, and otherwise sleeps until one of [`Worker::poll_fds`] is readable,
+//! [`Worker::next_deadline`] has come, or [`WorkerPeer::send`](crate::WorkerPeer::send) wakes it. With each readable
+//! descriptor it calls [`Worker::wake_rx`].
+//!
+//! Not here: threads, clocks, polling.
+
+#![warn(clippy::indexing_slicing)]
+
+mod forward;
+mod requests;
+#[cfg(test)]
+mod tests;
+
+pub use forward::RECIRCULATIONS_MAX;
+
+use crate::cache::FlowCache;
+use crate::command::{COMMANDS_MAX, Command, Event, Wake, WorkerConfig, WorkerPeer};
+use crate::execute::Executor;
+use crate::port::{PortError, Rx};
+use crate::ports::{PortIndex, Ports};
+use crate::slowpath::SlowPath;
+use crate::stats::WorkerStats;
+use arc_swap::ArcSwap;
+use base::{HashSeed, Instant};
+use crossbeam_channel::{Receiver, Sender};
+use forward::{Pass, Staged};
+use packet::{Batch, DpPort, FramePool};
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Pause before a receiving side that failed is tried again.
+pub const RX_RETRY: Duration = Duration::from_millis(500);
+/// A receiving side that had nothing is tried without having been woken every so many steps, so that a shell which does not
+/// call [`Worker::wake_rx`] loses speed and not frames.
+const RX_RESCAN_STEPS: u64 = 64;
+/// Events that wait in the worker while the channel is full. Those of devices that are gone always find room: there is one
+/// a port at most.
+const EVENTS_PENDING_MAX: usize = 256;
+
+/// What a worker is made of.
+pub struct WorkerSetup<S> {
+    /// Where the newest snapshot is found.
+    pub snapshot: Arc<ArcSwap<S>>,
+    /// Secret of the cache's hash.
+    pub seed: HashSeed,
+    /// Settings.
+    pub config: WorkerConfig,
+    /// Where events go; bounded, `EVENTS_MAX` is plenty.
+    pub events: Sender<Event>,
+    /// How to wake the worker's thread.
+    pub wake: Wake,
+}
+
+/// What a step did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[must_use]
+pub struct Progress {
+    /// Frames received or injected.
+    pub frames: usize,
+    /// Commands carried out.
+    pub commands: usize,
+    /// Whether there was nothing to do, so that the thread may sleep.
+    pub idle: bool,
+    /// Whether a `Stop` was carried out; further steps do nothing.
+    pub stopped: bool,
+}
+
+/// Names a receiving side of a worker. Never used again for another.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RxToken(pub u64);
+
+struct RxEntry {
+    port: DpPort,
+    index: PortIndex,
+    rx: Box<dyn Rx>,
+    token: RxToken,
+    /// Whether there may be something to receive.
+    ready: bool,
+    /// Not to be tried before this time: it failed.
+    resume_at: Option<Instant>,
+    /// Whether the failure has been reported.
+    reported: bool,
+}
+
+/// One worker. See the module's text for how it is driven.
+pub struct Worker<S: SlowPath> {
+    snapshot: arc_swap::Cache<Arc<ArcSwap<S>>, Arc<S>>,
+    config: WorkerConfig,
+    cache: FlowCache,
+    executor: Executor,
+    receivers: Vec<RxEntry>,
+    /// The receiving side that is first in the next step.
+    turn: usize,
+    batch: Batch,
+    staging: Vec<Staged>,
+    commands: Receiver<Command>,
+    events: Sender<Event>,
+    events_pending: Vec<Event>,
+    stats: Arc<WorkerStats>,
+    next_token: u64,
+    poll_generation: u64,
+    stopped: bool,
+}
+
+impl<S: SlowPath> Worker<S> {
+    /// A worker without ports, and what other threads reach it by.
+    pub fn new(setup: WorkerSetup<S>) -> (Worker<S>, WorkerPeer) {
+        let WorkerSetup { snapshot, seed, config, events, wake } = setup;
+        let (sender, commands) = crossbeam_channel::bounded(COMMANDS_MAX);
+        let stats = Arc::new(WorkerStats::default());
+        let mut cache = FlowCache::new(seed, config.cache);
+        let portless = cache.add_share();
+        let ports = Ports::new(seed, config.misses, &stats, portless);
+        let worker = Worker {
+            snapshot: arc_swap::Cache::new(snapshot),
+            config,
+            cache,
+            executor: Executor { pool: FramePool::new(FramePool::FRAMES_MAX), ports },
+            receivers: Vec::new(),
+            turn: 0,
+            batch: Batch::new(),
+            staging: Vec::with_capacity(Batch::MAX),
+            commands,
+            events,
+            events_pending: Vec::new(),
+            stats: stats.clone(),
+            next_token: 0,
+            poll_generation: 0,
+            stopped: false,
+        };
+        (worker, WorkerPeer::new(sender, stats, wake))
+    }
+
+    /// What the worker counts.
+    pub fn stats(&self) -> &Arc<WorkerStats> {
+        &self.stats
+    }
+
+    /// One round: commands, one batch from each receiving side that may have something, flush, housekeeping.
+    pub fn step(&mut self, now: Instant) -> Progress {
+        if self.stopped {
+            return Progress { idle: true, stopped: true, ..Progress::default() };
+        }
+        self.stats.steps.add(1);
+        let (commands, injected) = self.carry_out_commands(now);
+        if self.stopped {
+            return Progress { frames: injected, commands, idle: false, stopped: true };
+        }
+        let frames = injected + self.receive(now);
+        self.executor.ports.flush(&mut self.executor.pool, &mut self.events_pending);
+        let expired = self.cache.sweep_if_due(now, &**self.snapshot.load());
+        self.stats.cache.expired.add(expired as u64);
+        self.stats.cache.flows.set(self.cache.len() as u64);
+        self.send_events();
+        Progress { frames, commands, idle: frames == 0 && commands == 0 && !self.is_anyone_ready(), stopped: false }
+    }
+
+    fn is_anyone_ready(&self) -> bool {
+        self.receivers.iter().any(|r| r.ready && r.resume_at.is_none())
+    }
+
+    /// When `step` must be called although nothing is received: `None` if there is nothing to wait for.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let resume = self.receivers.iter().filter_map(|r| r.resume_at).min();
+        match (self.cache.sweep_due(), resume) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// The descriptors to wait for (readable, level-triggered). They change only when [`Self::poll_generation`] does.
+    pub fn poll_fds(&self) -> impl Iterator<Item = (BorrowedFd<'_>, RxToken)> {
+        let working = self.receivers.iter().filter(|r| r.resume_at.is_none());
+        working.filter_map(|r| Some((r.rx.poll_fd()?, r.token)))
+    }
+
+    /// Changes whenever the result of [`Self::poll_fds`] may have.
+    pub fn poll_generation(&self) -> u64 {
+        self.poll_generation
+    }
+
+    /// Says that a receiving side has something. Unknown tokens, of sides removed meanwhile, are ignored.
+    pub fn wake_rx(&mut self, token: RxToken) {
+        if let Some(entry) = self.receivers.iter_mut().find(|r| r.token == token) {
+            entry.ready = true;
+        }
+    }
+
+    /// Takes one batch from each receiving side that may have something, another one first in each step.
+    fn receive(&mut self, now: Instant) -> usize {
+        let rescan = self.stats.steps.get().is_multiple_of(RX_RESCAN_STEPS);
+        let count = self.receivers.len();
+        if count == 0 {
+            return 0;
+        }
+        self.turn = (self.turn + 1) % count;
+        let mut frames = 0;
+        let mut gone = false;
+        for n in 0..count {
+            let at = (self.turn + n) % count;
+            let Some(entry) = self.receivers.get_mut(at) else { continue };
+            if entry.resume_at.is_some_and(|t| t > now) {
+                continue;
+            }
+            if entry.resume_at.take().is_some() {
+                self.poll_generation += 1;
+            } else if !entry.ready && !rescan && entry.rx.poll_fd().is_some() {
+                continue;
+            }
+            let (received, is_gone) = self.receive_from(at, now);
+            frames += received;
+            gone |= is_gone;
+        }
+        if gone {
+            self.remove_gone();
+        }
+        frames
+    }
+
+    /// Receives and forwards one batch. Also says whether the device is gone.
+    fn receive_from(&mut self, at: usize, now: Instant) -> (usize, bool) {
+        let Some(entry) = self.receivers.get_mut(at) else { return (0, false) };
+        let (port, index) = (entry.port, entry.index);
+        let result = entry.rx.recv(&mut self.executor.pool, &mut self.batch);
+        let frames = self.batch.len();
+        entry.ready = frames > 0;
+        let mut gone = false;
+        match result {
+            Ok(()) => entry.reported = false,
+            Err(error) => {
+                gone = matches!(error, PortError::Gone);
+                // Far in the future for one that is gone: it is removed at the end of the round.
+                entry.resume_at = Some(now + RX_RETRY);
+                entry.ready = gone;
+                self.poll_generation += 1;
+                if gone || !entry.reported && self.events_pending.len() < EVENTS_PENDING_MAX {
+                    self.events_pending.push(Event::RxFailed { port, error });
+                    entry.reported = true;
+                }
+                if let Some(counters) = self.executor.ports.counters(index) {
+                    counters.rx_errors.add(1);
+                }
+            }
+        }
+        if frames > 0 {
+            if let Some(counters) = self.executor.ports.counters(index) {
+                counters.rx_packets.add(frames as u64);
+                counters.rx_bytes.add(self.batch.frames().iter().map(|f| f.len() as u64).sum());
+            }
+            self.forward_batch(port, index, now);
+        }
+        (frames, gone)
+    }
+
+    /// Forwards what is in the batch under the newest snapshot.
+    fn forward_batch(&mut self, port: DpPort, index: PortIndex, now: Instant) {
+        for frame in self.batch.frames_mut() {
+            frame.in_port = port;
+        }
+        // After receiving, never before: who sent a frame after the reply to a change meets the change.
+        let slow = self.snapshot.load();
+        let mut pass = Pass::new(&**slow, now, &mut self.cache, &mut self.executor, &self.stats);
+        pass.forward(&mut self.batch, &mut self.staging, index);
+    }
+
+    /// Removes receiving sides whose device is gone.
+    fn remove_gone(&mut self) {
+        let gone: Vec<RxToken> =
+            self.receivers.iter().filter(|r| r.resume_at.is_some() && r.ready).map(|r| r.token).collect();
+        for token in gone {
+            self.remove_receivers(|r| r.token == token);
+        }
+    }
+
+    fn send_events(&mut self) {
+        if self.events_pending.is_empty() {
+            return;
+        }
+        let mut pending = std::mem::take(&mut self.events_pending).into_iter();
+        for event in pending.by_ref() {
+            if let Err(error) = self.events.try_send(event) {
+                self.events_pending.push(error.into_inner());
+                break;
+            }
+        }
+        self.events_pending.extend(pending);
+    }
+}
