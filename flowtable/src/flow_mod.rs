@@ -262,18 +262,20 @@ pub enum FlowModError {
 /// # Errors
 /// See [`FlowModError`].
 pub fn apply(tables: &mut Tables, flow_mod: &FlowMod, now: Instant) -> Result<Vec<RuleChange>, FlowModError> {
-    check_table(tables, flow_mod)?;
+    if flow_mod.table != TableId::ALL && tables.get(flow_mod.table).is_none() {
+        return Err(FlowModError::BadTableId(flow_mod.table));
+    }
     match flow_mod.command {
         FlowModCommand::Add => Ok(vec![add(tables, flow_mod, now)?]),
         FlowModCommand::Modify | FlowModCommand::ModifyStrict => {
-            let rules = flow_mod.filter().select(tables);
+            let rules = changeable(tables, flow_mod)?;
             if rules.is_empty() && flow_mod.on_missing == OnMissing::Add {
                 return Ok(vec![add(tables, flow_mod, now)?]);
             }
             Ok(rules.into_iter().map(|old| modify(tables, flow_mod, old, now)).collect())
         }
         FlowModCommand::Delete | FlowModCommand::DeleteStrict => {
-            let rules = flow_mod.filter().select(tables);
+            let rules = changeable(tables, flow_mod)?;
             Ok(rules.into_iter().filter_map(|rule| remove(tables, &rule, RemovalReason::Delete)).collect())
         }
     }
@@ -307,14 +309,14 @@ pub fn remove(tables: &mut Tables, rule: &Rule, reason: RemovalReason) -> Option
     Some(RuleChange::Removed { rule: removed, reason })
 }
 
-fn check_table(tables: &Tables, flow_mod: &FlowMod) -> Result<(), FlowModError> {
-    if flow_mod.table == TableId::ALL {
-        return Ok(());
-    }
-    let table = tables.get(flow_mod.table).ok_or(FlowModError::BadTableId(flow_mod.table))?;
-    match table.config.access {
-        TableAccess::Open => Ok(()),
-        TableAccess::Internal => Err(FlowModError::NotPermitted(flow_mod.table)),
+/// The rules that a modify or delete means, provided that it may change them.
+fn changeable(tables: &Tables, flow_mod: &FlowMod) -> Result<Vec<Arc<Rule>>, FlowModError> {
+    let rules = flow_mod.filter().select(tables);
+    match tables.get(flow_mod.table) {
+        Some(table) if table.config.access == TableAccess::Internal && !rules.is_empty() => {
+            Err(FlowModError::NotPermitted(table.id))
+        }
+        _ => Ok(rules),
     }
 }
 
@@ -327,6 +329,9 @@ fn add(tables: &mut Tables, flow_mod: &FlowMod, now: Instant) -> Result<RuleChan
     let id = destination(flow_mod);
     let serial = tables.next_serial();
     let table = tables.get(id).ok_or(FlowModError::BadTableId(id))?;
+    if table.config.access == TableAccess::Internal {
+        return Err(FlowModError::NotPermitted(id));
+    }
     let packed = table.classifier().pack(&flow_mod.matching);
     let replaced = table.classifier().find_exact(&packed, flow_mod.priority);
     if replaced.is_none() {
@@ -351,7 +356,7 @@ fn add(tables: &mut Tables, flow_mod: &FlowMod, now: Instant) -> Result<RuleChan
         idle_timeout: flow_mod.idle_timeout,
         hard_timeout: flow_mod.hard_timeout,
         importance: flow_mod.importance,
-        flags: flow_mod.flags.only(RuleFlags::STATE),
+        flags: flow_mod.flags,
         actions: Arc::clone(&flow_mod.actions),
         created: now,
         modified: now,
@@ -371,7 +376,8 @@ fn modify(tables: &mut Tables, flow_mod: &FlowMod, old: Arc<Rule>, now: Instant)
         rule.cookie = cookie;
     }
     if flow_mod.flags.has(RuleFlags::RESET_COUNTS) {
-        rule.stats = Arc::new(RuleStats::new(now));
+        // Idle time goes on all the same, as with OVS.
+        rule.stats = Arc::new(RuleStats::new(old.stats.last_used()));
     }
     let new = Arc::new(rule);
     if let Some(table) = tables.get_mut(new.table) {

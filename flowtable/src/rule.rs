@@ -39,17 +39,10 @@ impl RuleFlags {
     pub const NO_PKT_COUNTS: RuleFlags = RuleFlags(8);
     /// Bytes need not be counted.
     pub const NO_BYT_COUNTS: RuleFlags = RuleFlags(16);
-    /// Those that stay with a rule; the others only say how to add it.
-    pub const STATE: RuleFlags = RuleFlags(1 | 8 | 16);
 
     /// Whether every flag of `other` is set.
     pub const fn has(self, other: RuleFlags) -> bool {
         self.0 & other.0 == other.0
-    }
-
-    /// The flags that are in both.
-    pub const fn only(self, other: RuleFlags) -> RuleFlags {
-        RuleFlags(self.0 & other.0)
     }
 }
 
@@ -130,7 +123,7 @@ pub struct Rule {
     pub hard_timeout: u16,
     /// Rules of less importance are evicted first (OpenFlow 1.4).
     pub importance: u16,
-    /// Of [`RuleFlags::STATE`].
+    /// Those of the flow_mod that added it, all of them: statistics show them back. Modifying changes none.
     pub flags: RuleFlags,
     /// What it does.
     pub actions: Arc<[OfAction]>,
