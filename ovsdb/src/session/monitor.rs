@@ -44,6 +44,16 @@ struct Select {
 
 impl Select {
     const ALL: Select = Select { initial: true, insert: true, delete: true, modify: true };
+    const NONE: Select = Select { initial: false, insert: false, delete: false, modify: false };
+
+    const fn or(self, other: Select) -> Select {
+        Select {
+            initial: self.initial || other.initial,
+            insert: self.insert || other.insert,
+            delete: self.delete || other.delete,
+            modify: self.modify || other.modify,
+        }
+    }
 
     fn from_json(json: Option<&Value>, what: &str) -> Result<Select, DbError> {
         let Some(json) = json else { return Ok(Select::ALL) };
@@ -58,13 +68,15 @@ impl Select {
 
 #[derive(Debug)]
 struct Watch {
+    /// What any of the requests for the table selects. Rows come and go even for a client that wants no column.
+    select: Select,
     columns: Vec<(ColumnRef, Select)>,
     condition: Condition,
 }
 
 impl Watch {
     fn wants(&self, kind: fn(&Select) -> bool) -> bool {
-        self.columns.iter().any(|(_, select)| kind(select))
+        kind(&self.select)
     }
 
     fn columns(&self, kind: fn(&Select) -> bool) -> impl Iterator<Item = ColumnRef> {
@@ -232,7 +244,7 @@ fn request_list(request: &Value) -> &[Value] {
 
 fn watch_from_json(table: &TableSchema, flavour: Flavour, request: &Value) -> Result<Watch, DbError> {
     let what = format!("table {}", table.name);
-    let mut watch = Watch { columns: Vec::new(), condition: Condition::default() };
+    let mut watch = Watch { select: Select::NONE, columns: Vec::new(), condition: Condition::default() };
     let mut clauses = Vec::new();
     for one in request_list(request) {
         let mut members = Members::new(one, what.as_str())?;
@@ -242,6 +254,7 @@ fn watch_from_json(table: &TableSchema, flavour: Flavour, request: &Value) -> Re
             clauses.extend(members.typed("where", Value::as_array)?.into_iter().flatten().cloned());
         }
         members.finish()?;
+        watch.select = watch.select.or(select);
         let listed = match columns {
             Some(json) => ColumnRef::parse_list(table, json)?,
             None => ColumnRef::all(table).into_iter().filter(|column| *column != ColumnRef::Uuid).collect(),
