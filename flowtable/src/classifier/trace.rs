@@ -5,6 +5,7 @@
 //! order is that of the headers; fields of the same header that are no addresses or ports count as one bit, so that a mask
 //! never shows half of a field that OpenFlow cannot match by halves.
 
+use super::packed::PackedMask;
 use super::shards::Node;
 use super::subtable::Subtable;
 use crate::key::{FlowKey, Mask, PIPELINE_WORD, PipelineKey, Words};
@@ -76,17 +77,61 @@ const IPPROTO_ICMPV6: u128 = 58;
 /// Length of a proof: a step, and in a [`Step::Prefix`] the number of bits.
 type Depth = (usize, u32);
 
-/// The first bit of `difference` in the order of the steps.
-fn first_bit(difference: &FlowKey, whole_ports: bool) -> Option<Depth> {
-    STEPS.iter().enumerate().find_map(|(i, step)| match step {
-        Step::Fields(slots) => slots.iter().any(|s| difference.slot(*s) != 0).then_some((i, 0)),
-        Step::Prefix(field) => {
-            let bits = difference.slot(*field);
-            let len = bits.leading_zeros() + field.width as u32 + 1 - u128::BITS;
-            let whole = whole_ports && [slot::TP_SRC, slot::TP_DST].contains(field);
-            (bits != 0).then_some((i, if whole { field.width as u32 } else { len }))
+/// The bits of a field by word; the second is none but for fields of 128 bits.
+fn words_of(field: Slot) -> [(u8, u64); 2] {
+    match field.width {
+        128 => [(field.word, u64::MAX), (field.word + 1, u64::MAX)],
+        _ => [(field.word, (field.ones() as u64) << field.shift), (field.word, 0)],
+    }
+}
+
+/// Bits of one word of a mask that belong to one step.
+struct Probe {
+    step: usize,
+    /// Which word of the mask.
+    position: usize,
+    bits: u64,
+    /// In prefixes: what to add to the number of leading zeros of a difference to get the number of bits it takes.
+    offset: Option<u32>,
+}
+
+impl Probe {
+    /// Whether a rule with `value` is excluded by these bits, and how many it takes.
+    fn depth(&self, difference: u64) -> Option<Depth> {
+        let difference = difference & self.bits;
+        let bits = self.offset.map_or(0, |offset| difference.leading_zeros().wrapping_add(offset));
+        (difference != 0).then_some((self.step, bits))
+    }
+}
+
+/// The words of a mask in the order of the steps.
+fn probes(mask: &PackedMask, whole_ports: bool) -> Vec<Probe> {
+    let mut probes = Vec::new();
+    let mut add = |step: usize, (word, bits): (u8, u64), offset: Option<u32>| {
+        if let Ok(position) = mask.words().binary_search_by_key(&word, |w| w.index) {
+            let bits = bits & mask.bits(word);
+            if bits != 0 {
+                probes.push(Probe { step, position, bits, offset });
+            }
         }
-    })
+    };
+    for (i, step) in STEPS.iter().enumerate() {
+        match step {
+            Step::Fields(slots) => slots.iter().flat_map(|s| words_of(*s)).for_each(|w| add(i, w, None)),
+            Step::Prefix(field) if is_port(*field) && whole_ports => add(i, words_of(*field)[0], None),
+            Step::Prefix(field) => {
+                let [first, second] = words_of(*field);
+                // Counted from the field's first bit, and one more to have the differing bit itself.
+                add(i, first, Some(1u32.wrapping_sub(first.1.leading_zeros())));
+                add(i, second, Some(65));
+            }
+        }
+    }
+    probes
+}
+
+fn is_port(field: Slot) -> bool {
+    field == slot::TP_SRC || field == slot::TP_DST
 }
 
 /// Adds to `seen` those bits of `mask` that come before `depth`.
@@ -95,7 +140,9 @@ fn add_until(mask: &Mask<FlowKey>, depth: Depth, seen: &mut Mask<FlowKey>) {
         match step {
             Step::Fields(slots) => slots.iter().for_each(|s| seen.add(*s, mask.slot(*s))),
             Step::Prefix(field) => {
-                let hidden = if i == depth.0 { field.width as u32 - depth.1 } else { 0 };
+                // No number of bits: all of them.
+                let all = i != depth.0 || depth.1 == 0;
+                let hidden = if all { 0 } else { field.width as u32 - depth.1 };
                 let bits = field.ones() & u128::MAX.checked_shl(hidden).unwrap_or(0);
                 seen.add(*field, mask.slot(*field) & bits);
             }
@@ -116,15 +163,15 @@ pub(super) fn find<'a, V: Clone>(
     }
     // An ICMP type stands where ports stand, and unlike a port it is matched whole or not at all.
     let whole_ports = [IPPROTO_ICMP, IPPROTO_ICMPV6].contains(&key.slot(slot::NW_PROTO));
+    let mask = subtable.mask();
+    let probes = probes(mask, whole_ports);
+    let ours = mask.values(key);
     let depth = subtable.nodes().filter_map(|node| {
-        let mut difference = FlowKey::default();
-        for (w, v) in subtable.mask().words().iter().zip(&node.values) {
-            difference.set_word(w.index as usize, key.word(w.index as usize) & w.bits ^ v);
-        }
-        first_bit(&difference, whole_ports)
+        let differs = |p: &Probe| p.depth(ours.get(p.position)? ^ node.values.get(p.position)?);
+        probes.iter().find_map(differs)
     });
     if let Some(depth) = depth.max() {
-        add_until(&subtable.mask().expand(), depth, seen);
+        add_until(&mask.expand(), depth, seen);
     }
     None
 }
