@@ -80,7 +80,7 @@ pub struct Received {
     pub outgoing: bool,
 }
 
-/// A packet socket bound to one device. Non-blocking, closed on exec.
+/// A packet socket bound to one device. Non-blocking, closed on exec. Several threads may use it at a time.
 #[derive(Debug)]
 pub struct PacketSocket {
     fd: OwnedFd,
@@ -151,7 +151,7 @@ impl PacketSocket {
     /// # Errors
     /// `WouldBlock` when none waits; `ENETDOWN` once when the device went down or away ([`PacketSocket::is_attached`] tells
     /// which); `InvalidInput` for a frame that the kernel cannot describe by a virtio-net header, which is lost.
-    pub fn recv(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
+    pub fn recv(&self, buffer: &mut [u8]) -> io::Result<Received> {
         let mut header = [0; PACKET_HEADER_LENGTH];
         let header_length = if self.vnet { PACKET_HEADER_LENGTH } else { 0 };
         let capacity = buffer.len();
@@ -357,9 +357,9 @@ mod tests {
         frame
     }
 
-    fn recv(socket: &mut PacketSocket) -> (Received, Vec<u8>) {
+    fn recv(socket: &PacketSocket) -> (Received, Vec<u8>) {
         let mut poller = Poller::new().unwrap();
-        poller.add(&*socket, PollToken(1), Interest::Read).unwrap();
+        poller.add(socket, PollToken(1), Interest::Read).unwrap();
         let mut events = Vec::new();
         let mut buffer = vec![0; 70_000];
         loop {
@@ -384,12 +384,12 @@ mod tests {
             for offload in [PacketOffload::IfPossible, PacketOffload::Never] {
                 let options = PacketOptions { offload, ..Default::default() };
                 let sender = PacketSocket::open(left, options).unwrap();
-                let mut receiver = PacketSocket::open(right, options).unwrap();
+                let receiver = PacketSocket::open(right, options).unwrap();
                 assert_eq!(receiver.has_vnet(), offload == PacketOffload::IfPossible);
                 let sent = frame(&[0x88, 0xb5], 1514);
                 let pieces = [IoSlice::new(&sent[..20]), IoSlice::new(&sent[20..])];
                 assert_eq!(sender.send(&VnetHeader::default(), &pieces).unwrap(), 1514);
-                let (received, bytes) = recv(&mut receiver);
+                let (received, bytes) = recv(&receiver);
                 assert_eq!(bytes, sent);
                 assert_eq!((received.vlan, received.truncated, received.outgoing), (None, false, false));
                 assert!(received.vnet.is_ok());
@@ -402,12 +402,12 @@ mod tests {
         Scratch::new().run(|| {
             let (left, right) = pair(&mut Netlink::open().unwrap());
             let sender = PacketSocket::open(left, PacketOptions::default()).unwrap();
-            let mut receiver = PacketSocket::open(right, PacketOptions::default()).unwrap();
+            let receiver = PacketSocket::open(right, PacketOptions::default()).unwrap();
             for (tpid, tci) in [(0x8100u16, 0x6064u16), (0x88a8, 0x0fff), (0x8100, 0)] {
                 let tag = [tpid.to_be_bytes(), tci.to_be_bytes(), [0x88, 0xb5]].concat();
                 let sent = frame(&tag, 100);
                 sender.send(&VnetHeader::default(), &[IoSlice::new(&sent)]).unwrap();
-                let (received, bytes) = recv(&mut receiver);
+                let (received, bytes) = recv(&receiver);
                 assert_eq!(received.vlan, Some(VlanTag { tpid, tci }));
                 assert_eq!(bytes, [&sent[..12], &sent[16..]].concat());
             }
@@ -419,7 +419,7 @@ mod tests {
         Scratch::new().run(|| {
             let (left, right) = pair(&mut Netlink::open().unwrap());
             let sender = PacketSocket::open(left, PacketOptions::default()).unwrap();
-            let mut receiver = PacketSocket::open(right, PacketOptions::default()).unwrap();
+            let receiver = PacketSocket::open(right, PacketOptions::default()).unwrap();
             let mut poller = Poller::new().unwrap();
             poller.add(&receiver, PollToken(1), Interest::Read).unwrap();
             sender.send(&VnetHeader::default(), &[IoSlice::new(&frame(&[0x88, 0xb5], 1000))]).unwrap();
@@ -459,8 +459,8 @@ mod tests {
         Scratch::new().run(|| {
             let mut netlink = Netlink::open().unwrap();
             let (left, _) = pair(&mut netlink);
-            let mut socket = PacketSocket::open(left, PacketOptions::default()).unwrap();
-            let drain = |socket: &mut PacketSocket| loop {
+            let socket = PacketSocket::open(left, PacketOptions::default()).unwrap();
+            let drain = |socket: &PacketSocket| loop {
                 let error = match socket.recv(&mut [0; 2000]) {
                     Ok(_) => continue,
                     Err(error) => error,
@@ -468,13 +468,13 @@ mod tests {
                 return error.raw_os_error();
             };
             netlink.change(left, &LinkChange::default().admin(AdminState::Down)).unwrap();
-            assert_eq!(drain(&mut socket), Some(libc::ENETDOWN));
+            assert_eq!(drain(&socket), Some(libc::ENETDOWN));
             assert!(socket.is_attached().unwrap());
             netlink.change(left, &LinkChange::default().admin(AdminState::Up)).unwrap();
             let sent = frame(&[0x88, 0xb5], 60);
             socket.send(&VnetHeader::default(), &[IoSlice::new(&sent)]).unwrap();
             netlink.delete(left).unwrap();
-            assert_eq!(drain(&mut socket), Some(libc::ENETDOWN));
+            assert_eq!(drain(&socket), Some(libc::ENETDOWN));
             assert!(!socket.is_attached().unwrap());
             let error = socket.send(&VnetHeader::default(), &[IoSlice::new(&sent)]).unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::ENXIO));

@@ -4,12 +4,12 @@
 //! without remembering it. The daemon's control sockets are not served by this but by mio.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
@@ -61,16 +61,10 @@ pub struct PollEvent {
 }
 
 /// A set of file descriptors to sleep on. For one thread; others reach it through its [`Waker`]s.
+#[derive(Debug)]
 pub struct Poller {
     epoll: OwnedFd,
     wakeup: Arc<Wakeup>,
-    buffer: Vec<epoll::Event>,
-}
-
-impl std::fmt::Debug for Poller {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Poller").field("epoll", &self.epoll).finish_non_exhaustive()
-    }
 }
 
 #[derive(Debug)]
@@ -90,7 +84,7 @@ impl Poller {
         let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         epoll::add(&epoll, &eventfd, EventData::new_u64(WAKER.0), EventFlags::IN)?;
         let wakeup = Arc::new(Wakeup { eventfd, pending: AtomicBool::new(false) });
-        Ok(Self { epoll, wakeup, buffer: Vec::with_capacity(EVENTS_MAX) })
+        Ok(Self { epoll, wakeup })
     }
 
     /// Watches `source`, whose events will carry `token`. The caller keeps `source` open and removes it before closing it:
@@ -132,16 +126,17 @@ impl Poller {
     /// None that a correct caller can cause.
     pub fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<PollEvent>) -> io::Result<()> {
         events.clear();
-        self.buffer.clear();
+        let mut room = [const { MaybeUninit::uninit() }; EVENTS_MAX];
         let timeout = timeout.map(|duration| Timespec {
             tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(duration.subsec_nanos()),
         });
-        match epoll::wait(&self.epoll, spare_capacity(&mut self.buffer), timeout.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
+        let ready = match epoll::wait(&self.epoll, &mut room, timeout.as_ref()) {
+            Ok((ready, _)) => ready,
+            Err(Errno::INTR) => return Ok(()),
             Err(error) => return Err(error.into()),
-        }
-        for event in &self.buffer {
+        };
+        for event in ready {
             let (token, flags) = (PollToken(event.data.u64()), event.flags);
             if token == WAKER {
                 self.wakeup.clear()?;
@@ -164,12 +159,20 @@ impl Poller {
 }
 
 impl AsFd for Poller {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
     }
 }
 
 impl Wakeup {
+    fn set(&self) {
+        if !self.pending.swap(true, Ordering::SeqCst) {
+            // A write of eight bytes to an eventfd we own cannot fail but with EAGAIN, when the counter is full: then it is
+            // readable already.
+            let _ = rustix::io::write(&self.eventfd, &1u64.to_ne_bytes());
+        }
+    }
+
     // The counter is emptied before the flag falls: a waker that comes in between sees the flag up and stays silent, which
     // is right, because the poller's owner looks at its queues only after this.
     fn clear(&self) -> io::Result<()> {
@@ -191,11 +194,44 @@ pub struct Waker {
 impl Waker {
     /// Wakes the poller. What was written before this call is visible to its thread when `wait` returns.
     pub fn wake(&self) {
-        if !self.wakeup.pending.swap(true, Ordering::SeqCst) {
-            // A write of eight bytes to an eventfd we own cannot fail but with EAGAIN, when the counter is full: then the
-            // poller is awake already.
-            let _ = rustix::io::write(&self.wakeup.eventfd, &1u64.to_ne_bytes());
-        }
+        self.wakeup.set();
+    }
+}
+
+/// A file descriptor that polls readable from [`Doorbell::ring`] until [`Doorbell::silence`], whoever calls them: the readiness
+/// of something that lives in memory.
+#[derive(Debug, Clone)]
+pub struct Doorbell {
+    wakeup: Arc<Wakeup>,
+}
+
+impl Doorbell {
+    /// A silent one.
+    ///
+    /// # Errors
+    /// When the process or the machine is out of file descriptors.
+    pub fn new() -> io::Result<Self> {
+        let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self { wakeup: Arc::new(Wakeup { eventfd, pending: AtomicBool::new(false) }) })
+    }
+
+    /// Makes it readable. To be called after what there is to see is in its place.
+    pub fn ring(&self) {
+        self.wakeup.set();
+    }
+
+    /// Makes it unreadable. To be called before looking for what there may be, or a ring could be missed.
+    ///
+    /// # Errors
+    /// None that a correct caller can cause.
+    pub fn silence(&self) -> io::Result<()> {
+        if self.wakeup.pending.load(Ordering::SeqCst) { self.wakeup.clear() } else { Ok(()) }
+    }
+}
+
+impl AsFd for Doorbell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.wakeup.eventfd.as_fd()
     }
 }
 
@@ -250,6 +286,12 @@ mod tests {
     }
 
     #[test]
+    fn poller_may_move_to_the_thread_that_sleeps() {
+        fn is_send<T: Send>(_: &T) {}
+        is_send(&Poller::new().unwrap());
+    }
+
+    #[test]
     fn no_wake_up_is_lost() {
         const ROUNDS: u64 = 20_000;
         let mut poller = Poller::new().unwrap();
@@ -268,6 +310,25 @@ mod tests {
                 poller.wait(None, &mut events).unwrap();
             }
         });
+    }
+
+    #[test]
+    fn doorbell_is_heard_until_it_is_silenced() {
+        let bell = Doorbell::new().unwrap();
+        let mut poller = Poller::new().unwrap();
+        let mut events = Vec::new();
+        poller.add(&bell, PollToken(1), Interest::Read).unwrap();
+        for _ in 0..2 {
+            bell.silence().unwrap();
+            poller.wait(NOW, &mut events).unwrap();
+            assert_eq!(events, []);
+            bell.clone().ring();
+            bell.ring();
+            for _ in 0..2 {
+                poller.wait(LONG, &mut events).unwrap();
+                assert!(events[0].readable);
+            }
+        }
     }
 
     #[test]

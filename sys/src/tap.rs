@@ -138,7 +138,8 @@ impl TapOffload {
     }
 }
 
-/// One queue of a TAP device: non-blocking, closed on exec.
+/// One queue of a TAP device: non-blocking, closed on exec. Several threads may send and receive on it at a time, as each call
+/// carries one whole frame.
 #[derive(Debug)]
 pub struct TapQueue {
     file: File,
@@ -269,16 +270,16 @@ impl TapQueue {
     ///
     /// # Errors
     /// `WouldBlock` when no frame waits; see [`is_gone`].
-    pub fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.file.read(buffer)
+    pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&self.file).read(buffer)
     }
 
     /// Reads one frame into several buffers, the first usually one for the virtio-net header.
     ///
     /// # Errors
     /// As [`TapQueue::recv`].
-    pub fn recv_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        self.file.read_vectored(buffers)
+    pub fn recv_vectored(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        (&self.file).read_vectored(buffers)
     }
 
     /// Writes one frame, which must start with a virtio-net header of [`TAP_HEADER_LENGTH`] bytes.
@@ -393,7 +394,7 @@ mod tests {
         let ns = Scratch::new();
         ns.run(|| {
             let name = unique("tap");
-            let mut queue = TapQueue::open(&name, TapQueues::Single, TapOpen::CreateNew).unwrap();
+            let queue = TapQueue::open(&name, TapQueues::Single, TapOpen::CreateNew).unwrap();
             assert_eq!(queue.current_name().unwrap(), name);
             let mut netlink = Netlink::open().unwrap();
             let index = up(&mut netlink, &name);
@@ -424,7 +425,7 @@ mod tests {
     fn empty_queue_would_block_and_down_device_is_an_error_not_an_end() {
         let ns = Scratch::new();
         ns.run(|| {
-            let mut queue = TapQueue::open(&unique("tap"), TapQueues::Single, TapOpen::CreateNew).unwrap();
+            let queue = TapQueue::open(&unique("tap"), TapQueues::Single, TapOpen::CreateNew).unwrap();
             assert_eq!(queue.recv(&mut [0; 100]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
             let header = VnetHeader::default().encode();
             let error = queue.send(&[IoSlice::new(&header), IoSlice::new(&frame(60))]).unwrap_err();
@@ -496,7 +497,7 @@ mod tests {
         Scratch::new().run(|| {
             let pod = Scratch::new();
             let name = unique("tap");
-            let mut queue = TapQueue::open(&name, TapQueues::Single, TapOpen::CreateNew).unwrap();
+            let queue = TapQueue::open(&name, TapQueues::Single, TapOpen::CreateNew).unwrap();
             let mut netlink = Netlink::open().unwrap();
             let index = netlink.link_by_name(&name).unwrap().unwrap().index;
             let eth0 = IfName::new("eth0").unwrap();

@@ -1,11 +1,34 @@
 //! Ports: where frames come from and go to. The traits; the kinds of port are the submodules.
 //!
-//! A port's receiving side belongs to one worker. Its sending side exists once per worker, so that workers never share one.
+//! A [`Port`] stays with the thread that opened it, which asks it about its device and changes it. Its receiving sides
+//! ([`Rx`]) belong to one worker each; its sending side ([`Tx`]) exists once per worker, so that workers never share one.
+//!
+//! Frames and bytes are counted by the worker ([`crate::stats`]); a port counts only what was lost before the worker could
+//! see it ([`RxLoss`]). None of this waits: a device without room for a frame is a drop.
+//!
+//! Not here: which ports there are and what they are for.
+
+pub mod af_packet;
+pub mod capture;
+pub mod dummy;
+pub mod pcap;
+pub mod tap;
+
+mod device;
+mod plain;
+mod vnet;
 
 use crate::drop::Drop;
-use packet::Frame;
-use std::os::fd::RawFd;
+use base::Counter;
+use packet::{Batch, Frame, FramePool};
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use thiserror::Error;
+
+pub use af_packet::{AfPacketConfig, AfPacketPort};
+pub use dummy::{DummyEnd, DummyPort};
+pub use pcap::{PcapConfig, PcapPort, WallClock};
+pub use tap::{TapConfig, TapPort};
 
 /// What went wrong with a port as a whole. A single frame that cannot be sent is a [`Drop`].
 #[derive(Debug, Error)]
@@ -13,7 +36,7 @@ pub enum PortError {
     /// The device was deleted or its namespace died. It may come back as a new port.
     #[error("device is gone")]
     Gone,
-    /// The device exists but is administratively down.
+    /// The device exists but is administratively down. The port is still of use: frames come again when it is up.
     #[error("device is down")]
     Down,
     /// Anything else the kernel said.
@@ -21,16 +44,66 @@ pub enum PortError {
     Io(#[from] std::io::Error),
 }
 
+/// Why a port could not be opened or its device not be changed; the text is for people (`Interface:error`).
+#[derive(Debug, Error)]
+pub enum PortConfigError {
+    /// There is no such device.
+    #[error("{0}: no such network device")]
+    NoDevice(String),
+    /// Opening a TAP.
+    #[error(transparent)]
+    Tap(#[from] sys::tap::TapError),
+    /// Asking or changing through netlink.
+    #[error(transparent)]
+    Netlink(#[from] sys::netlink::NetlinkError),
+    /// Finding or entering a network namespace.
+    #[error(transparent)]
+    Netns(#[from] sys::netns::NetnsError),
+    /// A capture file.
+    #[error("{path}: {reason}")]
+    Capture {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// This kind of port has nothing of the kind to change.
+    #[error("this type of port has no {0}")]
+    Unsupported(&'static str),
+    /// Anything else the kernel refused.
+    #[error("{operation}: {source}")]
+    Refused {
+        /// What was tried.
+        operation: &'static str,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+}
+
+impl From<PortError> for PortConfigError {
+    fn from(error: PortError) -> Self {
+        let source = match error {
+            PortError::Io(error) => error,
+            other => std::io::Error::other(other),
+        };
+        PortConfigError::Refused { operation: "port", source }
+    }
+}
+
 /// The receiving side of a port.
 pub trait Rx: Send {
     /// Receives what is there, without waiting: at most what fits `out`. An empty batch means that there is nothing.
     ///
+    /// Frames come with the state of checksum and segmentation that the device announced, unchecked: after extraction
+    /// `Frame::validate_offload` is to be called. The caller sets `Frame::in_port`.
+    ///
     /// # Errors
     /// The port failed as a whole; frames received before the failure are in `out`.
-    fn recv(&mut self, pool: &mut packet::FramePool, out: &mut packet::Batch) -> Result<(), PortError>;
+    fn recv(&mut self, pool: &mut FramePool, out: &mut Batch) -> Result<(), PortError>;
 
-    /// A descriptor that polls readable when there may be something to receive.
-    fn poll_fd(&self) -> Option<RawFd>;
+    /// A descriptor that polls readable (level-triggered) while there may be something to receive. A port without one never
+    /// has anything unless somebody puts it there in the same thread.
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>>;
 }
 
 /// The sending side of a port, one per worker.
@@ -39,11 +112,144 @@ pub trait Tx: Send {
     ///
     /// # Errors
     /// The frame and why it was not sent.
-    fn send(&mut self, frame: Frame, pool: &mut packet::FramePool) -> Result<(), (Frame, Drop)>;
+    fn send(&mut self, frame: Frame, pool: &mut FramePool) -> Result<(), (Frame, Drop)>;
 
     /// Sends what is kept; frames go back to the pool.
     ///
     /// # Errors
-    /// The port failed as a whole.
-    fn flush(&mut self, pool: &mut packet::FramePool) -> Result<(), PortError>;
+    /// The port failed as a whole, here or in a `send` since the last call.
+    fn flush(&mut self, pool: &mut FramePool) -> Result<(), PortError>;
+
+    /// Frames that `send` took but that `flush` could not pass on, since this was last asked. The worker asks after each
+    /// flush, so that they count as dropped and not as sent. A port whose `send` decides at once needs none of this.
+    fn take_lost(&mut self) -> Option<TxLost> {
+        None
+    }
+}
+
+/// Frames that were taken for sending and then not sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TxLost {
+    /// How many.
+    pub frames: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Why.
+    pub reason: Drop,
+}
+
+/// Why a frame that the kernel refused is dropped.
+#[cold]
+fn reason_of(error: &std::io::Error) -> Drop {
+    match error.raw_os_error() {
+        Some(sys::errno::EAGAIN | sys::errno::ENOBUFS | sys::errno::ENOMEM) => Drop::TxFull,
+        Some(sys::errno::EMSGSIZE) => Drop::TxTooBig,
+        _ => Drop::TxError,
+    }
+}
+
+/// What a device says of itself.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct LinkReport {
+    /// Its name now, where it is now.
+    pub name: String,
+    /// The kernel's number for it; `None` where no kernel knows it.
+    pub ifindex: Option<u32>,
+    /// Its MAC address.
+    pub mac: Option<[u8; 6]>,
+    /// Longest packet it takes, in bytes without the Ethernet header.
+    pub mtu: Option<u32>,
+    /// Whether it is switched on.
+    pub admin_up: bool,
+    /// Whether it has a carrier.
+    pub carrier: bool,
+    /// How often the carrier came or went.
+    pub carrier_changes: u64,
+    /// Megabits a second.
+    pub speed_mbps: Option<u32>,
+    /// Whether both ends may send at a time; `None` if not known.
+    pub full_duplex: Option<bool>,
+    /// Driver of the device: `tun`, `veth` …
+    pub driver: String,
+    /// Whether it lies in another network namespace than this process.
+    pub elsewhere: bool,
+    /// The kernel's counters, from the switch's point of view: `rx` is what the switch receives.
+    pub kernel: Option<KernelCounters>,
+}
+
+/// Counters that the kernel keeps for a device, from the switch's point of view.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[expect(missing_docs, reason = "the names are the kernel's")]
+pub struct KernelCounters {
+    pub rx_packets: u64,
+    pub rx_bytes: u64,
+    pub rx_dropped: u64,
+    pub rx_errors: u64,
+    pub tx_packets: u64,
+    pub tx_bytes: u64,
+    pub tx_dropped: u64,
+    pub tx_errors: u64,
+    pub collisions: u64,
+    pub rx_crc_errors: u64,
+    pub rx_frame_errors: u64,
+    pub rx_over_errors: u64,
+}
+
+/// Frames that were lost between the device and the batch. Written by the receiving side.
+#[derive(Debug, Default)]
+pub struct RxLoss {
+    /// Longer than a frame can be.
+    pub too_long: Counter,
+    /// No room for them (in-memory ports; a device's own losses are in [`KernelCounters`]).
+    pub overflow: Counter,
+    /// The kernel or the file could not give them: damaged, or of a form that has no description.
+    pub unreadable: Counter,
+}
+
+/// A change to a port's device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DeviceChange {
+    /// Switch it on or off.
+    Admin {
+        /// Whether it shall be on.
+        up: bool,
+    },
+    /// Set the MTU, in bytes without the Ethernet header.
+    Mtu(u32),
+    /// Set the MAC address.
+    Mac([u8; 6]),
+}
+
+/// A port as its owner sees it. Dropping it does not close its device as long as sides of it are in use.
+pub trait Port: Send {
+    /// Takes the receiving sides, each for one worker; nothing the second time.
+    fn take_rx(&mut self) -> Vec<Box<dyn Rx>>;
+
+    /// Makes a sending side for one more worker.
+    ///
+    /// # Errors
+    /// When out of file descriptors.
+    fn new_tx(&mut self) -> Result<Box<dyn Tx>, PortError>;
+
+    /// Asks the device how it is. Costs system calls, and a thread for a device in another namespace.
+    ///
+    /// # Errors
+    /// [`PortError::Gone`] if the device is no more.
+    fn link(&mut self) -> Result<LinkReport, PortError>;
+
+    /// Changes the device.
+    ///
+    /// # Errors
+    /// [`PortConfigError`]; the device is then as before.
+    fn change(&mut self, change: DeviceChange) -> Result<(), PortConfigError>;
+
+    /// What was lost before a worker saw it.
+    fn losses(&self) -> Vec<Arc<RxLoss>>;
+
+    /// Lets a device that this port made vanish once all sides of the port have been dropped. Without this a persistent TAP
+    /// stays for the next start.
+    ///
+    /// # Errors
+    /// [`PortError::Gone`] if it has already.
+    fn discard(&mut self) -> Result<(), PortError>;
 }

@@ -1,0 +1,289 @@
+//! Ports on an existing netdev (`type=system`): a veth's near end, a NIC, a VLAN device, through a packet socket.
+//!
+//! VLAN tags that the kernel took out of received frames are put back. With a virtio-net header super-frames and partial
+//! checksums pass as they do on a TAP; where the kernel has none, or refuses a form of segmentation, frames are completed and
+//! cut here.
+//!
+//! The kernel's own stack sees the frames of the device too: addresses on it belong on the bridge's local port instead.
+
+use super::device::{self, Key, Viewpoint};
+use super::{
+    DeviceChange, LinkReport, Port, PortConfigError, PortError, Rx, RxLoss, Tx, plain, reason_of, vnet,
+};
+use crate::drop::Drop;
+use packet::{Batch, Frame, FramePool, PacketKey};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use sys::errno;
+use sys::netlink::{AdminState, LinkChange, Netlink};
+use sys::netns::Netns;
+use sys::packet_socket::{PacketOffload, PacketOptions, PacketSocket, Promiscuity, Received, VlanTag};
+use sys::vnet::{VnetChecksum, VnetHeader};
+use sys::{IfIndex, IfName};
+
+/// Bytes of the two MAC addresses, behind which a VLAN tag stands.
+const ADDRESSES_LEN: usize = 12;
+/// Bytes of a VLAN tag.
+const TAG_LEN: usize = 4;
+
+/// How a port on an existing netdev is to be opened.
+#[derive(Debug)]
+pub struct AfPacketConfig {
+    /// Name of the netdev, in the namespace of the calling thread.
+    pub name: IfName,
+    /// Whether super-frames may cross it whole.
+    pub offload: PacketOffload,
+    /// MTU to give it, in bytes without the Ethernet header.
+    pub mtu: Option<u32>,
+    /// Whether to switch it on or off; `None` leaves it as it is.
+    pub admin: Option<AdminState>,
+}
+
+impl AfPacketConfig {
+    /// With offloads, switched on, the MTU left as it is.
+    pub fn new(name: IfName) -> Self {
+        AfPacketConfig { name, offload: PacketOffload::IfPossible, mtu: None, admin: Some(AdminState::Up) }
+    }
+}
+
+/// A port on an existing netdev.
+#[derive(Debug)]
+pub struct AfPacketPort {
+    socket: Arc<PacketSocket>,
+    index: IfIndex,
+    // Where the device was, and still is unless the socket says that it is gone.
+    netns: Netns,
+    loss: Arc<RxLoss>,
+    rx_taken: bool,
+}
+
+impl AfPacketPort {
+    /// Attaches to the device.
+    ///
+    /// # Errors
+    /// [`PortConfigError::NoDevice`], or what the kernel refused.
+    pub fn open(config: &AfPacketConfig) -> Result<AfPacketPort, PortConfigError> {
+        let mut netlink = Netlink::open()?;
+        let missing = || PortConfigError::NoDevice(config.name.to_string());
+        let link = netlink.link_by_name(&config.name)?.ok_or_else(missing)?;
+        let mut change = LinkChange::default();
+        if let Some(mtu) = config.mtu {
+            change = change.mtu(mtu);
+        }
+        if let Some(admin) = config.admin {
+            change = change.admin(admin);
+        }
+        netlink.change(link.index, &change)?;
+        let options = PacketOptions { promiscuity: Promiscuity::All, offload: config.offload };
+        let socket =
+            PacketSocket::open(link.index, options).map_err(|source| match source.raw_os_error() {
+                Some(errno::ENODEV | errno::ENXIO) => missing(),
+                _ => PortConfigError::Refused { operation: "packet socket", source },
+            })?;
+        Ok(AfPacketPort {
+            socket: Arc::new(socket),
+            index: link.index,
+            netns: Netns::current()?,
+            loss: Arc::default(),
+            rx_taken: false,
+        })
+    }
+}
+
+impl Port for AfPacketPort {
+    fn take_rx(&mut self) -> Vec<Box<dyn Rx>> {
+        if std::mem::replace(&mut self.rx_taken, true) {
+            return Vec::new();
+        }
+        vec![Box::new(AfPacketRx { socket: self.socket.clone(), loss: self.loss.clone() })]
+    }
+
+    fn new_tx(&mut self) -> Result<Box<dyn Tx>, PortError> {
+        Ok(Box::new(AfPacketTx { socket: self.socket.clone(), failed: None }))
+    }
+
+    fn link(&mut self) -> Result<LinkReport, PortError> {
+        if !self.socket.is_attached()? {
+            return Err(PortError::Gone);
+        }
+        device::report(&self.netns, Key::Index(self.index), Viewpoint::Same)
+    }
+
+    fn change(&mut self, change: DeviceChange) -> Result<(), PortConfigError> {
+        device::change(&self.netns, Key::Index(self.index), change)
+    }
+
+    fn losses(&self) -> Vec<Arc<RxLoss>> {
+        vec![self.loss.clone()]
+    }
+
+    fn discard(&mut self) -> Result<(), PortError> {
+        // The device is not ours.
+        Ok(())
+    }
+}
+
+struct AfPacketRx {
+    socket: Arc<PacketSocket>,
+    loss: Arc<RxLoss>,
+}
+
+impl Rx for AfPacketRx {
+    fn recv(&mut self, pool: &mut FramePool, out: &mut Batch) -> Result<(), PortError> {
+        while !out.is_full() {
+            let mut frame = pool.take();
+            let received = match self.socket.recv(frame.room_mut()) {
+                Ok(received) => received,
+                Err(error) => {
+                    pool.give(frame);
+                    match (error.kind(), error.raw_os_error()) {
+                        (io::ErrorKind::WouldBlock, _) => return Ok(()),
+                        (io::ErrorKind::Interrupted, _) => continue,
+                        // The kernel has thrown away a frame for which there is no virtio-net header.
+                        (_, Some(errno::EINVAL)) => {
+                            self.loss.unreadable.add(1);
+                            continue;
+                        }
+                        _ => return Err(self.failure(error)),
+                    }
+                }
+            };
+            if received.outgoing || !self.keep(&mut frame, &received) {
+                pool.give(frame);
+                continue;
+            }
+            if let Err(frame) = out.push(frame) {
+                pool.give(frame);
+            }
+        }
+        Ok(())
+    }
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.socket.as_fd())
+    }
+}
+
+impl AfPacketRx {
+    /// Makes `frame` what was on the wire. False if that cannot be.
+    fn keep(&mut self, frame: &mut Frame, received: &Received) -> bool {
+        if received.truncated || frame.set_len(received.length).is_err() {
+            self.loss.too_long.add(1);
+            return false;
+        }
+        if self.socket.has_vnet() {
+            vnet::apply(frame, received.vnet);
+        } else if !self.complete(frame, received) {
+            self.loss.unreadable.add(1);
+            return false;
+        }
+        match received.vlan {
+            Some(tag) if !put_tag(frame, tag) => {
+                self.loss.too_long.add(1);
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// Without a virtio-net header the kernel says only that a checksum is partial, not where.
+    #[cold]
+    fn complete(&self, frame: &mut Frame, received: &Received) -> bool {
+        match received.vnet.map(|header| header.checksum) {
+            Ok(VnetChecksum::Partial { .. }) => {
+                PacketKey::extract(frame).is_ok() && frame.refresh_transport_checksum()
+            }
+            _ => true,
+        }
+    }
+
+    /// A device that went down is no reason to give the port up, one that went away is. The kernel says the same of both.
+    #[cold]
+    fn failure(&self, error: io::Error) -> PortError {
+        match (error.raw_os_error(), self.socket.is_attached()) {
+            (Some(errno::ENETDOWN), Ok(true)) => PortError::Down,
+            (Some(errno::ENETDOWN | errno::ENODEV | errno::ENXIO), _) => PortError::Gone,
+            _ => PortError::Io(error),
+        }
+    }
+}
+
+/// Puts a tag behind the MAC addresses. Offsets that the frame knows go on being true.
+fn put_tag(frame: &mut Frame, tag: VlanTag) -> bool {
+    if frame.len() < ADDRESSES_LEN || frame.push_front(TAG_LEN).is_err() {
+        return false;
+    }
+    let [t0, t1] = tag.tpid.to_be_bytes();
+    let [c0, c1] = tag.tci.to_be_bytes();
+    let bytes = frame.bytes_mut();
+    bytes.copy_within(TAG_LEN..TAG_LEN + ADDRESSES_LEN, 0);
+    match bytes.get_mut(ADDRESSES_LEN..ADDRESSES_LEN + TAG_LEN) {
+        Some(place) => {
+            place.copy_from_slice(&[t0, t1, c0, c1]);
+            true
+        }
+        None => false,
+    }
+}
+
+struct AfPacketTx {
+    socket: Arc<PacketSocket>,
+    failed: Option<PortError>,
+}
+
+impl Tx for AfPacketTx {
+    fn send(&mut self, frame: Frame, pool: &mut FramePool) -> Result<(), (Frame, Drop)> {
+        let sent = if self.socket.has_vnet() {
+            self.send_whole(&frame)
+        } else {
+            Err(io::ErrorKind::InvalidInput.into())
+        };
+        match sent {
+            Ok(()) => {
+                pool.give(frame);
+                Ok(())
+            }
+            // Also what a kernel says to a form of segmentation that it does not know.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.send_plain(frame, pool),
+            Err(error) => {
+                let reason = self.refused(&error);
+                Err((frame, reason))
+            }
+        }
+    }
+
+    fn flush(&mut self, _: &mut FramePool) -> Result<(), PortError> {
+        self.failed.take().map_or(Ok(()), Err)
+    }
+}
+
+impl AfPacketTx {
+    fn send_whole(&self, frame: &Frame) -> io::Result<()> {
+        let header = vnet::describe(frame).map_err(|_| io::ErrorKind::InvalidData)?;
+        self.socket.send(&header, &[IoSlice::new(frame.bytes())]).map(|_| ())
+    }
+
+    /// Completed and cut here.
+    #[cold]
+    fn send_plain(&mut self, frame: Frame, pool: &mut FramePool) -> Result<(), (Frame, Drop)> {
+        let mut failure = None;
+        let sent = plain::each(frame, pool, |bytes| {
+            let sent = self.socket.send(&VnetHeader::default(), &[IoSlice::new(bytes)]);
+            sent.map(drop).map_err(|error| failure = Some(error)).is_ok()
+        });
+        sent.map_err(|(frame, reason)| (frame, failure.map_or(reason, |error| self.refused(&error))))
+    }
+
+    #[cold]
+    fn refused(&mut self, error: &io::Error) -> Drop {
+        match (error.kind(), error.raw_os_error()) {
+            (io::ErrorKind::InvalidData, None) => Drop::BadOffload,
+            (_, Some(errno::ENXIO | errno::ENODEV)) => {
+                self.failed = Some(PortError::Gone);
+                Drop::NoPort
+            }
+            _ => reason_of(error),
+        }
+    }
+}
