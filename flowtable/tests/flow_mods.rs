@@ -1,6 +1,8 @@
 //! What flow_mods do to rules. Expectations are OpenFlow's; where it leaves a choice or OVS differs, they are what
 //! ovs-vswitchd 3.1 answered to the same commands under its dummy datapath and a stopped clock.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
 use base::{HashSeed, Instant};
 use flowtable::flow_mod::{apply, apply_all};
 use flowtable::{

@@ -1,5 +1,7 @@
 //! Time-outs and summaries: what a store keeps beside its tables must be what walking all rules would give.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
 use base::{HashSeed, Instant};
 use flowtable::{
     ActionSummary, FlowKey, FlowMod, FlowModCommand, Mask, Match, OfAction, OfPort, RemovalReason,
