@@ -3,7 +3,8 @@
 //!
 //! Turns between ports need no queue here: a step takes at most one batch from each receiving side, so ports take turns
 //! with a quantum of one batch. Cached flows need no credit, and neither do translations anew of a flow that is cached:
-//! a change of configuration must not cost established traffic a frame.
+//! a change of configuration must not cost established traffic a frame. For the same reason ports are granted set-ups
+//! when a new profile may make what they have cached useless.
 
 use base::{Instant, RateLimit};
 
@@ -29,17 +30,31 @@ impl Default for MissLimits {
 
 /// What is left to one port.
 #[derive(Debug)]
-pub struct MissBudget(RateLimit);
+pub struct MissBudget {
+    limit: RateLimit,
+    granted: u64,
+}
 
 impl MissBudget {
     /// A full budget.
     pub fn new(limits: MissLimits) -> Self {
-        MissBudget(RateLimit::new(limits.rate, limits.burst))
+        MissBudget { limit: RateLimit::new(limits.rate, limits.burst), granted: 0 }
     }
 
     /// Takes credit for one translation, if there is some.
     pub fn take(&mut self, now: Instant) -> bool {
-        self.0.take(now)
+        if self.limit.take(now) {
+            return true;
+        }
+        let granted = self.granted > 0;
+        self.granted = self.granted.saturating_sub(1);
+        granted
+    }
+
+    /// Grants `n` translations beyond the budget, in place of what is left of an earlier grant: for cached flows that a
+    /// change of configuration makes it necessary to set up anew.
+    pub fn grant(&mut self, n: u64) {
+        self.granted = n;
     }
 }
 
@@ -52,5 +67,15 @@ mod tests {
         let mut budget = MissBudget::new(MissLimits { rate: 1_000, burst: 50 });
         let granted = (0..1_000_000u64).filter(|i| budget.take(Instant::from_nanos(i * 1_000))).count();
         assert!((1_040..=1_050).contains(&granted), "{granted}");
+    }
+
+    #[test]
+    fn a_grant_counts_once_and_does_not_add_up() {
+        let mut budget = MissBudget::new(MissLimits { rate: 1, burst: 1 });
+        let now = Instant::from_secs(1);
+        assert!(budget.take(now) && !budget.take(now));
+        budget.grant(5);
+        budget.grant(2);
+        assert!(budget.take(now) && budget.take(now) && !budget.take(now));
     }
 }

@@ -146,6 +146,13 @@ impl Ports {
         self.get(index).map(|entry| entry.share)
     }
 
+    /// Grants each port as many flow set-ups beyond its budget as it has cached flows.
+    pub fn grant(&mut self, flows: impl Fn(PortShare) -> usize) {
+        for entry in self.entries.iter_mut().flatten() {
+            entry.budget.grant(flows(entry.share) as u64);
+        }
+    }
+
     pub fn take_credit(&mut self, index: PortIndex, now: Instant) -> bool {
         self.get_mut(index).is_some_and(|entry| entry.budget.take(now))
     }

@@ -13,8 +13,6 @@ pub(crate) mod entry;
 pub(crate) mod share;
 mod sweep;
 pub(crate) mod table;
-#[cfg(test)]
-mod tests;
 
 pub(crate) use entry::NewFlow;
 pub(crate) use share::PortShare;
@@ -168,12 +166,19 @@ impl FlowCache {
         self.shares.remove(share);
     }
 
-    /// The table of a profile; made if need be. `None`: too many profiles.
-    pub fn table(&mut self, profile: &Profile) -> Option<TableIndex> {
+    /// Number of a port's cached flows.
+    pub fn share_len(&self, share: PortShare) -> usize {
+        self.shares.len(share)
+    }
+
+    /// The table of a profile, if there is one.
+    pub fn table(&self, profile: &Profile) -> Option<TableIndex> {
         let same = |t: &Option<ProfileTable>| t.as_ref().is_some_and(|t| t.id == profile.id);
-        if let Some(i) = self.tables.iter().position(same) {
-            return Some(TableIndex(i as u16));
-        }
+        self.tables.iter().position(same).map(|i| TableIndex(i as u16))
+    }
+
+    /// Makes the table of a profile that has none. `None`: too many profiles.
+    pub fn add_table(&mut self, profile: &Profile) -> Option<TableIndex> {
         let table = Some(ProfileTable::new(profile));
         if let Some(i) = self.tables.iter().position(Option::is_none) {
             *self.tables.get_mut(i)? = table;

@@ -79,6 +79,11 @@ impl Shares {
         self.shares.get(share.0 as usize)?.as_ref()
     }
 
+    /// Number of the port's flows.
+    pub fn len(&self, share: PortShare) -> usize {
+        self.get(share).map_or(0, |s| s.flows.len())
+    }
+
     /// Whether the port may have one more flow without giving one up.
     pub fn may_grow(&self, share: PortShare) -> bool {
         self.get(share).is_some_and(|s| {

@@ -9,7 +9,7 @@ use crate::cache::{FlowCache, FlowSlot, NewFlow, Stored, TableIndex};
 use crate::drop::Drop;
 use crate::execute::{Executor, METADATA_WORD, Origin};
 use crate::ports::PortIndex;
-use crate::slowpath::{Revision, SlowPath, Translation, Upcall};
+use crate::slowpath::{Profile, Revision, SlowPath, Translation, Upcall};
 use crate::stats::WorkerStats;
 use base::Instant;
 use packet::{Batch, DpPort, Frame, Malformed, PacketKey, slot};
@@ -87,6 +87,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             self.executor.drop_frame(frame, ingress, reason);
             return;
         }
+        staged.refused = None;
         let mut origin = Origin { ingress, key: &mut staged.key };
         if let Some(next) = self.executor.run(&program.actions, frame, &mut origin, self.slow) {
             self.recirculate(next, &mut staged, ingress);
@@ -114,7 +115,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             Some((p, t, table)) if p == port && t == dl_type => table,
             _ => match self.slow.profile(port, dl_type) {
                 Ok(profile) => {
-                    let table = self.cache.table(profile);
+                    let table = self.table(profile);
                     self.class = Some((port, dl_type, table));
                     table
                 }
@@ -127,6 +128,17 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         if let Some(table) = staged.table {
             staged.hash = self.cache.hash(table, &staged.key);
         }
+    }
+
+    fn table(&mut self, profile: &Profile) -> Option<TableIndex> {
+        if let Some(table) = self.cache.table(profile) {
+            return Some(table);
+        }
+        // A profile that is new may take the place of another: the flows that ports have under that one must be set up
+        // anew, which is not the ports' doing.
+        let cache = &*self.cache;
+        self.executor.ports.grant(|share| cache.share_len(share));
+        self.cache.add_table(profile)
     }
 
     fn forward_one(&mut self, frame: Frame, staged: &mut Staged, ingress: PortIndex) {

@@ -11,8 +11,6 @@
 
 mod forward;
 mod requests;
-#[cfg(test)]
-mod tests;
 
 pub use forward::RECIRCULATIONS_MAX;
 
@@ -84,6 +82,8 @@ struct RxEntry {
     resume_at: Option<Instant>,
     /// Whether the failure has been reported.
     reported: bool,
+    /// Whether the device is gone, so that this is removed at the end of the round.
+    gone: bool,
 }
 
 /// One worker. See the module's text for how it is driven.
@@ -216,7 +216,7 @@ impl<S: SlowPath> Worker<S> {
             gone |= is_gone;
         }
         if gone {
-            self.remove_gone();
+            self.remove_receivers(|r| r.gone);
         }
         frames
     }
@@ -228,16 +228,14 @@ impl<S: SlowPath> Worker<S> {
         let result = entry.rx.recv(&mut self.executor.pool, &mut self.batch);
         let frames = self.batch.len();
         entry.ready = frames > 0;
-        let mut gone = false;
         match result {
             Ok(()) => entry.reported = false,
             Err(error) => {
-                gone = matches!(error, PortError::Gone);
-                // Far in the future for one that is gone: it is removed at the end of the round.
+                entry.gone = matches!(error, PortError::Gone);
+                entry.ready = false;
                 entry.resume_at = Some(now + RX_RETRY);
-                entry.ready = gone;
                 self.poll_generation += 1;
-                if gone || !entry.reported && self.events_pending.len() < EVENTS_PENDING_MAX {
+                if entry.gone || !entry.reported && self.events_pending.len() < EVENTS_PENDING_MAX {
                     self.events_pending.push(Event::RxFailed { port, error });
                     entry.reported = true;
                 }
@@ -246,6 +244,7 @@ impl<S: SlowPath> Worker<S> {
                 }
             }
         }
+        let gone = entry.gone;
         if frames > 0 {
             if let Some(counters) = self.executor.ports.counters(index) {
                 counters.rx_packets.add(frames as u64);
@@ -265,15 +264,6 @@ impl<S: SlowPath> Worker<S> {
         let slow = self.snapshot.load();
         let mut pass = Pass::new(&**slow, now, &mut self.cache, &mut self.executor, &self.stats);
         pass.forward(&mut self.batch, &mut self.staging, index);
-    }
-
-    /// Removes receiving sides whose device is gone.
-    fn remove_gone(&mut self) {
-        let gone: Vec<RxToken> =
-            self.receivers.iter().filter(|r| r.resume_at.is_some() && r.ready).map(|r| r.token).collect();
-        for token in gone {
-            self.remove_receivers(|r| r.token == token);
-        }
     }
 
     fn send_events(&mut self) {

@@ -136,6 +136,7 @@ impl<S: SlowPath> Worker<S> {
             ready: true,
             resume_at: None,
             reported: false,
+            gone: false,
         });
     }
 
