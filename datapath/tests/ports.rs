@@ -1,13 +1,17 @@
 //! The ports on real devices: TAPs and veths in namespaces that only these tests know. Needs CAP_NET_ADMIN and CAP_SYS_ADMIN.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests; clippy does not see that of the functions they share")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests; clippy does not see that of the functions they share"
+)]
 
 use datapath::port::{
     AfPacketConfig, AfPacketPort, DeviceChange, Port, PortConfigError, PortError, Rx, TapConfig, TapPort, Tx,
 };
 use packet::{Batch, Checksum, Frame, FramePool, PacketKey, Segmentation};
 use std::io::{IoSlice, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 use sys::netlink::{AdminState, LinkChange, Netlink};
@@ -312,6 +316,21 @@ fn af_packet_carries_bytes_and_tags_unchanged() {
 }
 
 #[test]
+fn device_without_ethernet_frames_is_refused() {
+    in_namespace(|| {
+        let name = unique();
+        // ip(8) has a mode that makes a device of IP packets.
+        let made = std::process::Command::new("ip")
+            .args(["tuntap", "add", "dev", name.as_str(), "mode", "tun"])
+            .status()
+            .unwrap();
+        assert!(made.success());
+        let error = AfPacketPort::open(&AfPacketConfig::new(name)).unwrap_err();
+        assert_eq!(error.to_string(), format!("{name}: not an Ethernet device"));
+    });
+}
+
+#[test]
 fn af_packet_tells_down_from_gone() {
     in_namespace(|| {
         let (near, far) = veth();
@@ -395,16 +414,23 @@ fn forward(ports: &mut [Box<dyn Port>; 2], traffic: &Traffic, stop: &AtomicBool,
     }
 }
 
-fn address(last: u8) -> IpAddr {
+fn ipv4(last: u8) -> IpAddr {
     Ipv4Addr::new(10, 99, 0, last).into()
+}
+
+fn ipv6(last: u8) -> IpAddr {
+    Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, last.into()).into()
 }
 
 fn set_address(netns: &Netns, name: &IfName, last: u8) {
     run_in(netns, || {
         let mut netlink = Netlink::open().unwrap();
         let index = index_of(name);
+        // Duplicate address detection takes a second in which the address is of no use.
+        std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/accept_dad"), "0").unwrap();
         netlink.change(index, &LinkChange::default().admin(AdminState::Up)).unwrap();
-        netlink.add_address(index, address(last), 24).unwrap();
+        netlink.add_address(index, ipv4(last), 24).unwrap();
+        netlink.add_address(index, ipv6(last), 64).unwrap();
     })
     .unwrap();
 }
@@ -429,14 +455,20 @@ fn veth_into(pod: &Netns, last: u8, offload: PacketOffload) -> Box<dyn Port> {
     Box::new(AfPacketPort::open(&AfPacketConfig { offload, ..AfPacketConfig::new(near) }).unwrap())
 }
 
-/// Sends `len` bytes from the first pod to the second through the ports, and back again when `echo`; checks every byte.
-fn transfer(pods: &[Netns; 2], ports: &mut [Box<dyn Port>; 2], len: usize, direction: Direction) -> Traffic {
+/// Sends `len` bytes from the first pod to the address `to` in the second through the ports, and back again if both directions
+/// are wanted; checks every byte.
+fn transfer(
+    pods: &[Netns; 2],
+    ports: &mut [Box<dyn Port>; 2],
+    to: IpAddr,
+    (len, direction): (usize, Direction),
+) -> Traffic {
     let traffic = Traffic::default();
     let stop = AtomicBool::new(false);
     let mut poller = Poller::new().unwrap();
     let waker = poller.waker();
     let data: Vec<u8> = (0..len).map(|i| (i * 31 + i / 251) as u8).collect();
-    let to = SocketAddr::new(address(2), 7777);
+    let to = SocketAddr::new(to, 7777);
     let listener = run_in(&pods[1], || TcpListener::bind(to).unwrap()).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| forward(ports, &traffic, &stop, &mut poller));
@@ -483,13 +515,15 @@ fn pods() -> [Netns; 2] {
 
 #[test]
 fn super_frames_cross_from_tap_to_tap_in_one_piece() {
-    in_namespace(|| {
-        let pods = pods();
-        let mut ports = [tap_in(&pods[0], 1), tap_in(&pods[1], 2)];
-        let traffic = transfer(&pods, &mut ports, 8 << 20, Direction::Both);
-        assert!(traffic.longest.into_inner() > 10 * MTU);
-        assert!(traffic.segmented.into_inner() > 0 && traffic.partial.into_inner() > 0);
-    });
+    for to in [ipv4(2), ipv6(2)] {
+        in_namespace(|| {
+            let pods = pods();
+            let mut ports = [tap_in(&pods[0], 1), tap_in(&pods[1], 2)];
+            let traffic = transfer(&pods, &mut ports, to, (8 << 20, Direction::Both));
+            assert!(traffic.longest.into_inner() > 10 * MTU);
+            assert!(traffic.segmented.into_inner() > 0 && traffic.partial.into_inner() > 0);
+        });
+    }
 }
 
 #[test]
@@ -497,22 +531,24 @@ fn super_frames_cross_between_tap_and_veth() {
     in_namespace(|| {
         let pods = pods();
         let mut ports = [tap_in(&pods[0], 1), veth_into(&pods[1], 2, PacketOffload::IfPossible)];
-        let traffic = transfer(&pods, &mut ports, 8 << 20, Direction::Both);
+        let traffic = transfer(&pods, &mut ports, ipv4(2), (8 << 20, Direction::Both));
         assert!(traffic.longest.into_inner() > 10 * MTU);
     });
 }
 
 #[test]
 fn super_frames_are_cut_for_a_port_without_virtio_net_header() {
-    in_namespace(|| {
-        let pods = pods();
-        let mut ports = [tap_in(&pods[0], 1), veth_into(&pods[1], 2, PacketOffload::Never)];
-        // Only this way: a veth gives super-frames to a socket that cannot be told how to cut them.
-        let traffic = transfer(&pods, &mut ports, 4 << 20, Direction::There);
-        assert!(traffic.segmented.into_inner() > 0, "there were super-frames to cut");
-        let seen = ports[1].link().unwrap().kernel.unwrap();
-        assert!(seen.tx_bytes / seen.tx_packets <= (ETHERNET_LEN + MTU) as u64);
-    });
+    for to in [ipv4(2), ipv6(2)] {
+        in_namespace(|| {
+            let pods = pods();
+            let mut ports = [tap_in(&pods[0], 1), veth_into(&pods[1], 2, PacketOffload::Never)];
+            // Only this way: a veth gives super-frames to a socket that cannot be told how to cut them.
+            let traffic = transfer(&pods, &mut ports, to, (4 << 20, Direction::There));
+            assert!(traffic.segmented.into_inner() > 0, "there were super-frames to cut");
+            let seen = ports[1].link().unwrap().kernel.unwrap();
+            assert!(seen.tx_bytes / seen.tx_packets <= (ETHERNET_LEN + MTU) as u64);
+        });
+    }
 }
 
 #[test]

@@ -67,6 +67,9 @@ impl AfPacketPort {
         let mut netlink = Netlink::open()?;
         let missing = || PortConfigError::NoDevice(config.name.to_string());
         let link = netlink.link_by_name(&config.name)?.ok_or_else(missing)?;
+        if link.mac.is_none() {
+            return Err(PortConfigError::NotEthernet(config.name.to_string()));
+        }
         let mut change = LinkChange::default();
         if let Some(mtu) = config.mtu {
             change = change.mtu(mtu);

@@ -50,6 +50,9 @@ pub enum PortConfigError {
     /// There is no such device.
     #[error("{0}: no such network device")]
     NoDevice(String),
+    /// The device carries no Ethernet frames.
+    #[error("{0}: not an Ethernet device")]
+    NotEthernet(String),
     /// Opening a TAP.
     #[error(transparent)]
     Tap(#[from] sys::tap::TapError),
