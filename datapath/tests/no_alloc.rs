@@ -1,0 +1,101 @@
+//! The path of a frame whose flow is cached allocates nothing: a counting allocator watches.
+
+mod world;
+
+use datapath::{Command, Domain, DpAction, Drop, PortError, RecircId, Rx, Tx};
+use packet::{Batch, DpPort, Frame, FramePool, slot};
+use std::os::fd::BorrowedFd;
+use sys::alloc_count::CountingAllocator;
+use world::{Answer, Fake, Udp, World, output};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+/// A device that always has a batch of these frames.
+struct Source {
+    frames: Vec<Vec<u8>>,
+    next: usize,
+}
+
+impl Rx for Source {
+    fn recv(&mut self, pool: &mut FramePool, out: &mut Batch) -> Result<(), PortError> {
+        while !out.is_full() {
+            let mut frame = pool.take();
+            frame.append(&self.frames[self.next]).expect("short");
+            self.next = (self.next + 1) % self.frames.len();
+            out.push(frame).expect("there is room");
+        }
+        Ok(())
+    }
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
+
+/// A device that keeps frames until they are flushed.
+struct Null(Vec<Frame>);
+
+impl Tx for Null {
+    fn send(&mut self, frame: Frame, _pool: &mut FramePool) -> Result<(), (Frame, Drop)> {
+        self.0.push(frame);
+        Ok(())
+    }
+
+    fn flush(&mut self, pool: &mut FramePool) -> Result<(), PortError> {
+        self.0.drain(..).for_each(|frame| pool.give(frame));
+        Ok(())
+    }
+}
+
+#[test]
+fn hits_allocate_nothing() {
+    let set = |slot, value| DpAction::SetField { slot, value, mask: slot.ones() };
+    let programs = vec![
+        vec![output(2)],
+        vec![output(2), set(slot::DL_DST, 5), set(slot::NW_DST, 0x0a000009), output(3)],
+        vec![DpAction::PushVlan { tpid: 0x8100, tci: 5 }, output(3), DpAction::PopVlan, output(2)],
+        vec![DpAction::OutputTrunc { port: DpPort(2), max_len: 20 }, DpAction::PushMpls { lse: 0x1ff, ethertype: 0x8847 }, output(3)],
+        vec![DpAction::Drop(Drop::Rule)],
+        vec![],
+        vec![output(99)],
+        vec![set(slot::PKT_MARK, 7), DpAction::Recirculate(RecircId(1))],
+    ];
+    let kinds = programs.len() as u16;
+    let fake = Fake::new(&[slot::TP_SRC, slot::TP_DST, slot::PKT_MARK], move |key| {
+        if key.get(slot::RECIRC_ID) == 1 {
+            return Answer::new(vec![output(3)]);
+        }
+        Answer::new(programs[key.get(slot::TP_DST) as usize].clone())
+    });
+    let mut w = World::new(fake, 0);
+    let frames = (0..kinds * 100).map(|n| Udp { sport: n / kinds, dport: n % kinds, ..Udp::default() }.bytes());
+    let mut frames: Vec<_> = frames.collect();
+    frames.push(vec![0; 5]);
+    let rounds = frames.len() * 2 / Batch::MAX + 1;
+    for port in 1..=3 {
+        let rx = Source { frames: frames.clone(), next: 0 };
+        w.command(Command::AddRx { port: DpPort(port), rx: Box::new(rx), done: None });
+        let tx = Null(Vec::with_capacity(1024));
+        w.command(Command::AddTx { port: DpPort(port), tx: Box::new(tx), done: None });
+    }
+    for _ in 0..rounds {
+        let _ = w.step();
+    }
+    let (before, counted) = (w.counts(), CountingAllocator::count());
+    assert!(counted > 0, "the counting allocator is in place");
+    for round in 0..rounds {
+        if round % 10 == 0 {
+            w.learned.change(Domain(1));
+        }
+        let changed = CountingAllocator::count();
+        let progress = w.step();
+        assert_eq!(CountingAllocator::count(), changed, "step {round} allocated");
+        assert_eq!(progress.frames, 3 * Batch::MAX);
+    }
+    let after = w.counts();
+    assert_eq!(after.misses, before.misses, "only hits");
+    assert!(after.revalidated > before.revalidated && after.retranslated == before.retranslated);
+    assert!(after.hits - before.hits >= (rounds * Batch::MAX * 2) as u64);
+    w.check_conservation();
+}
