@@ -32,7 +32,7 @@ use subtable::{PREFIX_FIELDS, Subtable, prefix_address};
 
 /// A field's trie is used from this many subtables on that have a prefix of the field. Asking one costs as much as asking
 /// about ten subtables. Tests have few rules and use tries sooner.
-const TRIE_SUBTABLES_MIN: usize = if cfg!(test) { 5 } else { 16 };
+const TRIE_SUBTABLES_MIN: usize = if cfg!(test) { 3 } else { 16 };
 /// Below this many subtables a trie is given up.
 const TRIE_SUBTABLES_KEEP: usize = TRIE_SUBTABLES_MIN / 2;
 

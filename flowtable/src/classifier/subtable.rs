@@ -34,12 +34,12 @@ pub(super) fn prefix_of(matching: &PackedMatch, field: Slot) -> u128 {
     prefix_address(packed_slot(matching.mask(), matching.values(), field), field)
 }
 
-/// Length of the prefix that a mask has on a field; none if it has no bit of it or they are no prefix.
+/// Length of the prefix that a mask has on a field, whatever bits follow it; none if it lacks the first.
 fn prefix_len(mask: &PackedMask, field: Slot) -> Option<u8> {
     let bits: Vec<u64> = mask.words().iter().map(|w| w.bits).collect();
     let bits = prefix_address(packed_slot(mask, &bits, field), field);
     let len = bits.leading_ones();
-    (len > 0 && len == bits.count_ones()).then_some(len as u8)
+    (len > 0).then_some(len as u8)
 }
 
 #[derive(Clone, Debug)]
