@@ -158,7 +158,10 @@ fn main() -> Result<(), Failure> {
     // A line on standard output says that clients may come.
     println!("listening");
     loop {
-        let timeout = shell.server.next_deadline().map(|at| at.saturating_since(clock.now()) + Duration::from_millis(1));
+        let timeout = shell
+            .server
+            .next_deadline()
+            .map(|at| at.saturating_since(clock.now()) + Duration::from_millis(1));
         if let Err(error) = shell.poll.poll(&mut events, timeout) {
             if error.kind() == io::ErrorKind::Interrupted {
                 continue;

@@ -18,9 +18,7 @@ impl<'a> Members<'a> {
         let what = what.into();
         match json.as_object() {
             Some(object) => Ok(Members { what, json, object, known: Vec::new() }),
-            None => {
-                Err(DbError::new(ErrorTag::Syntax, format!("Parsing {what} failed: Object expected.")))
-            }
+            None => Err(DbError::new(ErrorTag::Syntax, format!("Parsing {what} failed: Object expected."))),
         }
     }
 
@@ -38,7 +36,11 @@ impl<'a> Members<'a> {
         self.object.get(name)
     }
 
-    pub(crate) fn typed<T>(&mut self, name: &'static str, read: fn(&'a Value) -> Option<T>) -> Result<Option<T>, DbError> {
+    pub(crate) fn typed<T>(
+        &mut self,
+        name: &'static str,
+        read: fn(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, DbError> {
         match self.get(name) {
             None => Ok(None),
             Some(value) => match read(value) {
@@ -48,7 +50,11 @@ impl<'a> Members<'a> {
         }
     }
 
-    pub(crate) fn required<T>(&mut self, name: &'static str, read: fn(&'a Value) -> Option<T>) -> Result<T, DbError> {
+    pub(crate) fn required<T>(
+        &mut self,
+        name: &'static str,
+        read: fn(&'a Value) -> Option<T>,
+    ) -> Result<T, DbError> {
         match self.typed(name, read)? {
             Some(found) => Ok(found),
             None => Err(self.fail(format!("Required '{name}' member is missing."))),

@@ -232,7 +232,8 @@ impl Client {
 
     /// Takes back a transaction that waits.
     pub fn cancel(&mut self, call: CallId) {
-        self.output.push(&Message::Notification { method: "cancel".into(), params: vec![Value::from(call.0)] });
+        self.output
+            .push(&Message::Notification { method: "cancel".into(), params: vec![Value::from(call.0)] });
     }
 
     fn request(&mut self, call: Call, method: &str, params: Vec<Value>) -> CallId {
@@ -338,8 +339,15 @@ impl Client {
             let columns: Vec<&str> = match &self.options.tables {
                 None => table.columns.iter().map(|column| column.name.as_str()).collect(),
                 Some(wanted) => {
-                    let Some((_, wanted)) = wanted.iter().find(|(name, _)| *name == table.name) else { continue };
-                    table.columns.iter().map(|c| c.name.as_str()).filter(|c| wanted.iter().any(|w| w == c)).collect()
+                    let Some((_, wanted)) = wanted.iter().find(|(name, _)| *name == table.name) else {
+                        continue;
+                    };
+                    table
+                        .columns
+                        .iter()
+                        .map(|c| c.name.as_str())
+                        .filter(|c| wanted.iter().any(|w| w == c))
+                        .collect()
                 }
             };
             requests.insert(table.name.clone(), json!({ "columns": columns }));
@@ -358,7 +366,9 @@ impl Client {
     fn first_view(&mut self, method: MonitorMethod, result: &Value) -> Result<(), ClientError> {
         let Some(replica) = &mut self.replica else { return Ok(()) };
         let tables = match method {
-            MonitorMethod::Since => result.get(2).ok_or_else(|| ClientError::Update("no <table-updates2>".into()))?,
+            MonitorMethod::Since => {
+                result.get(2).ok_or_else(|| ClientError::Update("no <table-updates2>".into()))?
+            }
             _ => result,
         };
         let mut contents = Replica::new(replica.schema().clone());

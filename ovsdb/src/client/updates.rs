@@ -41,7 +41,8 @@ fn row_update(
         replica.set(table, uuid, Some(Arc::new(row)));
     } else if let Some(diff) = object.get("modify") {
         let old = replica.row(table, uuid).cloned();
-        let old = old.ok_or_else(|| bad(format!("{}.{uuid}: modifies a row that is not there", schema.name)))?;
+        let old =
+            old.ok_or_else(|| bad(format!("{}.{uuid}: modifies a row that is not there", schema.name)))?;
         let row = read_row(schema, uuid, diff, Some(&old))?;
         replica.set(table, uuid, Some(Arc::new(row)));
     } else if object.contains_key("delete") || object.contains_key("old") {

@@ -77,7 +77,9 @@ impl StrongCounts {
     ) -> Result<(), DbError> {
         for &(table, uuid) in changed {
             if let Some(old) = overlay.base().row(table, uuid) {
-                for (_, target) in strong_references(schema, table, old).filter(|(_, to)| *to != (table, uuid)) {
+                for (_, target) in
+                    strong_references(schema, table, old).filter(|(_, to)| *to != (table, uuid))
+                {
                     *self.0.entry(target).or_insert(0) -= 1;
                 }
             }
@@ -187,7 +189,9 @@ fn without_dangling(
     for (at, column) in schema.table_at(table).columns.iter().enumerate() {
         let datum = &row.columns[at];
         let dangling: BTreeSet<Uuid> = references(&column.kind, datum)
-            .filter(|(to, strength, target)| *strength == Strength::Weak && overlay.get(*to, *target).is_none())
+            .filter(|(to, strength, target)| {
+                *strength == Strength::Weak && overlay.get(*to, *target).is_none()
+            })
             .map(|(_, _, target)| target)
             .collect();
         if dangling.is_empty() {
@@ -195,14 +199,17 @@ fn without_dangling(
         }
         let weak = |base: &crate::schema::BaseType| matches!(base.reference(), Some((_, Strength::Weak)));
         let (weak_key, weak_value) = (weak(&column.kind.key), column.kind.value.as_ref().is_some_and(weak));
-        let gone = |is_weak, atom: &crate::value::Atom| is_weak && atom.as_uuid().is_some_and(|u| dangling.contains(&u));
+        let gone = |is_weak, atom: &crate::value::Atom| {
+            is_weak && atom.as_uuid().is_some_and(|u| dangling.contains(&u))
+        };
         let mut kept = datum.clone();
         match &mut kept {
             Datum::Set(set) => set.retain(|atom| !gone(weak_key, atom)),
             Datum::Map(map) => map.retain(|key, value| !gone(weak_key, key) && !gone(weak_value, value)),
         }
         if kept.is_empty() && column.kind.min > 0 {
-            let inserted = if overlay.existed(table, uuid) { "" } else { " (inserted within this transaction)" };
+            let inserted =
+                if overlay.existed(table, uuid) { "" } else { " (inserted within this transaction)" };
             let name = &schema.table_at(table).name;
             return Err(DbError::constraint(if dangling.contains(&Uuid::ZERO) && dangling.len() == 1 {
                 format!(
@@ -263,7 +270,8 @@ fn duplicate(
     let names: Vec<String> =
         index.iter().map(|column| format!("\"{}\"", table_schema.columns[column.0].name)).collect();
     let values = |key: &[Datum]| join(&key.iter().map(Datum::to_string).collect::<Vec<_>>());
-    let describe = |uuid: Uuid| match overlay.base().row(table, uuid) {
+    let describe = |uuid: Uuid| {
+        match overlay.base().row(table, uuid) {
         None => "was inserted by this transaction".to_owned(),
         Some(_) if !differs(overlay, table, uuid) => {
             "existed in the database before this transaction and was not modified by the transaction".to_owned()
@@ -276,6 +284,7 @@ fn duplicate(
         Some(old) => {
             format!("had the following index values before the transaction: {}", values(&index_key(index, old)))
         }
+    }
     };
     DbError::constraint(format!(
         "Transaction causes multiple rows in \"{}\" table to have identical values ({}) for index on column{} {}.  First \

@@ -64,17 +64,24 @@ impl ColumnRef {
         columns
     }
 
-    /// Reads an array of column names.
-    pub(crate) fn parse_list(table: &TableSchema, json: &Value) -> Result<Vec<ColumnRef>, DbError> {
-        let names = json.as_array().ok_or_else(|| DbError::syntax(json, "array of distinct column names expected"))?;
+    /// Reads an array of column names; `duplicate` says what is wrong with one that is there twice.
+    pub(crate) fn parse_list(
+        table: &TableSchema,
+        json: &Value,
+        duplicate: fn(&str) -> String,
+    ) -> Result<Vec<ColumnRef>, DbError> {
+        let names = json
+            .as_array()
+            .ok_or_else(|| DbError::syntax(json, "array of distinct column names expected"))?;
         let mut columns = Vec::with_capacity(names.len());
         for name in names {
-            let name =
-                name.as_str().ok_or_else(|| DbError::syntax(json, "array of distinct column names expected"))?;
+            let name = name
+                .as_str()
+                .ok_or_else(|| DbError::syntax(json, "array of distinct column names expected"))?;
             let column = ColumnRef::parse(table, name)
                 .ok_or_else(|| DbError::syntax(json, format!("{name} is not a valid column name")))?;
             if columns.contains(&column) {
-                return Err(DbError::syntax(json, format!("column {name} mentioned more than once")));
+                return Err(DbError::syntax(json, duplicate(name)));
             }
             columns.push(column);
         }
@@ -140,18 +147,25 @@ pub enum Clause {
 }
 
 impl Clause {
-    fn parse(table: &TableSchema, json: &Value, symbols: Option<&mut Symbols<'_>>) -> Result<Clause, DbError> {
+    fn parse(
+        table: &TableSchema,
+        json: &Value,
+        symbols: Option<&mut Symbols<'_>>,
+    ) -> Result<Clause, DbError> {
         if let Some(constant) = json.as_bool() {
             return Ok(Clause::Constant(constant));
         }
-        let Some([Value::String(name), Value::String(function), argument]) = json.as_array().map(Vec::as_slice) else {
+        let Some([Value::String(name), Value::String(function), argument]) =
+            json.as_array().map(Vec::as_slice)
+        else {
             return Err(DbError::syntax(json, "Parse error in condition."));
         };
         let column = ColumnRef::parse(table, name).ok_or_else(|| {
             DbError::at(ErrorTag::UnknownColumn, json, format!("No column {name} in table {}.", table.name))
         })?;
-        let parsed = Function::parse(function)
-            .ok_or_else(|| DbError::new(ErrorTag::UnknownFunction, format!("No function named {function}.")))?;
+        let parsed = Function::parse(function).ok_or_else(|| {
+            DbError::new(ErrorTag::UnknownFunction, format!("No function named {function}."))
+        })?;
         let kind = column.kind(table);
         let argument = if parsed.is_ordering() {
             let ordered = matches!(kind.key.kind, AtomType::Integer | AtomType::Real);
@@ -167,8 +181,12 @@ impl Clause {
             datum_from_json_ranged(kind, 1..=1, argument, symbols)?
         } else {
             match parsed {
-                Function::Includes if !kind.is_scalar() => datum_from_json_ranged(kind, 0..=kind.max, argument, symbols)?,
-                Function::Excludes if !kind.is_scalar() => datum_from_json_ranged(kind, 0..=u32::MAX, argument, symbols)?,
+                Function::Includes if !kind.is_scalar() => {
+                    datum_from_json_ranged(kind, 0..=kind.max, argument, symbols)?
+                }
+                Function::Excludes if !kind.is_scalar() => {
+                    datum_from_json_ranged(kind, 0..=u32::MAX, argument, symbols)?
+                }
                 _ => datum_from_json(kind, argument, symbols)?,
             }
         };
@@ -211,8 +229,10 @@ impl Condition {
         json: &[Value],
         mut symbols: Option<&mut Symbols<'_>>,
     ) -> Result<Condition, DbError> {
-        let clauses =
-            json.iter().map(|clause| Clause::parse(table, clause, symbols.as_deref_mut())).collect::<Result<_, _>>()?;
+        let clauses = json
+            .iter()
+            .map(|clause| Clause::parse(table, clause, symbols.as_deref_mut()))
+            .collect::<Result<_, _>>()?;
         Ok(Condition { clauses })
     }
 

@@ -152,7 +152,9 @@ impl Run<'_> {
             "assert" => {
                 let lock = members.required("lock", identifier)?;
                 if !(self.holds_lock)(lock) {
-                    return Err(DbError::new(ErrorTag::NotOwner, format!("Asserted lock {lock} not held.")).into());
+                    return Err(
+                        DbError::new(ErrorTag::NotOwner, format!("Asserted lock {lock} not held.")).into()
+                    );
                 }
                 Map::new()
             }
@@ -176,7 +178,7 @@ impl Run<'_> {
 
     fn insert(&mut self, members: &mut Members<'_>) -> OpResult {
         let table = self.table(members)?;
-        let row = members.required("row", Some)?;
+        let row = members.required("row", object_json)?;
         let name = members.typed("uuid-name", identifier)?;
         let wanted = members.typed("uuid", Value::as_str)?;
         let wanted = match wanted {
@@ -229,7 +231,11 @@ impl Run<'_> {
             let found = self.overlay.get(table, uuid).filter(|row| condition.all(uuid, row));
             return found.map(|_| uuid).into_iter().collect();
         }
-        self.overlay.rows(table).filter(|(uuid, row)| condition.all(*uuid, row)).map(|(uuid, _)| uuid).collect()
+        self.overlay
+            .rows(table)
+            .filter(|(uuid, row)| condition.all(*uuid, row))
+            .map(|(uuid, _)| uuid)
+            .collect()
     }
 
     fn condition(&mut self, table: TableIndex, json: &[Value]) -> Result<Condition, DbError> {
@@ -245,21 +251,23 @@ impl Run<'_> {
         let schemas = self.schema();
         let schema = schemas.table_at(table);
         let columns = match columns {
-            Some(json) => ColumnRef::parse_list(schema, json)?,
+            Some(json) => ColumnRef::parse_list(schema, json, not_distinct)?,
             None => ColumnRef::all(schema),
         };
         let mut seen = BTreeSet::new();
         let mut rows = Vec::new();
         for uuid in self.matches(table, &condition) {
             let Some(row) = self.overlay.get(table, uuid) else { continue };
-            let projected: Vec<Datum> = columns.iter().map(|column| column.value(uuid, row).into_owned()).collect();
+            let projected: Vec<Datum> =
+                columns.iter().map(|column| column.value(uuid, row).into_owned()).collect();
             // Rows that look the same are one row of the answer.
             if seen.contains(&projected) {
                 continue;
             }
             let members = columns.iter().zip(&projected);
-            let json: Map<String, Value> =
-                members.map(|(column, datum)| (column.name(schema).to_owned(), datum_to_json(datum))).collect();
+            let json: Map<String, Value> = members
+                .map(|(column, datum)| (column.name(schema).to_owned(), datum_to_json(datum)))
+                .collect();
             rows.push(Value::Object(json));
             seen.insert(projected);
         }
@@ -269,7 +277,7 @@ impl Run<'_> {
     fn update(&mut self, members: &mut Members<'_>) -> OpResult {
         let table = self.table(members)?;
         let filter = members.required("where", Value::as_array)?;
-        let row = members.required("row", Some)?;
+        let row = members.required("row", object_json)?;
         let schemas = self.schema();
         let schema = schemas.table_at(table);
         let given = row_from_json(schema, row, &mut self.symbols)?;
@@ -279,7 +287,11 @@ impl Run<'_> {
                 return Err(members
                     .fault(
                         ErrorTag::ConstraintViolation,
-                        format!("Cannot update immutable column {} in table {}.", column.name(schema), schema.name),
+                        format!(
+                            "Cannot update immutable column {} in table {}.",
+                            column.name(schema),
+                            schema.name
+                        ),
                     )
                     .into());
             }
@@ -340,19 +352,23 @@ impl Run<'_> {
         let until = members.required("until", Value::as_str)?;
         let rows = members.required("rows", Value::as_array)?;
         let timeout_ms = match timeout {
-            Some(ms) if ms < 0 => return Err(DbError::syntax(&Value::from(ms), "timeout must be nonnegative").into()),
+            Some(ms) if ms < 0 => {
+                return Err(DbError::syntax(&Value::from(ms), "timeout must be nonnegative").into());
+            }
             other => other.map(i64::unsigned_abs),
         };
         let wanted_equal = match until {
             "==" => true,
             "!=" => false,
-            _ => return Err(DbError::syntax(&Value::from(until), "\"until\" must be \"==\" or \"!=\"").into()),
+            _ => {
+                return Err(DbError::syntax(&Value::from(until), "\"until\" must be \"==\" or \"!=\"").into());
+            }
         };
         let condition = self.condition(table, filter)?;
         let schemas = self.schema();
         let schema = schemas.table_at(table);
         let columns = match columns {
-            Some(json) => ColumnRef::parse_list(schema, json)?,
+            Some(json) => ColumnRef::parse_list(schema, json, not_distinct)?,
             None => ColumnRef::all(schema),
         };
         let mut expected = BTreeSet::new();
@@ -395,8 +411,16 @@ impl Run<'_> {
     }
 }
 
+fn not_distinct(_: &str) -> String {
+    "array of distinct column names expected".to_owned()
+}
+
 fn array_json(value: &Value) -> Option<&Value> {
     value.is_array().then_some(value)
+}
+
+fn object_json(value: &Value) -> Option<&Value> {
+    value.is_object().then_some(value)
 }
 
 fn whole_number(value: &Value) -> Option<i64> {

@@ -140,7 +140,12 @@ impl Database {
             .schema
             .tables()
             .flat_map(|(table, _)| {
-                self.rows(table).map(move |(uuid, row)| RowDelta { table, uuid, old: None, new: Some(row.clone()) })
+                self.rows(table).map(move |(uuid, row)| RowDelta {
+                    table,
+                    uuid,
+                    old: None,
+                    new: Some(row.clone()),
+                })
             })
             .collect();
         Commit { changes, comment: None }

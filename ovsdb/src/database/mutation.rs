@@ -4,9 +4,7 @@ use serde_json::Value;
 
 use crate::error::{DbError, ErrorTag};
 use crate::schema::{ColumnIndex, ColumnType, TableSchema};
-use crate::value::{
-    Atom, AtomSet, AtomType, Datum, Real, Symbols, check_atom, datum_from_json_ranged,
-};
+use crate::value::{Atom, AtomSet, AtomType, Datum, Real, Symbols, check_atom, datum_from_json_ranged};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mutator {
@@ -67,7 +65,9 @@ impl Mutation {
         json: &Value,
         symbols: &mut Symbols<'_>,
     ) -> Result<Mutation, DbError> {
-        let Some([Value::String(name), Value::String(operator), argument]) = json.as_array().map(Vec::as_slice) else {
+        let Some([Value::String(name), Value::String(operator), argument]) =
+            json.as_array().map(Vec::as_slice)
+        else {
             return Err(DbError::syntax(json, "Parse error in mutation."));
         };
         let implicit = matches!(name.as_str(), "_uuid" | "_version");
@@ -152,7 +152,12 @@ fn parse_argument(
     }
 }
 
-fn arithmetic(mutator: Mutator, kind: &ColumnType, set: &AtomSet, argument: &Datum) -> Result<AtomSet, DbError> {
+fn arithmetic(
+    mutator: Mutator,
+    kind: &ColumnType,
+    set: &AtomSet,
+    argument: &Datum,
+) -> Result<AtomSet, DbError> {
     let mut results = Vec::with_capacity(set.len());
     for atom in set {
         let result = match (atom, argument.as_scalar()) {

@@ -129,8 +129,9 @@ impl Database {
                 None => Err(RecordError::NoRow { table: schema.name.clone(), uuid }),
             };
         }
-        let object =
-            json.as_object().ok_or_else(|| RecordError::NotObject { path: format!("{}.{uuid}", schema.name) })?;
+        let object = json
+            .as_object()
+            .ok_or_else(|| RecordError::NotObject { path: format!("{}.{uuid}", schema.name) })?;
         let mut row = match &old {
             Some(old) => Row::clone(old),
             // Versions are not kept; a row that was read back has that of its name.

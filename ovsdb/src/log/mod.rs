@@ -137,7 +137,7 @@ pub struct FileJournal {
     path: PathBuf,
     file: File,
     /// Holds the lock as long as it is open.
-    _lock: File,
+    lock: File,
     /// Length of what is durable.
     synced: u64,
     /// Length with what was appended since.
@@ -215,7 +215,10 @@ impl FileJournal {
     /// # Errors
     /// When another process has it open, when it is no standalone database of that name, when a record does not fit,
     /// or when the system refuses.
-    pub fn open(path: &Path, schema: Arc<DatabaseSchema>) -> Result<(FileJournal, Database, Opened), LogError> {
+    pub fn open(
+        path: &Path,
+        schema: Arc<DatabaseSchema>,
+    ) -> Result<(FileJournal, Database, Opened), LogError> {
         let lock = take_lock(path)?;
         if !path.try_exists().map_err(io_error(path, "look-up"))? {
             let (file, length) = write_anew(path, &[&schema.to_json()])?;
@@ -250,7 +253,7 @@ impl FileJournal {
         FileJournal {
             path: path.to_owned(),
             file,
-            _lock: lock,
+            lock,
             synced: length,
             length,
             base: length,
@@ -277,6 +280,13 @@ impl FileJournal {
     }
 }
 
+impl Drop for FileJournal {
+    fn drop(&mut self) {
+        // Closing the file would do, were there no child process between fork and exec that has it open too.
+        let _ = self.lock.unlock();
+    }
+}
+
 /// The lock file has the name that ovsdb-server's has, but another kind of lock.
 fn take_lock(path: &Path) -> Result<File, LogError> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -287,7 +297,9 @@ fn take_lock(path: &Path) -> Result<File, LogError> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(LogError::Locked { path: lock_path }),
-        Err(std::fs::TryLockError::Error(source)) => Err(LogError::Io { path: lock_path, doing: "lock", source }),
+        Err(std::fs::TryLockError::Error(source)) => {
+            Err(LogError::Io { path: lock_path, doing: "lock", source })
+        }
     }
 }
 
@@ -333,7 +345,8 @@ impl Journal for FileJournal {
     }
 
     fn wants_compaction(&self) -> bool {
-        self.suspect || (self.length > COMPACT_SIZE_MIN && self.length > self.base.saturating_mul(COMPACT_GROWTH))
+        self.suspect
+            || (self.length > COMPACT_SIZE_MIN && self.length > self.base.saturating_mul(COMPACT_GROWTH))
     }
 
     fn compact(&mut self, schema: &DatabaseSchema, contents: Option<&Value>) -> Result<(), LogError> {

@@ -50,9 +50,11 @@ pub(super) fn load(path: &Path, file: &File) -> Result<Found, LogError> {
                             .map_err(|error| LogError::Schema { path: path.to_owned(), error })?;
                         database = Some(Database::new(Arc::new(schema)));
                     }
-                    Some(database) => database
-                        .replay(&json)
-                        .map_err(|error| LogError::Record { path: path.to_owned(), offset, error })?,
+                    Some(database) => database.replay(&json).map_err(|error| LogError::Record {
+                        path: path.to_owned(),
+                        offset,
+                        error,
+                    })?,
                 }
                 offset += bytes;
             }

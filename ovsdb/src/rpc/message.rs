@@ -142,6 +142,8 @@ impl Message {
                 [("id", id.clone()), ("result", Value::Null), ("error", error.clone())]
             }
         };
-        Value::Object(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>())
+        Value::Object(
+            members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>(),
+        )
     }
 }

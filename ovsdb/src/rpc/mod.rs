@@ -4,7 +4,7 @@ mod message;
 mod splitter;
 
 pub use message::{Message, MessageError};
-pub use splitter::{Splitter, SplitError, StreamLimits};
+pub use splitter::{SplitError, Splitter, StreamLimits};
 
 /// Bytes on their way out.
 #[derive(Debug, Default)]

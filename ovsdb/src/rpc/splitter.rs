@@ -50,7 +50,15 @@ pub struct Splitter {
 impl Splitter {
     /// Nothing read yet.
     pub fn new(limits: StreamLimits) -> Self {
-        Splitter { limits, buffer: Vec::new(), start: 0, scanned: 0, depth: 0, in_string: false, escaped: false }
+        Splitter {
+            limits,
+            buffer: Vec::new(),
+            start: 0,
+            scanned: 0,
+            depth: 0,
+            in_string: false,
+            escaped: false,
+        }
     }
 
     /// Takes what came.

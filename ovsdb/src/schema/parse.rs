@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::{
-    BaseType, ColumnIndex, ColumnSchema, ColumnType, Constraint, DatabaseSchema, Strength, TableIndex, TableSchema,
+    BaseType, ColumnIndex, ColumnSchema, ColumnType, Constraint, DatabaseSchema, Strength, TableIndex,
+    TableSchema,
 };
 use crate::error::{DbError, ErrorTag};
 use crate::members::{Members, identifier};
@@ -19,10 +20,7 @@ pub(super) fn database(json: &Value) -> Result<DatabaseSchema, DbError> {
     let cksum = members.typed("cksum", Value::as_str)?.map(str::to_owned);
     let tables_json = members.required("tables", Value::as_object)?;
     if !version.is_empty() && !is_version(&version) {
-        return Err(DbError::syntax(
-            json,
-            format!("schema version \"{version}\" not in format x.y.z"),
-        ));
+        return Err(DbError::syntax(json, format!("schema version \"{version}\" not in format x.y.z")));
     }
     members.finish()?;
     if tables_json.len() > NAMES_MAX {
@@ -87,13 +85,17 @@ fn index(table: &TableSchema, json: &Value) -> Result<Vec<ColumnIndex>, DbError>
     let mut columns = Vec::with_capacity(names.len());
     for name in names {
         let name = name.as_str().ok_or_else(|| DbError::syntax(json, "column name expected"))?;
-        let column =
-            table.column_index(name).ok_or_else(|| DbError::syntax(json, format!("{name} is not a valid column name")))?;
+        let column = table
+            .column_index(name)
+            .ok_or_else(|| DbError::syntax(json, format!("{name} is not a valid column name")))?;
         if columns.contains(&column) {
             return Err(DbError::syntax(json, "column name mentioned more than once"));
         }
         if table.column(name).is_some_and(|schema| !schema.persistent) {
-            return Err(DbError::syntax(json, format!("ephemeral columns (such as {name}) may not be indexed")));
+            return Err(DbError::syntax(
+                json,
+                format!("ephemeral columns (such as {name}) may not be indexed"),
+            ));
         }
         columns.push(column);
     }
@@ -110,7 +112,8 @@ fn column(name: &str, json: &Value, tables: &[&str]) -> Result<ColumnSchema, DbE
     let kind = column_type(members.required("type", Some)?, tables)?;
     members.finish()?;
     // A weak reference changes when its row goes, so such a column is mutable whatever the schema says.
-    let weak = |base: &BaseType| matches!(base.constraint, Constraint::Reference { strength: Strength::Weak, .. });
+    let weak =
+        |base: &BaseType| matches!(base.constraint, Constraint::Reference { strength: Strength::Weak, .. });
     if !mutable && (weak(&kind.key) || kind.value.as_ref().is_some_and(weak)) {
         return Err(DbError::syntax(
             json,
@@ -132,7 +135,9 @@ fn column_type(json: &Value, tables: &[&str]) -> Result<ColumnType, DbError> {
     let max = match members.get("max") {
         None => 1,
         Some(Value::String(s)) if s == "unlimited" => u64::from(u32::MAX),
-        Some(value) => value.as_u64().ok_or_else(|| DbError::syntax(json, "max must be an integer or \"unlimited\""))?,
+        Some(value) => {
+            value.as_u64().ok_or_else(|| DbError::syntax(json, "max must be an integer or \"unlimited\""))?
+        }
     };
     members.finish()?;
     let (min, max) = match (u32::try_from(min), u32::try_from(max)) {
@@ -144,7 +149,8 @@ fn column_type(json: &Value, tables: &[&str]) -> Result<ColumnType, DbError> {
 
 fn base_type(json: &Value, tables: &[&str]) -> Result<BaseType, DbError> {
     let kind_of = |name: &str| {
-        AtomType::parse(name).ok_or_else(|| DbError::syntax(json, format!("\"{name}\" is not an atomic-type")))
+        AtomType::parse(name)
+            .ok_or_else(|| DbError::syntax(json, format!("\"{name}\" is not an atomic-type")))
     };
     if let Some(name) = json.as_str() {
         return Ok(BaseType::plain(kind_of(name)?));
@@ -156,10 +162,12 @@ fn base_type(json: &Value, tables: &[&str]) -> Result<BaseType, DbError> {
         Constraint::Enum(enum_atoms(kind, list)?)
     } else {
         match kind {
-            AtomType::Integer => {
-                bounds(members.typed("minInteger", Value::as_i64)?, members.typed("maxInteger", Value::as_i64)?, json)?
-                    .map_or(Constraint::None, |(min, max)| Constraint::Integer { min, max })
-            }
+            AtomType::Integer => bounds(
+                members.typed("minInteger", Value::as_i64)?,
+                members.typed("maxInteger", Value::as_i64)?,
+                json,
+            )?
+            .map_or(Constraint::None, |(min, max)| Constraint::Integer { min, max }),
             AtomType::Real => {
                 let min = members.typed("minReal", Value::as_f64)?.and_then(Real::new);
                 let max = members.typed("maxReal", Value::as_f64)?.and_then(Real::new);

@@ -177,8 +177,11 @@ impl Server {
         let date_ms = (self.options.wall_clock_ms)();
         let mut failed = BTreeMap::new();
         for name in names {
-            let commits: Vec<&Commit> =
-                staged.iter().filter(|one| one.database == name).filter_map(|one| one.commit.as_deref()).collect();
+            let commits: Vec<&Commit> = staged
+                .iter()
+                .filter(|one| one.database == name)
+                .filter_map(|one| one.commit.as_deref())
+                .collect();
             let Err(error) = self.write_one(name, &commits, date_ms) else { continue };
             tracing::error!(database = name, %error, "transaction not written");
             if let Some(hosted) = self.databases.get_mut(name) {

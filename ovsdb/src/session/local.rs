@@ -90,7 +90,8 @@ impl Server {
         self.next_subscription += 1;
         // What is staged is in the contents already, and may yet be taken back, so the first refresh fills anew.
         let lost = !self.staged.is_empty();
-        self.subscriptions.insert(id, Subscription { database: database.to_owned(), commits: Vec::new(), lost });
+        self.subscriptions
+            .insert(id, Subscription { database: database.to_owned(), commits: Vec::new(), lost });
         Ok((id, replica))
     }
 
@@ -106,7 +107,8 @@ impl Server {
                 return Ok(false);
             }
             subscription.lost = false;
-            let database = &self.databases.get(&subscription.database).ok_or(LocalError::UnknownView)?.database;
+            let database =
+                &self.databases.get(&subscription.database).ok_or(LocalError::UnknownView)?.database;
             replica.reset(&database.contents().changes);
             return Ok(true);
         }

@@ -53,8 +53,12 @@ impl Locks {
 
     /// Leaves every lock; the locks that others have now, and who.
     pub(super) fn leave(&mut self, session: SessionId) -> Vec<(String, SessionId)> {
-        let names: Vec<String> =
-            self.0.iter().filter(|(_, queue)| queue.contains(&session)).map(|(name, _)| name.clone()).collect();
+        let names: Vec<String> = self
+            .0
+            .iter()
+            .filter(|(_, queue)| queue.contains(&session))
+            .map(|(name, _)| name.clone())
+            .collect();
         names.into_iter().filter_map(|name| Some((name.clone(), self.unlock(&name, session)?))).collect()
     }
 }

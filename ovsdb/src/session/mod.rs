@@ -6,8 +6,8 @@
 //! journal cannot be written, memory goes back to what it was and the clients get an `I/O error`.
 
 mod commit;
-mod locks;
 mod local;
+mod locks;
 mod monitor;
 mod requests;
 mod server_db;
@@ -337,11 +337,10 @@ impl Server {
             if let Some(session) = self.sessions.get_mut(&id) {
                 session.probe_sent = true;
             }
-            self.send(id, &Message::Request {
-                method: "echo".into(),
-                params: Vec::new(),
-                id: Value::from("echo"),
-            });
+            self.send(
+                id,
+                &Message::Request { method: "echo".into(), params: Vec::new(), id: Value::from("echo") },
+            );
         }
     }
 

@@ -59,8 +59,12 @@ impl Select {
         let Some(json) = json else { return Ok(Select::ALL) };
         let mut members = Members::new(json, what)?;
         let mut flag = |name| members.typed(name, Value::as_bool).map(|found| found.unwrap_or(true));
-        let select =
-            Select { initial: flag("initial")?, insert: flag("insert")?, delete: flag("delete")?, modify: flag("modify")? };
+        let select = Select {
+            initial: flag("initial")?,
+            insert: flag("insert")?,
+            delete: flag("delete")?,
+            modify: flag("modify")?,
+        };
         members.finish()?;
         Ok(select)
     }
@@ -164,7 +168,11 @@ impl Monitor {
     }
 
     /// The notification for a commit; `None` if the client sees no difference.
-    pub(super) fn update(&self, schema: &DatabaseSchema, changes: &[RowDelta]) -> Option<(String, Vec<Value>)> {
+    pub(super) fn update(
+        &self,
+        schema: &DatabaseSchema,
+        changes: &[RowDelta],
+    ) -> Option<(String, Vec<Value>)> {
         let mut tables: Map<String, Value> = Map::new();
         for delta in changes {
             let Some(watch) = self.tables.get(&delta.table) else { continue };
@@ -206,7 +214,9 @@ impl Monitor {
                 .schema()
                 .table_index(name)
                 .filter(|index| self.tables.contains_key(index))
-                .ok_or_else(|| DbError::new(ErrorTag::Syntax, format!("no table named {name} in this monitor")))?;
+                .ok_or_else(|| {
+                DbError::new(ErrorTag::Syntax, format!("no table named {name} in this monitor"))
+            })?;
             conditions.insert(index, new_condition(database.schema().table_at(index), request)?);
         }
         let mut tables = Map::new();
@@ -242,6 +252,10 @@ fn request_list(request: &Value) -> &[Value] {
     }
 }
 
+fn mentioned_twice(column: &str) -> String {
+    format!("column {column} mentioned more than once")
+}
+
 fn watch_from_json(table: &TableSchema, flavour: Flavour, request: &Value) -> Result<Watch, DbError> {
     let what = format!("table {}", table.name);
     let mut watch = Watch { select: Select::NONE, columns: Vec::new(), condition: Condition::default() };
@@ -256,14 +270,13 @@ fn watch_from_json(table: &TableSchema, flavour: Flavour, request: &Value) -> Re
         members.finish()?;
         watch.select = watch.select.or(select);
         let listed = match columns {
-            Some(json) => ColumnRef::parse_list(table, json)?,
+            Some(json) => ColumnRef::parse_list(table, json, mentioned_twice)?,
             None => ColumnRef::all(table).into_iter().filter(|column| *column != ColumnRef::Uuid).collect(),
         };
         for column in listed {
             if watch.columns.iter().any(|(known, _)| *known == column) {
                 let json = columns.unwrap_or(one);
-                let details = format!("column {} mentioned more than once", column.name(table));
-                return Err(DbError::syntax(json, details));
+                return Err(DbError::syntax(json, mentioned_twice(column.name(table))));
             }
             watch.columns.push((column, select));
         }

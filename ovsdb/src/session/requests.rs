@@ -34,7 +34,12 @@ fn syntax(params: &[Value], details: impl Into<String>) -> Refusal {
 }
 
 impl Server {
-    pub(super) fn dispatch(&mut self, id: SessionId, message: Message, now: Instant) -> Result<(), SessionError> {
+    pub(super) fn dispatch(
+        &mut self,
+        id: SessionId,
+        message: Message,
+        now: Instant,
+    ) -> Result<(), SessionError> {
         match message {
             Message::Request { method, params, id: request } => {
                 self.request(id, &method, params, request, now);
@@ -48,7 +53,11 @@ impl Server {
                 Ok(())
             }
             Message::Reply { id: request, .. } | Message::Error { id: request, .. } => {
-                if request == "echo" { Ok(()) } else { Err(SessionError::UnexpectedReply) }
+                if request == "echo" {
+                    Ok(())
+                } else {
+                    Err(SessionError::UnexpectedReply)
+                }
             }
         }
     }
@@ -171,7 +180,8 @@ impl Server {
             (Flavour::Plain | Flavour::Conditional, [_, name, requests]) => (name, requests),
             _ => return Err(syntax(params, "invalid parameters")),
         };
-        let (Some(hosted), Some(session)) = (self.databases.get(&database), self.sessions.get_mut(&id)) else {
+        let (Some(hosted), Some(session)) = (self.databases.get(&database), self.sessions.get_mut(&id))
+        else {
             return Err(Refusal::Text("no such session"));
         };
         if session.monitors.contains_key(&name.to_string()) {
@@ -195,13 +205,13 @@ impl Server {
             return Err(syntax(params, "invalid parameters"));
         };
         let Some(session) = self.sessions.get_mut(&id) else { return Err(Refusal::Text("no such session")) };
-        if old_name != new_name && session.monitors.contains_key(&new_name.to_string()) {
-            return Err(DbError::syntax(new_name, "duplicate monitor ID").into());
-        }
         let conditional = |monitor: &Monitor| monitor.flavour != Flavour::Plain;
         let unknown = || Refusal::Object(DbError::syntax(old_name, "unknown monitor session"));
         if !session.monitors.get(&old_name.to_string()).is_some_and(conditional) {
             return Err(unknown());
+        }
+        if old_name != new_name && session.monitors.contains_key(&new_name.to_string()) {
+            return Err(DbError::syntax(new_name, "duplicate monitor ID").into());
         }
         let mut monitor = session.monitors.remove(&old_name.to_string()).ok_or_else(unknown)?;
         let Some(hosted) = self.databases.get(&monitor.database) else {
@@ -217,7 +227,7 @@ impl Server {
     }
 
     fn monitor_cancel(&mut self, id: SessionId, params: &[Value]) -> Result<Value, Refusal> {
-        let [name] = params else { return Err(syntax(params, "invalid parameters")) };
+        let [name] = params else { return Err(Refusal::Text("invalid parameters")) };
         let session = self.sessions.get_mut(&id);
         match session.and_then(|session| session.monitors.remove(&name.to_string())) {
             Some(_) => Ok(json!({})),
@@ -226,8 +236,11 @@ impl Server {
     }
 
     fn lock(&mut self, id: SessionId, method: &str, params: &[Value]) -> Result<Value, Refusal> {
-        let [name] = params else { return Err(syntax(params, format!("{method} request params must be <id>"))) };
-        let name = identifier(name).ok_or_else(|| syntax(params, format!("{method} request params must be <id>")))?;
+        let [name] = params else {
+            return Err(syntax(params, format!("{method} request params must be <id>")));
+        };
+        let name = identifier(name)
+            .ok_or_else(|| syntax(params, format!("{method} request params must be <id>")))?;
         if self.locks.is_queued(name, id) {
             return Err(syntax(params, format!("must issue \"unlock\" before new \"{method}\"")));
         }

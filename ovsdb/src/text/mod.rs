@@ -7,8 +7,8 @@ use std::fmt;
 
 pub use parse::{TextError, atom_from_text, datum_from_text};
 
-use crate::value::{Atom, AtomType, Datum, is_identifier};
 use crate::uuid::Uuid;
+use crate::value::{Atom, AtomType, Datum, is_identifier};
 
 /// Writes a string, in JSON quotes unless it reads as itself without: a word of letters, digits, `_`, `-` and `.` that
 /// starts with a letter or underscore and is neither a boolean nor a UUID.
@@ -50,7 +50,9 @@ pub(crate) fn write_datum(f: &mut fmt::Formatter<'_>, datum: &Datum) -> fmt::Res
             [atom] => write!(f, "{atom}"),
             atoms => write_list(f, ['[', ']'], atoms, |f, atom| write!(f, "{atom}")),
         },
-        Datum::Map(map) => write_list(f, ['{', '}'], map.as_slice(), |f, (key, value)| write!(f, "{key}={value}")),
+        Datum::Map(map) => {
+            write_list(f, ['{', '}'], map.as_slice(), |f, (key, value)| write!(f, "{key}={value}"))
+        }
     }
 }
 

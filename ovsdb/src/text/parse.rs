@@ -88,11 +88,13 @@ impl<'a> Reader<'a> {
         if rest.starts_with('"') {
             let end = quoted_length(rest).ok_or_else(|| self.expected("closing quote"))?;
             let quoted = rest.get(..end).unwrap_or("");
-            let word: String = serde_json::from_str(quoted).map_err(|_| self.expected("valid quoted string"))?;
+            let word: String =
+                serde_json::from_str(quoted).map_err(|_| self.expected("valid quoted string"))?;
             self.at += end;
             return Ok((word, true));
         }
-        let end = rest.find(|c: char| c.is_ascii_whitespace() || ",[](){}=!<>".contains(c)).unwrap_or(rest.len());
+        let end =
+            rest.find(|c: char| c.is_ascii_whitespace() || ",[](){}=!<>".contains(c)).unwrap_or(rest.len());
         if end == 0 {
             return Err(self.expected(expected));
         }

@@ -63,7 +63,11 @@ pub fn atom_to_json(atom: &Atom) -> Value {
         Atom::Integer(i) => Value::from(*i),
         Atom::Real(r) => {
             let value = r.get();
-            if value.fract() == 0.0 && value.abs() < WHOLE_MAX { Value::from(value as i64) } else { Value::from(value) }
+            if value.fract() == 0.0 && value.abs() < WHOLE_MAX {
+                Value::from(value as i64)
+            } else {
+                Value::from(value)
+            }
         }
         Atom::Boolean(b) => Value::from(*b),
         Atom::String(s) => Value::from(s.as_str()),
@@ -93,7 +97,11 @@ fn tagged(tag: &str, elements: Vec<Value>) -> Value {
 ///
 /// # Errors
 /// Names the offending JSON when it is of another type, a string has a NUL, or a UUID is malformed.
-pub fn atom_from_json(kind: AtomType, json: &Value, symbols: Option<&mut Symbols<'_>>) -> Result<Atom, DbError> {
+pub fn atom_from_json(
+    kind: AtomType,
+    json: &Value,
+    symbols: Option<&mut Symbols<'_>>,
+) -> Result<Atom, DbError> {
     let found = match kind {
         AtomType::Integer => integer_from_json(json).map(Atom::Integer),
         AtomType::Real => json.as_f64().and_then(Real::new).map(Atom::Real),
@@ -305,7 +313,11 @@ fn check_count(
 pub fn datum_diff(column: &ColumnType, old: &Datum, new: &Datum) -> Datum {
     match (old, new) {
         (Datum::Set(a), Datum::Set(b)) if column.max > 1 => Datum::Set(
-            a.iter().filter(|atom| !b.contains(atom)).chain(b.iter().filter(|atom| !a.contains(atom))).cloned().collect(),
+            a.iter()
+                .filter(|atom| !b.contains(atom))
+                .chain(b.iter().filter(|atom| !a.contains(atom)))
+                .cloned()
+                .collect(),
         ),
         (Datum::Map(a), Datum::Map(b)) => {
             let gone = a.iter().filter(|(key, _)| b.get(key).is_none());
@@ -320,7 +332,11 @@ pub fn datum_diff(column: &ColumnType, old: &Datum, new: &Datum) -> Datum {
 pub fn datum_apply_diff(column: &ColumnType, old: &Datum, diff: &Datum) -> Datum {
     match (old, diff) {
         (Datum::Set(a), Datum::Set(d)) if column.max > 1 => Datum::Set(
-            a.iter().filter(|atom| !d.contains(atom)).chain(d.iter().filter(|atom| !a.contains(atom))).cloned().collect(),
+            a.iter()
+                .filter(|atom| !d.contains(atom))
+                .chain(d.iter().filter(|atom| !a.contains(atom)))
+                .cloned()
+                .collect(),
         ),
         (Datum::Map(a), Datum::Map(d)) => {
             let mut map = a.clone();

@@ -9,5 +9,8 @@ mod json;
 
 pub use atom::{Atom, AtomType, Real, is_identifier};
 pub use datum::{AtomMap, AtomSet, Datum};
-pub use json::{Symbols, atom_from_json, atom_to_json, base_from_json, datum_apply_diff, datum_diff, datum_from_json, datum_to_json};
+pub use json::{
+    Symbols, atom_from_json, atom_to_json, base_from_json, datum_apply_diff, datum_diff, datum_from_json,
+    datum_to_json,
+};
 pub(crate) use json::{check_atom, datum_from_json_ranged};
