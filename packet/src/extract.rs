@@ -49,11 +49,22 @@ impl PacketKey {
     #[inline]
     pub fn extract(frame: &mut Frame) -> Result<PacketKey, Malformed> {
         let mut key = PacketKey::default();
+        key.extract_from(frame)?;
+        Ok(key)
+    }
+
+    /// [`extract`](Self::extract) in place, which spares a copy of the key: for arrays of keys, one a frame of a batch.
+    ///
+    /// # Errors
+    /// As there; the key then holds nothing of use.
+    #[inline]
+    pub fn extract_from(&mut self, frame: &mut Frame) -> Result<(), Malformed> {
+        *self = PacketKey::default();
         frame.layers = Layers::default();
-        let words = key.words_mut();
+        let words = self.words_mut();
         put(words, slot::IN_PORT, frame.in_port.0 as u64);
         frame.layers = read_ethernet(frame.bytes(), words)?;
-        Ok(key)
+        Ok(())
     }
 }
 

@@ -370,7 +370,9 @@ fn check_strict(key: &PacketKey, packet: &SlicedPacket<'_>) {
     }
     // An authentication header over IPv4 is not looked through.
     let has_ah = matches!(&packet.net, Some(NetSlice::Ipv4(ip)) if ip.header().protocol().0 == PROTO_AH);
-    if !has_ah {
+    // A payload length of 0 says that there is nothing, not that there is a jumbogram.
+    let is_jumbo = matches!(&packet.net, Some(NetSlice::Ipv6(ip)) if ip.header().payload_length() == 0);
+    if !has_ah && !is_jumbo {
         check_transport(key, packet.transport.as_ref());
     }
 }
@@ -382,7 +384,8 @@ fn check_ipv4(key: &PacketKey, header: &etherparse::Ipv4HeaderSlice<'_>) {
     assert_eq!(key.get(slot::NW_TTL) as u8, header.ttl());
     assert_eq!(key.get(slot::NW_TOS) as u8, header.dcp().value() << 2 | header.ecn().value());
     let later = header.fragments_offset().value() != 0;
-    let frag = (later || header.more_fragments()) as u8 * FRAG_ANY | later as u8 * FRAG_LATER;
+    let any = later || header.more_fragments();
+    let frag = (any as u8 * FRAG_ANY) | (later as u8 * FRAG_LATER);
     assert_eq!(key.get(slot::NW_FRAG) as u8, frag);
 }
 

@@ -161,7 +161,7 @@ pub fn any_builder() -> impl Strategy<Value = FrameBuilder> {
         any_ip().prop_flat_map(any_transport),
         any_arp(),
         any_mpls(),
-        (0x600u16..).prop_map(FrameBuilder::ethernet),
+        (0x600u16..).prop_filter("a tag has fields", |t| !is_vlan(*t)).prop_map(FrameBuilder::ethernet),
         Just(FrameBuilder::ethernet(packet::key::DL_TYPE_NONE)),
     ];
     let tags = prop::collection::vec((prop::sample::select(vec![0x8100u16, 0x88a8]), any::<u16>()), 0..=2);
@@ -288,7 +288,7 @@ pub fn capture(name: &str) -> Vec<Vec<u8>> {
     use pcap_parser::traits::PcapReaderIterator;
     use pcap_parser::{LegacyPcapReader, PcapBlockOwned, PcapError};
     let path = format!("{}/../tests/captures/{name}.pcap", env!("CARGO_MANIFEST_DIR"));
-    let file = std::fs::File::open(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+    let file = std::fs::File::open(&path).expect(&path);
     let mut reader = LegacyPcapReader::new(1 << 18, file).expect("a pcap file");
     let mut frames = Vec::new();
     loop {
@@ -299,9 +299,11 @@ pub fn capture(name: &str) -> Vec<Vec<u8>> {
                 }
                 reader.consume(offset);
             }
-            Err(PcapError::Eof) => return frames,
             Err(PcapError::Incomplete(_)) => reader.refill().expect("readable"),
-            Err(error) => panic!("{path}: {error}"),
+            Err(end) => {
+                assert!(matches!(end, PcapError::Eof), "{path}: {end}");
+                return frames;
+            }
         }
     }
 }
