@@ -66,6 +66,16 @@ fn idle_rules_live_as_long_as_they_are_used() {
     assert_eq!((store.next_deadline(), store.tables().rule_count()), (None, 0));
 }
 
+/// Several workers credit a rule, each at its own pace.
+#[test]
+fn last_use_does_not_go_back() {
+    let mut store = store();
+    let rule = Arc::clone(store.apply(&add(1, 10, 0), secs(100)).unwrap()[0].after().unwrap());
+    rule.stats.add(2, 120, secs(107));
+    rule.stats.add(1, 60, secs(105));
+    assert_eq!((rule.stats.packets(), rule.stats.bytes(), rule.stats.last_used()), (3, 180, secs(107)));
+}
+
 #[test]
 fn hard_time_outs_count_from_the_last_change() {
     let mut store = store();
