@@ -4,8 +4,8 @@
 //! then publish the snapshot that outputs to it; publish the snapshot without a port first, then take its `Tx` away.
 
 use crate::action::Program;
-use crate::cache::{CacheLimits, DumpCursor, FlowDump};
 use crate::budget::MissLimits;
+use crate::cache::{CacheLimits, DumpCursor, FlowDump};
 use crate::port::{PortError, Rx, Tx};
 use crate::stats::WorkerStats;
 use crossbeam_channel::{Sender, TrySendError};

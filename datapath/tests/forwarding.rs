@@ -1,9 +1,11 @@
 //! Workers on in-memory ports: look-ups, revisions, programs, commands, failures.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
 mod world;
 
-use datapath::worker::{RECIRCULATIONS_MAX, RX_RETRY};
 use datapath::Drop::{Consumed, NoAction, NoPort, Rewrite, Rule, TtlExceeded};
+use datapath::worker::{RECIRCULATIONS_MAX, RX_RETRY};
 use datapath::{Drop, *};
 use packet::{DpPort, Frame, slot};
 use std::sync::Arc;
@@ -129,11 +131,11 @@ fn every_output_gets_the_bytes_of_its_moment() {
     last[11] = 0x88;
     for round in 0..2 {
         w.send(1, &original);
-        assert_eq!(w.sink(2).take(), [original.clone()], "round {round}");
-        assert_eq!(w.sink(3).take(), [rewritten.clone()]);
-        assert_eq!(w.sink(4).take(), [tagged.clone()]);
+        assert_eq!(w.sink(2).take(), std::slice::from_ref(&original), "round {round}");
+        assert_eq!(w.sink(3).take(), std::slice::from_ref(&rewritten));
+        assert_eq!(w.sink(4).take(), std::slice::from_ref(&tagged));
         assert_eq!(w.sink(5).take(), [rewritten[..20].to_vec()]);
-        assert_eq!(w.sink(6).take(), [last.clone()]);
+        assert_eq!(w.sink(6).take(), std::slice::from_ref(&last));
     }
     assert_eq!(w.worker.stats().total().clones.get(), 8);
     w.check_conservation();
@@ -144,7 +146,7 @@ fn ends_of_programs_without_output() {
     let cookie: UpcallCookie = Arc::new(5u32);
     let upcall = |max_len| DpAction::Upcall { max_len, cookie: cookie.clone() };
     let mark = DpAction::SetField { slot: slot::PKT_MARK, value: 0x70, mask: 0xf0 };
-    let programs = vec![
+    let programs = [
         vec![],
         vec![DpAction::Drop(Drop::Rule)],
         vec![upcall(u32::MAX)],
@@ -153,15 +155,15 @@ fn ends_of_programs_without_output() {
         vec![output(99)],
         vec![DpAction::PushMpls { lse: 0, ethertype: 0x0800 }, output(2)],
     ];
-    let fake = Fake::new(&[slot::TP_DST], move |key| {
-        Answer::new(programs[key.get(slot::TP_DST) as usize].clone())
-    });
+    let fake =
+        Fake::new(&[slot::TP_DST], move |key| Answer::new(programs[key.get(slot::TP_DST) as usize].clone()));
     let punts = fake.punts.clone();
     let mut w = World::new(fake, 2);
     for dport in 0..7 {
         w.send(1, &Udp { dport, ..Udp::default() }.bytes());
     }
-    for (reason, n) in [(NoAction, 1), (Rule, 1), (Consumed, 1), (TtlExceeded, 1), (NoPort, 1), (Rewrite, 1)] {
+    for (reason, n) in [(NoAction, 1), (Rule, 1), (Consumed, 1), (TtlExceeded, 1), (NoPort, 1), (Rewrite, 1)]
+    {
         assert_eq!(w.drops(1, reason), n, "{reason:?}");
     }
     let whole = |dport| Udp { dport, ..Udp::default() }.bytes();
@@ -238,7 +240,8 @@ fn frames_that_cannot_be_forwarded_are_one_drop_each() {
 #[test]
 fn frames_of_a_port_do_not_overtake_each_other() {
     let mut w = World::new(Fake::new(&[slot::TP_SRC], |_| Answer::new(vec![output(2)])), 2);
-    let frames: Vec<_> = (0..200u16).map(|i| Udp { sport: i * i % 37, ttl: i as u8, ..Udp::default() }.bytes()).collect();
+    let frames: Vec<_> =
+        (0..200u16).map(|i| Udp { sport: i * i % 37, ttl: i as u8, ..Udp::default() }.bytes()).collect();
     frames.iter().for_each(|f| w.wire(1).push(f));
     w.settle();
     assert_eq!(w.sink(2).take(), frames);
@@ -346,7 +349,11 @@ fn packet_out_and_injection() {
     w.command(execute(DpPort(1), vec![DpAction::Recirculate(RecircId(0))]));
     w.command(execute(DpPort(77), vec![output(55)]));
     w.command(Command::Inject { port: DpPort(1), frame: frame() });
-    w.command(Command::Execute { in_port: DpPort(1), frame: Frame::from_bytes(&[0]), program: Arc::default() });
+    w.command(Command::Execute {
+        in_port: DpPort(1),
+        frame: Frame::from_bytes(&[0]),
+        program: Arc::default(),
+    });
     w.settle();
     assert_eq!((w.sink(1).count(), w.sink(2).count()), (1, 3));
     let stats = w.worker.stats().clone();
@@ -390,4 +397,56 @@ fn dump_shows_flows_under_their_profile_in_parts() {
     assert_eq!(seven.mask.apply(&seven.key), seven.key);
     assert_eq!(seven.key.in_port(), DpPort(1));
     assert!(matches!(&*seven.program.actions, [DpAction::Output(DpPort(2))]));
+}
+
+/// A device with a descriptor, which counts how often it is read.
+struct Polled(std::os::unix::net::UnixDatagram, Arc<std::sync::atomic::AtomicU64>);
+
+impl Rx for Polled {
+    fn recv(&mut self, _pool: &mut packet::FramePool, out: &mut packet::Batch) -> Result<(), PortError> {
+        self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let mut bytes = [0; 2_000];
+        while !out.is_full() {
+            let Ok(n) = self.0.recv(&mut bytes) else { break };
+            out.push(Frame::from_bytes(&bytes[..n])).unwrap();
+        }
+        Ok(())
+    }
+
+    fn poll_fd(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        Some(std::os::fd::AsFd::as_fd(&self.0))
+    }
+}
+
+#[test]
+fn devices_with_a_descriptor_are_read_when_woken_and_now_and_then() {
+    let (near, far) = std::os::unix::net::UnixDatagram::pair().unwrap();
+    near.set_nonblocking(true).unwrap();
+    let reads = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let count = || reads.load(std::sync::atomic::Ordering::Relaxed);
+    let mut w = World::new(Fake::new(&[], |_| Answer::new(vec![output(2)])), 2);
+    let generation = w.worker.poll_generation();
+    let rx = Box::new(Polled(near, reads.clone()));
+    w.command(Command::AddRx { port: DpPort(1), rx, done: None });
+    assert_ne!(w.worker.poll_generation(), generation);
+    let tokens: Vec<RxToken> = w.worker.poll_fds().map(|(_, token)| token).collect();
+    assert_eq!(tokens.len(), 1, "ports in memory have no descriptor");
+    w.settle();
+    let before = count();
+    far.send(&Udp::default().bytes()).unwrap();
+    w.worker.wake_rx(tokens[0]);
+    w.settle();
+    assert_eq!((w.sink(2).count(), count()), (1, before + 2), "until there is nothing more");
+    (0..640).for_each(|_| assert!(w.step().idle));
+    assert_eq!(count(), before + 12, "every 64th step without being woken");
+    w.command(Command::RemoveRx { port: DpPort(1), reply: None });
+    assert_eq!(w.worker.poll_fds().count(), 0);
+    w.worker.wake_rx(tokens[0]);
+}
+
+#[test]
+fn a_worker_can_be_moved_to_its_thread() {
+    fn movable<T: Send>() {}
+    movable::<Worker<Fake>>();
+    movable::<WorkerPeer>();
 }

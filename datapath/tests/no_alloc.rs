@@ -1,5 +1,7 @@
 //! The path of a frame whose flow is cached allocates nothing: a counting allocator watches.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
 mod world;
 
 use datapath::{Command, Domain, DpAction, Drop, PortError, RecircId, Rx, Tx};
@@ -51,11 +53,15 @@ impl Tx for Null {
 #[test]
 fn hits_allocate_nothing() {
     let set = |slot, value| DpAction::SetField { slot, value, mask: slot.ones() };
-    let programs = vec![
+    let programs = [
         vec![output(2)],
         vec![output(2), set(slot::DL_DST, 5), set(slot::NW_DST, 0x0a000009), output(3)],
         vec![DpAction::PushVlan { tpid: 0x8100, tci: 5 }, output(3), DpAction::PopVlan, output(2)],
-        vec![DpAction::OutputTrunc { port: DpPort(2), max_len: 20 }, DpAction::PushMpls { lse: 0x1ff, ethertype: 0x8847 }, output(3)],
+        vec![
+            DpAction::OutputTrunc { port: DpPort(2), max_len: 20 },
+            DpAction::PushMpls { lse: 0x1ff, ethertype: 0x8847 },
+            output(3),
+        ],
         vec![DpAction::Drop(Drop::Rule)],
         vec![],
         vec![output(99)],
@@ -69,7 +75,8 @@ fn hits_allocate_nothing() {
         Answer::new(programs[key.get(slot::TP_DST) as usize].clone())
     });
     let mut w = World::new(fake, 0);
-    let frames = (0..kinds * 100).map(|n| Udp { sport: n / kinds, dport: n % kinds, ..Udp::default() }.bytes());
+    let frames =
+        (0..kinds * 100).map(|n| Udp { sport: n / kinds, dport: n % kinds, ..Udp::default() }.bytes());
     let mut frames: Vec<_> = frames.collect();
     frames.push(vec![0; 5]);
     let rounds = frames.len() * 2 / Batch::MAX + 1;

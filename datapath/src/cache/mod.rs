@@ -307,12 +307,12 @@ impl FlowCache {
 
     /// Removes a port's flows; what they counted is credited first.
     pub fn flush_share(&mut self, share: PortShare) -> usize {
-        let mut removed = 0;
-        while let Some(flow) = self.shares.last(share) {
+        let flows = self.shares.len(share);
+        for _ in 0..flows {
+            let Some(flow) = self.shares.last(share) else { break };
             self.remove(flow.table, flow.slot);
-            removed += 1;
         }
-        removed
+        flows
     }
 
     /// Removes every flow; what they counted is credited first. Returns how many there were.

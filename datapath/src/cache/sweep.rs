@@ -92,7 +92,8 @@ impl FlowCache {
         let mut gone = now.saturating_since(hot.last_seen) >= idle;
         if !gone && hot.stamp != revision {
             let (port, dl_type) = t.class(slot);
-            gone = slow.profile(port, dl_type).map_or(true, |p| p.id != t.id) || !slow.still_valid(&cold.deps);
+            gone =
+                slow.profile(port, dl_type).map_or(true, |p| p.id != t.id) || !slow.still_valid(&cold.deps);
             if !gone {
                 t.restamp(slot, revision);
             }

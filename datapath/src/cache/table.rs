@@ -13,7 +13,6 @@ use packet::{DpPort, PacketKey};
 /// Index of a cached flow in its table.
 pub(crate) type FlowSlot = u32;
 
-
 pub(crate) struct ProfileTable {
     pub id: ProfileId,
     pub mask: Mask<PacketKey>,
@@ -60,7 +59,7 @@ impl ProfileTable {
     }
 
     #[inline]
-    fn row<'a>(rows: &'a [u64], width: usize, slot: FlowSlot) -> &'a [u64] {
+    fn row(rows: &[u64], width: usize, slot: FlowSlot) -> &[u64] {
         let start = slot as usize * width;
         rows.get(start..start + width).unwrap_or(&[])
     }
@@ -115,7 +114,9 @@ impl ProfileTable {
                 let start = slot as usize * self.words.len();
                 let row = self.rows.iter_mut().skip(start);
                 row.zip(Self::masked(&self.words, key)).for_each(|(to, from)| *to = from);
-                if let (Some(h), Some(c)) = (self.hot.get_mut(slot as usize), self.cold.get_mut(slot as usize)) {
+                if let (Some(h), Some(c)) =
+                    (self.hot.get_mut(slot as usize), self.cold.get_mut(slot as usize))
+                {
                     (*h, *c) = (hot, Some(cold));
                 }
                 slot
@@ -149,7 +150,8 @@ impl ProfileTable {
 
     /// Gives a flow a new program; what it counted so far is credited to those of the old one.
     pub fn replace(&mut self, slot: FlowSlot, flow: NewFlow) {
-        let (Some(hot), Some(Some(cold))) = (self.hot.get_mut(slot as usize), self.cold.get_mut(slot as usize))
+        let (Some(hot), Some(Some(cold))) =
+            (self.hot.get_mut(slot as usize), self.cold.get_mut(slot as usize))
         else {
             return;
         };
@@ -162,7 +164,8 @@ impl ProfileTable {
     }
 
     pub fn fold(&mut self, slot: FlowSlot) {
-        if let (Some(hot), Some(Some(cold))) = (self.hot.get(slot as usize), self.cold.get_mut(slot as usize)) {
+        if let (Some(hot), Some(Some(cold))) = (self.hot.get(slot as usize), self.cold.get_mut(slot as usize))
+        {
             fold(hot, cold);
         }
     }
@@ -189,5 +192,49 @@ impl ProfileTable {
     pub fn class(&self, slot: FlowSlot) -> (DpPort, u16) {
         let key = self.key(slot);
         (key.in_port(), key.dl_type())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Program;
+    use packet::slot;
+    use std::sync::Arc;
+
+    /// Flows whose hashes are the same, as an attacker would like to have them, are still told apart.
+    #[test]
+    fn equal_hashes_are_not_equal_flows() {
+        let mut mask = Mask::empty();
+        [slot::IN_PORT, slot::DL_TYPE, slot::IPV6_DST].into_iter().for_each(|s| mask.add_all(s));
+        let profile = Profile::new(ProfileId(1), mask);
+        let mut table = ProfileTable::new(&profile);
+        // Growing would hash anew, and rightly.
+        table.index.reserve(50, |_| 4);
+        let key = |n: u128| {
+            let mut key = PacketKey::default();
+            key.set(slot::IPV6_DST, n << 63);
+            key.set(slot::IPV6_SRC, n);
+            key
+        };
+        let cold = || Cold {
+            deps: Deps::default(),
+            credits: Box::default(),
+            credited_packets: 0,
+            credited_bytes: 0,
+            created: Instant::ZERO,
+            share: crate::cache::share::Shares::default().add(),
+            share_position: 0,
+        };
+        for n in 0..50 {
+            assert_eq!(table.find(&key(n), 4), None);
+            let hot = ProfileTable::new_hot(Arc::new(Program::default()), Revision(0), Instant::ZERO);
+            let slot = table.insert(HashSeed::new(1, 2), 4, &key(n), hot, cold());
+            assert_eq!(slot as u128, n);
+        }
+        for n in 0..50 {
+            assert_eq!(table.find(&key(n), 4), Some(n as u32));
+            assert_eq!(table.key(n as u32), profile.mask.apply(&key(n)));
+        }
     }
 }

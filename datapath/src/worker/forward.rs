@@ -250,8 +250,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
     /// Translates a key and carries out what else that means. Also says whether the flow may be cached.
     fn translate(&mut self, key: &PacketKey) -> (NewFlow, bool) {
         let stamp = self.slow.revision();
-        let Translation { program, deps, credits, effects, cacheable } =
-            self.slow.translate(&Upcall { key });
+        let Translation { program, deps, credits, effects, cacheable } = self.slow.translate(&Upcall { key });
         if !effects.is_empty() {
             self.slow.commit(&effects, self.now);
             // What this frame taught must count for the next one of the same batch.

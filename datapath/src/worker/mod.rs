@@ -156,7 +156,12 @@ impl<S: SlowPath> Worker<S> {
         self.stats.cache.expired.add(expired as u64);
         self.stats.cache.flows.set(self.cache.len() as u64);
         self.send_events();
-        Progress { frames, commands, idle: frames == 0 && commands == 0 && !self.is_anyone_ready(), stopped: false }
+        Progress {
+            frames,
+            commands,
+            idle: frames == 0 && commands == 0 && !self.is_anyone_ready(),
+            stopped: false,
+        }
     }
 
     fn is_anyone_ready(&self) -> bool {

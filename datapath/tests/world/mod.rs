@@ -113,7 +113,10 @@ pub struct Fake {
 }
 
 impl Fake {
-    pub fn new(slots: &[packet::Slot], translate: impl Fn(&PacketKey) -> Answer + Send + Sync + 'static) -> Fake {
+    pub fn new(
+        slots: &[packet::Slot],
+        translate: impl Fn(&PacketKey) -> Answer + Send + Sync + 'static,
+    ) -> Fake {
         Fake {
             number: 0,
             learned: Arc::default(),
@@ -473,7 +476,16 @@ pub struct Udp {
 
 impl Default for Udp {
     fn default() -> Self {
-        Udp { src_mac: 1, dst_mac: 2, src: [10, 0, 0, 1], dst: [10, 0, 0, 2], sport: 1000, dport: 53, ttl: 64, len: 18 }
+        Udp {
+            src_mac: 1,
+            dst_mac: 2,
+            src: [10, 0, 0, 1],
+            dst: [10, 0, 0, 2],
+            sport: 1000,
+            dport: 53,
+            ttl: 64,
+            len: 18,
+        }
     }
 }
 
