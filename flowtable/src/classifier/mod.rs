@@ -106,12 +106,13 @@ impl<V: Clone> Classifier<V> {
     pub fn lookup(&self, key: &FlowKey) -> Option<&V> {
         let mut best: Option<(u16, &V)> = None;
         let mut lens = [None; PREFIX_FIELDS.len()];
+        let any_trie = self.tries.iter().any(Option::is_some);
         for ranked in &self.subtables {
             if best.is_some_and(|(priority, _)| priority >= ranked.priority_max) {
                 break;
             }
             let subtable = &*ranked.subtable;
-            if self.excludes(subtable, key, &mut lens) {
+            if any_trie && self.excludes(subtable, key, &mut lens) {
                 continue;
             }
             if let Some(node) = subtable.find(&self.seed, key)
