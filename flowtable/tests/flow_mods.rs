@@ -321,3 +321,19 @@ fn statistics_requests_select_as_deletes_do() {
     });
     assert_eq!(counts, [5, 3, 3, 2, 2, 1]);
 }
+
+/// Workers read snapshots while the owner changes the original.
+#[test]
+fn snapshots_are_read_by_other_threads() {
+    fn shared<T: Send + Sync>(value: T) -> T {
+        value
+    }
+    let mut original = five();
+    let snapshot = shared(original.clone());
+    std::thread::scope(|scope| {
+        scope.spawn(|| assert_eq!(dump(&snapshot), FIVE));
+        let delete = FlowMod::new(FlowModCommand::Delete, TableId::ALL, Match::any());
+        apply(&mut original, &delete, T0).unwrap();
+    });
+    assert!(dump(&original).is_empty());
+}
