@@ -1,5 +1,7 @@
 //! The real `ovs-vsctl` and `ovsdb-client`, unmodified, against our server over a Unix socket.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod support;
 
 use std::io::{BufRead, BufReader};
@@ -7,6 +9,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use ovsdb::schema::{self, DatabaseSchema};
+use ovsdb::text::bare;
+use ovsdb::value::{Atom, Datum, datum_to_json};
 use serde_json::{Value, json};
 use support::{Process, TempDir, run, serve, tool};
 
@@ -108,6 +112,55 @@ fn ovs_vsctl_configures_bridges() {
     site.vsctl("del-br br0");
     assert_eq!(site.vsctl("list-br"), "br1");
     assert_eq!(site.vsctl("--bare --columns=name list Interface").split_whitespace().count(), 2);
+}
+
+#[test]
+fn values_print_as_ovs_vsctl_prints_them() {
+    let Some(site) = Site::start("text") else { return };
+    site.vsctl("init");
+    let strings = [
+        "plain",
+        "",
+        "with space",
+        "true",
+        "false",
+        "5",
+        "-5",
+        "1.5",
+        "a.b-c_d",
+        "_x",
+        "-x",
+        ".x",
+        "a:b",
+        "a/b",
+        "a=b",
+        "a,b",
+        "[x]",
+        "{x}",
+        "ë",
+        "quote\"d",
+        "back\\slash",
+        "line\nbreak",
+        "tab\t",
+        "\u{1}",
+        "00000000-1111-2222-3333-444444444444",
+        "00:11:22:33:44:55",
+        "10.0.0.1",
+        "x!",
+        "truex",
+        "A1",
+        "1a",
+        "a\u{7f}",
+    ];
+    let pairs: Vec<(&str, &str)> = strings.iter().map(|text| (*text, *text)).collect();
+    let map = Datum::string_map(pairs);
+    let set = Datum::set(strings.iter().map(|text| Atom::from(*text)));
+    let row = json!({"external_ids": datum_to_json(&map), "iface_types": datum_to_json(&set)});
+    let update = json!(["Open_vSwitch", {"op": "update", "table": "Open_vSwitch", "where": [], "row": row}]);
+    assert_eq!(site.client("transact", &[&update.to_string()]), "[{\"count\":1}]\n");
+    assert_eq!(site.vsctl("get Open_vSwitch . external_ids"), map.to_string());
+    assert_eq!(site.vsctl("get Open_vSwitch . iface_types"), set.to_string());
+    assert_eq!(site.vsctl("--bare --columns=iface_types list Open_vSwitch"), bare(&set).trim_end());
 }
 
 #[test]

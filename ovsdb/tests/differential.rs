@@ -1,5 +1,7 @@
 //! The same requests to Debian's ovsdb-server and to ours: the answers must agree, errors word for word.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod support;
 
 use std::collections::HashMap;

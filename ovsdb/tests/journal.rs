@@ -1,5 +1,7 @@
 //! The journal on disk: what was acknowledged survives, what is torn is cut off, and Debian's tools read it.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod support;
 
 use std::io::{BufRead, BufReader, Write};
@@ -71,12 +73,70 @@ fn reads_back_what_was_written_and_refuses_a_second_opener() {
     assert_eq!(contents(server.database("Trial").unwrap()), before);
     assert_eq!(values(server.database("Trial").unwrap()), (10..50).collect::<Vec<_>>());
     let size = std::fs::metadata(&path).unwrap().len();
-    server.compact("Trial").unwrap();
+    server.compact("Trial", Instant::ZERO).unwrap();
     assert!(std::fs::metadata(&path).unwrap().len() < size);
     insert(&mut server, 100);
     drop(server);
     let server = open(&path);
     assert_eq!(values(server.database("Trial").unwrap()).last(), Some(&100));
+}
+
+#[test]
+fn a_journal_that_grew_is_compacted_without_asking() {
+    let directory = TempDir::new("grown");
+    let path = directory.join("trial.db");
+    let mut server = open(&path);
+    insert(&mut server, 1);
+    let mut largest = 0;
+    for round in 0..300 {
+        let text = format!("{round:05}").repeat(2000);
+        let change =
+            json!({"op": "update", "table": "root", "where": [], "row": {"m": ["map", [["k", text]]]}});
+        outcome(&server.transact_local("Trial", &[change], Instant::ZERO).unwrap()).unwrap();
+        server.poll(Instant::ZERO);
+        largest = largest.max(std::fs::metadata(&path).unwrap().len());
+    }
+    assert!((1_000_000..=1 << 20).contains(&largest), "{largest}");
+    let before = contents(server.database("Trial").unwrap());
+    drop(server);
+    assert_eq!(contents(open(&path).database("Trial").unwrap()), before);
+}
+
+#[test]
+fn compaction_between_arrival_and_sync_loses_and_doubles_nothing() {
+    let directory = TempDir::new("staged");
+    let path = directory.join("trial.db");
+    let mut server = open(&path);
+    insert(&mut server, 1);
+    let client = server.connect(None, Instant::ZERO).unwrap();
+    let request = json!({"method": "transact", "id": 1, "params": ["Trial",
+        {"op": "delete", "table": "root", "where": []},
+        {"op": "insert", "table": "root", "row": {"name": "x", "i": 2}}]});
+    server.receive(client, request.to_string().as_bytes(), Instant::ZERO).unwrap();
+    server.compact("Trial", Instant::ZERO).unwrap();
+    server.poll(Instant::ZERO);
+    assert_eq!(support::drain(&mut server, client).len(), 1);
+    drop(server);
+    assert_eq!(values(open(&path).database("Trial").unwrap()), [2]);
+}
+
+#[test]
+fn a_record_is_as_long_as_the_change() {
+    let directory = TempDir::new("diff");
+    let path = directory.join("trial.db");
+    let mut server = open(&path);
+    insert(&mut server, 1);
+    let many: Vec<i64> = (0..10_000).collect();
+    let fill = json!({"op": "update", "table": "root", "where": [], "row": {"ints": ["set", many]}});
+    outcome(&server.transact_local("Trial", &[fill], Instant::ZERO).unwrap()).unwrap();
+    let size = std::fs::metadata(&path).unwrap().len();
+    let one = json!({"op": "mutate", "table": "root", "where": [],
+        "mutations": [["ints", "insert", 10_001], ["ints", "delete", 5]]});
+    outcome(&server.transact_local("Trial", &[one], Instant::ZERO).unwrap()).unwrap();
+    assert!(std::fs::metadata(&path).unwrap().len() < size + 300);
+    let before = contents(server.database("Trial").unwrap());
+    drop(server);
+    assert_eq!(contents(open(&path).database("Trial").unwrap()), before);
 }
 
 #[test]
@@ -175,18 +235,28 @@ fn debians_tool_reads_our_file() {
         insert(&mut server, value);
     }
     let change = json!({"op": "delete", "table": "root", "where": [["i", ">=", 10]]});
+    let edit = json!({"op": "mutate", "table": "root", "where": [["i", "<", 10]], "mutations":
+        [["ints", "insert", ["set", [1, 2]]], ["m", "insert", ["map", [["k", "v"], ["x", "y"]]]]]});
+    outcome(&server.transact_local("Trial", &[edit], Instant::ZERO).unwrap()).unwrap();
+    let edit = json!({"op": "mutate", "table": "root", "where": [], "mutations":
+        [["ints", "insert", 3], ["ints", "delete", 1], ["m", "delete", "k"], ["m", "insert", ["map", [["q", "z"]]]]]});
+    let set = json!({"op": "update", "table": "root", "where": [], "row": {"num": 4, "b": true}});
+    outcome(&server.transact_local("Trial", &[edit, set], Instant::ZERO).unwrap()).unwrap();
     let comment = json!({"op": "comment", "comment": "ünïcode \" and\nlines"});
     outcome(&server.transact_local("Trial", &[change, comment], Instant::ZERO).unwrap()).unwrap();
     drop(server);
-    let query =
-        json!(["Trial", {"op": "select", "table": "root", "where": [], "columns": ["i"]}]).to_string();
+    let query = json!(["Trial", {"op": "select", "table": "root", "where": [["i", "==", 3]],
+        "columns": ["i", "ints", "m", "num", "b"]}, {"op": "select", "table": "root", "where": [], "columns": ["i"]}]);
+    let query = query.to_string();
     for compacted in [false, true] {
         if compacted {
-            open(&path).compact("Trial").unwrap();
+            open(&path).compact("Trial", Instant::ZERO).unwrap();
         }
         let answer = run(Command::new(&ovsdb_tool).arg("query").arg(&path).arg(&query));
         let answer: Value = serde_json::from_str(&answer).unwrap();
-        assert_eq!(answer[0]["rows"].as_array().unwrap().len(), 10);
+        let row = json!({"i": 3, "ints": ["set", [2, 3]], "m": ["map", [["q", "z"], ["x", "y"]]], "num": 4, "b": true});
+        assert_eq!(answer[0]["rows"], json!([row]));
+        assert_eq!(answer[1]["rows"].as_array().unwrap().len(), 10);
         run(Command::new(&ovsdb_tool).arg("show-log").arg("-mm").arg(&path));
         assert_eq!(run(Command::new(&ovsdb_tool).arg("db-version").arg(&path)).trim(), "1.2.3");
     }
@@ -324,7 +394,7 @@ fn endless_writer() {
     for value in start.. {
         insert(&mut server, value);
         if value % 16 == 0 {
-            server.compact("Trial").unwrap();
+            server.compact("Trial", Instant::ZERO).unwrap();
         }
         writeln!(out, "ack {value}").unwrap();
         out.flush().unwrap();

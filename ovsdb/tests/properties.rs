@@ -1,5 +1,7 @@
 //! Random values, bytes and transactions.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};

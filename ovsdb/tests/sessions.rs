@@ -1,5 +1,7 @@
 //! The server's sessions in virtual time: limits, probes, locks, waits, and our client against our server.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod support;
 
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use super::{Commit, Database, Row, RowDelta};
 use crate::error::DbError;
 use crate::schema::{TableIndex, TableSchema, default_columns};
 use crate::uuid::Uuid;
-use crate::value::{datum_apply_diff, datum_from_json, datum_from_json_ranged, datum_to_json};
+use crate::value::{datum_apply_diff, datum_diff, datum_from_json, datum_from_json_ranged, datum_to_json};
 
 /// A record that does not fit the database.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -54,8 +54,9 @@ pub enum RecordError {
 impl Commit {
     /// The commit as a journal record; `None` if nothing in it is kept on disk.
     ///
-    /// Inserted rows leave out columns with their default value, changed rows have the columns that changed, deleted rows
-    /// are null. `date_ms` is the wall clock.
+    /// Inserted rows leave out columns with their default value, changed rows have the differences of the columns that
+    /// changed (as ovsdb-server writes since 2.17, so that a port more on a bridge of thousands is a short record), deleted
+    /// rows are null. `date_ms` is the wall clock.
     pub fn to_record(&self, database: &Database, date_ms: u64) -> Option<Value> {
         let mut tables: Map<String, Value> = Map::new();
         for delta in &self.changes {
@@ -68,6 +69,9 @@ impl Commit {
         }
         if tables.is_empty() {
             return None;
+        }
+        if self.changes.iter().any(|delta| delta.old.is_some() && delta.new.is_some()) {
+            tables.insert("_is_diff".into(), Value::from(true));
         }
         tables.insert("_date".into(), Value::from(date_ms));
         if let Some(comment) = &self.comment {
@@ -82,13 +86,14 @@ fn row_record(schema: &TableSchema, delta: &RowDelta) -> Option<Value> {
     let mut columns = Map::new();
     for (at, column) in schema.columns.iter().enumerate().filter(|(_, column)| column.persistent) {
         let datum = &new.columns[at];
-        let keep = match &delta.old {
-            Some(old) => old.columns[at] != *datum,
-            None => !column.kind.is_default(datum),
+        let written = match &delta.old {
+            Some(old) if old.columns[at] != *datum => {
+                datum_to_json(&datum_diff(&column.kind, &old.columns[at], datum))
+            }
+            None if !column.kind.is_default(datum) => datum_to_json(datum),
+            _ => continue,
         };
-        if keep {
-            columns.insert(column.name.clone(), datum_to_json(datum));
-        }
+        columns.insert(column.name.clone(), written);
     }
     (delta.old.is_none() || !columns.is_empty()).then_some(Value::Object(columns))
 }

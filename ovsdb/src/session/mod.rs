@@ -196,7 +196,13 @@ impl Server {
     ///
     /// # Errors
     /// When the new journal cannot be written; the old one stays.
-    pub fn compact(&mut self, name: &str) -> Result<(), LogError> {
+    pub fn compact(&mut self, name: &str, now: Instant) -> Result<(), LogError> {
+        // What is staged is in memory but not in the journal; it must be in neither or both.
+        self.flush(now);
+        if self.staged.is_empty() { self.rewrite(name) } else { Ok(()) }
+    }
+
+    fn rewrite(&mut self, name: &str) -> Result<(), LogError> {
         let date_ms = (self.options.wall_clock_ms)();
         let Some(hosted) = self.databases.get_mut(name) else { return Ok(()) };
         let Some(journal) = &mut hosted.journal else { return Ok(()) };
@@ -345,6 +351,9 @@ impl Server {
     }
 
     fn compact_where_due(&mut self) {
+        if !self.staged.is_empty() {
+            return;
+        }
         let due: Vec<String> = self
             .databases
             .iter()
@@ -352,7 +361,7 @@ impl Server {
             .map(|(name, _)| name.clone())
             .collect();
         for name in due {
-            if let Err(error) = self.compact(&name) {
+            if let Err(error) = self.rewrite(&name) {
                 tracing::warn!(database = name, %error, "journal not compacted");
             }
         }

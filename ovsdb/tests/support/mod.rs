@@ -1,5 +1,5 @@
 //! What several test files need: a directory that goes away, the real tools, a blocking JSON-RPC client, and a server.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
