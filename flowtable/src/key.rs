@@ -32,6 +32,13 @@ impl PipelineKey {
     }
 }
 
+impl fmt::Debug for PipelineKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let used = self.words.iter().enumerate().filter(|(_, w)| **w != 0);
+        f.debug_map().entries(used.map(|(i, w)| (i, format!("{w:#018x}")))).finish()
+    }
+}
+
 /// Slots of the pipeline half.
 pub mod pipeline_slot {
     use super::{PIPELINE_WORD, Slot};

@@ -1,0 +1,526 @@
+//! The brain: desired configuration, OpenFlow requests and news of devices in; a snapshot, replies and commands out.
+//! Pure: it is told the time, reads no socket and opens no device. One owner, the daemon's main thread (or the simulator).
+//!
+//! It keeps what controllers and administrators see (rules with their timeouts, port numbers, connections) and stages what
+//! workers see (`Forwarding`). The daemon publishes before it sends any reply, which is what makes replies mean something.
+
+use crate::bridge::{self, BridgeId, BridgePort, Bundle, BundleId, Device, FailMode, Link, MissBehaviour, PatchPeer};
+use crate::config::{BridgeConfig, Config, InterfaceConfig, InterfaceKind, PortConfig};
+use crate::forwarding::{Forwarding, PuntSink, Staging};
+use crate::mac::MacAddr;
+use crate::ofproto::{ConnId, OfConnection, Outgoing, PacketOutRequest, PortCounters, PortRecord};
+use base::{HashSeed, Instant};
+use flowtable::{OfPort, RuleStore, TableAccess, TableConfig, TableId};
+use openflow::message::AsyncClass;
+use openflow::{OfError, OfVersion};
+use packet::DpPort;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often stations that have grown old are looked for.
+const MAC_SWEEP: Duration = Duration::from_secs(1);
+
+/// State of a device, as far as the switch is interested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceState {
+    /// It has a carrier.
+    pub link_up: bool,
+    /// It is administratively up.
+    pub admin_up: bool,
+    /// Largest packet in bytes, without Ethernet header.
+    pub mtu: u32,
+    /// Speed in Mbit/s; 0 if it has none.
+    pub speed_mbps: u32,
+}
+
+/// A device that the daemon opened for an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenDevice {
+    /// Its port in the datapath.
+    pub port: DpPort,
+    /// Its address.
+    pub mac: MacAddr,
+    /// Its state.
+    pub state: DeviceState,
+}
+
+/// What the brain wants done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Send a frame for a controller.
+    PacketOut(PacketOutRequest),
+    /// A controller took a port down, or up.
+    SetAdmin {
+        /// Name of the interface.
+        interface: String,
+        /// Up or down.
+        up: bool,
+    },
+}
+
+/// One bridge.
+#[derive(Debug)]
+pub struct BridgeState {
+    /// Identity in snapshots.
+    pub id: BridgeId,
+    /// What is wanted of it.
+    pub config: BridgeConfig,
+    /// What OpenFlow calls it.
+    pub datapath_id: u64,
+    /// Newest generation id that a controller named.
+    pub generation_id: Option<u64>,
+    /// Its rules.
+    pub rules: RuleStore,
+    /// Its ports that exist.
+    pub ports: BTreeMap<OfPort, PortRecord>,
+    bundles: BTreeMap<String, BundleId>,
+    bundle_next: u32,
+    /// Numbers that interfaces have had, so that a device that comes back is known by its old number.
+    numbers: BTreeMap<String, OfPort>,
+    number_last: u32,
+}
+
+/// See the module's text.
+pub struct Brain {
+    pub(crate) staging: Staging,
+    pub(crate) bridges: BTreeMap<String, BridgeState>,
+    pub(crate) connections: BTreeMap<ConnId, OfConnection>,
+    pub(crate) outbox: Vec<(ConnId, Outgoing)>,
+    pub(crate) commands: Vec<Command>,
+    pub(crate) counters: BTreeMap<DpPort, PortCounters>,
+    devices: BTreeMap<String, OpenDevice>,
+    seed: HashSeed,
+    mac_sweep_next: Instant,
+}
+
+impl Brain {
+    /// A brain without bridges. `seed` keys hash tables; `sink` takes frames for controllers from workers.
+    pub fn new(seed: HashSeed, sink: Box<dyn PuntSink>) -> Brain {
+        Brain {
+            staging: Staging::new(seed, sink),
+            bridges: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            outbox: Vec::new(),
+            commands: Vec::new(),
+            counters: BTreeMap::new(),
+            devices: BTreeMap::new(),
+            seed,
+            mac_sweep_next: Instant::ZERO,
+        }
+    }
+
+    /// A bridge by name.
+    ///
+    /// # Errors
+    /// `BadRequestUnknown`: it was deleted while a connection to it is still there.
+    pub fn bridge(&self, name: &str) -> Result<&BridgeState, OfError> {
+        self.bridges.get(name).ok_or(OfError::BadRequestUnknown)
+    }
+
+    pub(crate) fn bridge_mut(&mut self, name: &str) -> Result<&mut BridgeState, OfError> {
+        self.bridges.get_mut(name).ok_or(OfError::BadRequestUnknown)
+    }
+
+    /// The bridges, by name.
+    pub fn bridges(&self) -> impl Iterator<Item = &BridgeState> {
+        self.bridges.values()
+    }
+
+    /// The snapshot for the workers. The same one as before if nothing has changed.
+    pub fn publish(&mut self) -> Arc<Forwarding> {
+        self.staging.publish()
+    }
+
+    /// Messages that wait to be sent, in order.
+    pub fn drain_outbox(&mut self) -> Vec<(ConnId, Outgoing)> {
+        std::mem::take(&mut self.outbox)
+    }
+
+    /// Things that wait to be done, in order; after publishing.
+    pub fn drain_commands(&mut self) -> Vec<Command> {
+        std::mem::take(&mut self.commands)
+    }
+
+    /// Counters of ports, for statistics that will be asked for next.
+    pub fn set_counters(&mut self, counters: BTreeMap<DpPort, PortCounters>) {
+        self.counters = counters;
+    }
+
+    /// Does what is due.
+    pub fn run(&mut self, now: Instant) {
+        self.expire_rules(now);
+        if now >= self.mac_sweep_next {
+            self.mac_sweep_next = now + MAC_SWEEP;
+            for bridge in self.staging.published().bridges() {
+                bridge.mac().expire(now);
+            }
+        }
+    }
+
+    /// When `run` has something to do again, whatever else happens.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let rules = self.bridges.values().filter_map(|b| b.rules.next_deadline()).min();
+        let learned = self.staging.published().bridges().any(|b| !b.mac().dump().is_empty());
+        let sweep = learned.then_some(self.mac_sweep_next);
+        rules.into_iter().chain(sweep).min()
+    }
+
+    /// Number of an interface in its bridge; none while it has no device.
+    pub fn ofport(&self, interface: &str) -> Option<OfPort> {
+        let port = |b: &BridgeState| b.ports.values().find(|p| p.name == interface).map(|p| p.of_port);
+        self.bridges.values().find_map(port)
+    }
+
+    // --- configuration ---
+
+    /// Takes a configuration as a whole. Ports appear as their devices are reported open.
+    pub fn configure(&mut self, wanted: &Config, now: Instant) {
+        let gone: Vec<String> =
+            self.bridges.keys().filter(|b| !wanted.bridges.contains_key(*b)).cloned().collect();
+        for name in gone {
+            if let Some(state) = self.bridges.remove(&name) {
+                self.staging.remove_bridge(state.id);
+            }
+            self.connections.retain(|_, c| c.bridge != name);
+        }
+        for (name, config) in &wanted.bridges {
+            match self.bridges.contains_key(name) {
+                true => self.change_bridge(config, now),
+                false => self.add_bridge(config, now),
+            }
+        }
+        self.sync_all(now);
+    }
+
+    fn add_bridge(&mut self, config: &BridgeConfig, now: Instant) {
+        let id = self.staging.add_bridge(&config.name);
+        let state = BridgeState {
+            id,
+            config: config.clone(),
+            datapath_id: 0,
+            generation_id: None,
+            rules: RuleStore::new(self.seed, crate::profile::summarize),
+            ports: BTreeMap::new(),
+            bundles: BTreeMap::new(),
+            bundle_next: 1,
+            numbers: BTreeMap::new(),
+            number_last: 0,
+        };
+        self.bridges.insert(config.name.clone(), state);
+        self.apply_settings(&config.name);
+        self.flush_rules(&config.name, learns_by_itself(config), now);
+        self.controllers_changed(&config.name);
+    }
+
+    fn change_bridge(&mut self, config: &BridgeConfig, now: Instant) {
+        let Some(state) = self.bridges.get_mut(&config.name) else { return };
+        if state.config == *config {
+            return;
+        }
+        let old = std::mem::replace(&mut state.config, config.clone());
+        self.apply_settings(&config.name);
+        // As OVS: rules go when a bridge gets its first controller or loses its last, or when its fail mode changes
+        // while it has none.
+        let (had, has) = (!old.controllers.is_empty(), !config.controllers.is_empty());
+        if had != has || !has && old.fail_mode != config.fail_mode {
+            self.flush_rules(&config.name, learns_by_itself(config), now);
+        }
+        self.controllers_changed(&config.name);
+    }
+
+    /// Settings that are values: MAC table, tables, forwarding of BPDUs, identity.
+    fn apply_settings(&mut self, name: &str) {
+        let Some(state) = self.bridges.get_mut(name) else { return };
+        let config = &state.config;
+        for id in (0..TableId::COUNT).map(|t| t as u8) {
+            let wanted = config.flow_tables.get(&id);
+            let rules_max = wanted.and_then(|t| t.flow_limit).unwrap_or(flowtable::table::TABLE_RULES_MAX);
+            let table = state.rules.tables().get(TableId(id));
+            if table.is_some_and(|t| t.config.rules_max != rules_max) {
+                state.rules.configure(TableId(id), TableConfig { rules_max, access: TableAccess::Open });
+            }
+        }
+        let hw_mac = config.hwaddr.or_else(|| self.devices.get(name).map(|d| d.mac));
+        let hw_mac = hw_mac.unwrap_or_else(|| made_up_mac(self.seed, name));
+        state.datapath_id = config.datapath_id.unwrap_or(hw_mac.0);
+        let Some(bridge) = self.staging.bridge_mut(state.id) else { return };
+        bridge.hw_mac = hw_mac;
+        bridge.mac().configure(config.mac_table_size, config.mac_aging);
+        let settings = bridge.settings();
+        let same = settings.fail_mode == config.fail_mode
+            && settings.forward_bpdu == config.forward_bpdu
+            && settings.flood_vlans == config.flood_vlans;
+        if !same {
+            let settings = bridge.settings_mut();
+            settings.fail_mode = config.fail_mode;
+            settings.forward_bpdu = config.forward_bpdu;
+            settings.flood_vlans = config.flood_vlans.clone();
+        }
+        self.stage_tables(name);
+    }
+
+    /// What a miss does depends on who listens: before OpenFlow 1.3 a miss goes to the controller.
+    pub(crate) fn controllers_changed(&mut self, name: &str) {
+        let listens = |c: &OfConnection| {
+            c.bridge == name && c.version < OfVersion::V13 && c.hears(AsyncClass::PacketIn, 0)
+        };
+        let miss = match self.connections.values().any(listens) {
+            true => MissBehaviour::Controller { max_len: 0xffff },
+            false => MissBehaviour::Drop,
+        };
+        let Some(id) = self.bridges.get(name).map(|b| b.id) else { return };
+        if let Some(bridge) = self.staging.bridge_mut(id)
+            && bridge.settings().miss != miss
+        {
+            bridge.settings_mut().miss = miss;
+        }
+    }
+
+    /// Makes the snapshot's tables follow the rules.
+    pub(crate) fn stage_tables(&mut self, name: &str) {
+        if let Some(state) = self.bridges.get(name)
+            && let Some(bridge) = self.staging.bridge_mut(state.id)
+        {
+            *bridge.tables_mut() = state.rules.tables().clone();
+        }
+    }
+
+    // --- devices ---
+
+    /// A device was opened for an interface, or what is known of it has changed.
+    pub fn device_open(&mut self, interface: &str, device: OpenDevice, now: Instant) {
+        self.devices.insert(interface.to_owned(), device);
+        if self.bridges.contains_key(interface) {
+            self.apply_settings(interface);
+        }
+        self.sync_all(now);
+    }
+
+    /// The device of an interface is gone.
+    pub fn device_closed(&mut self, interface: &str, now: Instant) {
+        if self.devices.remove(interface).is_some() {
+            self.sync_all(now);
+        }
+    }
+
+    fn sync_all(&mut self, now: Instant) {
+        let names: Vec<String> = self.bridges.keys().cloned().collect();
+        for name in &names {
+            self.sync_ports(name, now);
+        }
+        // Peers of patch ports are known only once every bridge has its ports.
+        for name in &names {
+            self.sync_patches(name);
+        }
+    }
+
+    /// Makes the ports of a bridge those that are wanted and have a device.
+    fn sync_ports(&mut self, name: &str, now: Instant) {
+        let Some(state) = self.bridges.get(name) else { return };
+        let config = state.config.clone();
+        let wanted: Vec<&InterfaceConfig> =
+            config.ports.values().flat_map(|p| p.interfaces.values()).filter(|i| self.exists(i)).collect();
+        self.remove_unwanted(name, &wanted);
+        // Requested numbers first, so that an automatic one never takes them.
+        let (requested, rest): (Vec<_>, Vec<_>) = wanted.iter().partition(|i| i.ofport_request.is_some());
+        for interface in requested.into_iter().chain(rest) {
+            self.sync_port(name, interface, now);
+        }
+        self.sync_bundles(name, &config);
+    }
+
+    fn exists(&self, interface: &InterfaceConfig) -> bool {
+        matches!(interface.kind, InterfaceKind::Patch { .. }) || self.devices.contains_key(&interface.name)
+    }
+
+    fn remove_unwanted(&mut self, name: &str, wanted: &[&InterfaceConfig]) {
+        let Some(state) = self.bridges.get(name) else { return };
+        let requests: BTreeMap<u32, &str> =
+            wanted.iter().filter_map(|i| Some((u32::from(i.ofport_request?), i.name.as_str()))).collect();
+        let stays = |p: &PortRecord| {
+            let Some(i) = wanted.iter().find(|i| i.name == p.name) else { return false };
+            // A port moves to its requested number, and away from a number that somebody else requests.
+            let moves = i.ofport_request.is_some_and(|r| u32::from(r) != p.of_port.0) && p.of_port != OfPort::LOCAL;
+            let in_the_way = requests.get(&p.of_port.0).is_some_and(|n| *n != p.name);
+            let first = requests.iter().any(|(n, who)| *who == p.name && *n != p.of_port.0);
+            !(moves && first || in_the_way)
+        };
+        let gone: Vec<OfPort> = state.ports.values().filter(|p| !stays(p)).map(|p| p.of_port).collect();
+        for of_port in gone {
+            let Some(state) = self.bridges.get_mut(name) else { return };
+            let before = state.ports.remove(&of_port).map(|p| p.desc());
+            self.port_changed(name, of_port, before);
+        }
+    }
+
+    fn sync_port(&mut self, name: &str, interface: &InterfaceConfig, now: Instant) {
+        let open = self.devices.get(&interface.name).copied();
+        let Some(state) = self.bridges.get_mut(name) else { return };
+        let patch_state = DeviceState { link_up: true, admin_up: true, mtu: 65_535, speed_mbps: 0 };
+        let (device, mac, device_state) = match open {
+            Some(d) => (Device::Datapath(d.port), d.mac, d.state),
+            None => (Device::Patch(None), made_up_mac(self.seed, &interface.name), patch_state),
+        };
+        if let Some(port) = state.ports.values_mut().find(|p| p.name == interface.name) {
+            let before = port.desc();
+            let same_device = port.device == device || matches!((port.device, device), (Device::Patch(_), Device::Patch(_)));
+            if !same_device {
+                port.device = device;
+            }
+            if same_device && (port.mac, port.state) == (mac, device_state) {
+                return;
+            }
+            (port.mac, port.state) = (mac, device_state);
+            let of_port = port.of_port;
+            return self.port_changed(name, of_port, Some(before));
+        }
+        let Some(of_port) = state.number_for(interface) else { return };
+        let config = bridge::PortConfig::default();
+        let record =
+            PortRecord { of_port, name: interface.name.clone(), device, mac, config, state: device_state, since: now };
+        state.ports.insert(of_port, record);
+        self.port_changed(name, of_port, None);
+    }
+
+    /// Makes the snapshot's port follow its record.
+    pub(crate) fn stage_port(&mut self, name: &str, of_port: OfPort) {
+        let Some(state) = self.bridges.get_mut(name) else { return };
+        let Some(record) = state.ports.get(&of_port) else {
+            if let Some(bridge) = self.staging.bridge_mut(state.id) {
+                bridge.remove_port(of_port);
+            }
+            return;
+        };
+        let owner = state.config.ports.values().find(|p| p.interfaces.contains_key(&record.name));
+        let owner = owner.map_or_else(|| record.name.clone(), |p| p.name.clone());
+        let next = &mut state.bundle_next;
+        let bundle = *state.bundles.entry(owner).or_insert_with(|| {
+            *next += 1;
+            BundleId(*next)
+        });
+        let down = !record.state.admin_up;
+        let port = BridgePort {
+            of_port,
+            name: record.name.as_str().into(),
+            mac: record.mac,
+            config: record.config.with(bridge::PortConfig::PORT_DOWN, down || record.config.has(bridge::PortConfig::PORT_DOWN)),
+            link: if record.state.link_up { Link::Up } else { Link::Down },
+            device: record.device,
+            bundle,
+        };
+        if let Some(bridge) = self.staging.bridge_mut(state.id) {
+            bridge.put_port(port);
+        }
+    }
+
+    fn sync_bundles(&mut self, name: &str, config: &BridgeConfig) {
+        let Some(state) = self.bridges.get_mut(name) else { return };
+        let Some(staged) = self.staging.bridge(state.id) else { return };
+        let mut wanted = BTreeMap::new();
+        for port in config.ports.values() {
+            if let Some(bundle) = bundle_of(state, port) {
+                wanted.insert(bundle.id, bundle);
+            }
+        }
+        let gone: Vec<BundleId> = staged.bundles().map(|b| b.id).filter(|id| !wanted.contains_key(id)).collect();
+        let changed: Vec<Bundle> = wanted.into_values().filter(|b| staged.bundle(b.id) != Some(b)).collect();
+        let live: BTreeSet<&String> = config.ports.keys().collect();
+        state.bundles.retain(|name, _| live.contains(name));
+        // Numbers are remembered for interfaces whose devices are away, not for those that are no longer wanted.
+        let configured = |name: &String| config.ports.values().any(|p| p.interfaces.contains_key(name));
+        state.numbers.retain(|name, _| configured(name));
+        if gone.is_empty() && changed.is_empty() {
+            return;
+        }
+        if let Some(bridge) = self.staging.bridge_mut(state.id) {
+            gone.into_iter().for_each(|id| drop(bridge.remove_bundle(id)));
+            changed.into_iter().for_each(|b| bridge.put_bundle(b));
+        }
+    }
+
+    /// Connects patch ports whose peers name each other.
+    fn sync_patches(&mut self, name: &str) {
+        let Some(state) = self.bridges.get(name) else { return };
+        let mut changes = Vec::new();
+        for port in state.ports.values() {
+            let Device::Patch(now) = port.device else { continue };
+            let peer = self.peer_of(&state.config, &port.name);
+            if peer != now {
+                changes.push((port.of_port, peer));
+            }
+        }
+        for (of_port, peer) in changes {
+            let Some(port) = self.bridges.get_mut(name).and_then(|b| b.ports.get_mut(&of_port)) else { continue };
+            let before = port.desc();
+            port.device = Device::Patch(peer);
+            port.state.link_up = peer.is_some();
+            self.port_changed(name, of_port, Some(before));
+            self.stage_port(name, of_port);
+        }
+    }
+
+    fn peer_of(&self, config: &BridgeConfig, interface: &str) -> Option<PatchPeer> {
+        let find = |config: &BridgeConfig, name: &str| {
+            let kind = config.ports.values().find_map(|p| p.interfaces.get(name)).map(|i| i.kind.clone());
+            match kind {
+                Some(InterfaceKind::Patch { peer }) => Some(peer),
+                _ => None,
+            }
+        };
+        let peer = find(config, interface)?;
+        let (bridge, port) = self.bridges.values().find_map(|b| {
+            let port = b.ports.values().find(|p| p.name == peer && matches!(p.device, Device::Patch(_)))?;
+            Some((b, port.of_port))
+        })?;
+        (find(&bridge.config, &peer).as_deref() == Some(interface)).then_some(PatchPeer { bridge: bridge.id, port })
+    }
+}
+
+/// Whether a bridge with this configuration starts with the rule that makes it an ordinary switch.
+fn learns_by_itself(config: &BridgeConfig) -> bool {
+    config.fail_mode == FailMode::Standalone && config.controllers.is_empty()
+}
+
+/// A locally administered address made from a name: for what has no device that would have one.
+fn made_up_mac(seed: HashSeed, name: &str) -> MacAddr {
+    let hash = seed.hash(name.bytes().map(u64::from));
+    MacAddr(hash & 0x0000_fcff_ffff_ffff | 0x0000_0200_0000_0000)
+}
+
+fn bundle_of(state: &BridgeState, port: &PortConfig) -> Option<Bundle> {
+    let member = |i: &InterfaceConfig| state.ports.values().find(|p| p.name == i.name).map(|p| p.of_port);
+    let mut members: Vec<OfPort> = port.interfaces.values().filter_map(member).collect();
+    members.sort_unstable();
+    let id = *state.bundles.get(&port.name)?;
+    (!members.is_empty()).then(|| Bundle {
+        id,
+        name: port.name.as_str().into(),
+        members,
+        vlan: port.vlan.clone(),
+        protected: port.protected,
+    })
+}
+
+impl BridgeState {
+    /// Number for a new port: LOCAL for the bridge's own, else the requested one, the one it had before, or the next
+    /// after the last that was given, so that a number is not soon used for something else. None if all are taken.
+    fn number_for(&mut self, interface: &InterfaceConfig) -> Option<OfPort> {
+        if interface.name == self.config.name {
+            return Some(OfPort::LOCAL);
+        }
+        let free = |p: &OfPort| !self.ports.contains_key(p);
+        let requested = interface.ofport_request.map(|r| OfPort(u32::from(r)));
+        let before = self.numbers.get(&interface.name).copied();
+        if let Some(port) = requested.filter(free).or(before.filter(free)) {
+            self.numbers.insert(interface.name.clone(), port);
+            return Some(port);
+        }
+        let reserved: BTreeSet<OfPort> = self.numbers.values().copied().collect();
+        let circle = || (1..=OfPort::MAX.0).map(|n| OfPort((self.number_last + n - 1) % OfPort::MAX.0 + 1));
+        let port = circle().find(|p| free(p) && !reserved.contains(p)).or_else(|| circle().find(free))?;
+        self.number_last = port.0;
+        self.numbers.insert(interface.name.clone(), port);
+        Some(port)
+    }
+}

@@ -1,0 +1,174 @@
+//! The configuration that is wanted, as a value: what the rows of the Open_vSwitch database say, validated.
+//!
+//! Names and defaults are those of ovs-vswitchd.conf.db(5). Reading the database is the daemon's business; making it true
+//! starts with [`plan`](crate::plan).
+
+use crate::bridge::FailMode;
+use crate::mac::{self, MacAddr};
+use crate::vlan::{VlanConfig, VlanSet};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Everything that is wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Bridges by name.
+    pub bridges: BTreeMap<String, BridgeConfig>,
+    /// Limits of the flow cache.
+    pub cache: CacheConfig,
+}
+
+/// `Open_vSwitch:other_config` as far as the flow cache goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheConfig {
+    /// `flow-limit`: most cached flows of a worker.
+    pub flow_limit: usize,
+    /// `max-idle`: a cached flow without traffic for so long is dropped.
+    pub max_idle: Duration,
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        CacheConfig { flow_limit: 200_000, max_idle: Duration::from_secs(10) }
+    }
+}
+
+/// One row of the Bridge table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BridgeConfig {
+    /// Name, also of its local port.
+    pub name: String,
+    /// `datapath_type`: empty, `system`, `netdev` or `dummy`.
+    pub datapath_type: String,
+    /// `other_config:datapath-id`.
+    pub datapath_id: Option<u64>,
+    /// `other_config:dp-desc`, `dp-sn`: what an OpenFlow description shows.
+    pub dp_desc: Option<String>,
+    /// `other_config:hwaddr`.
+    pub hwaddr: Option<MacAddr>,
+    /// `fail_mode`.
+    pub fail_mode: FailMode,
+    /// `protocols`: OpenFlow version bytes that are allowed; empty for the default, all that are built.
+    pub protocols: Vec<u8>,
+    /// `other_config:mac-aging-time`.
+    pub mac_aging: Duration,
+    /// `other_config:mac-table-size`.
+    pub mac_table_size: usize,
+    /// `other_config:forward-bpdu`.
+    pub forward_bpdu: bool,
+    /// `flood_vlans`.
+    pub flood_vlans: VlanSet,
+    /// Ports by name.
+    pub ports: BTreeMap<String, PortConfig>,
+    /// Targets of controllers, such as `tcp:127.0.0.1:6653`, with their settings.
+    pub controllers: BTreeMap<String, ControllerConfig>,
+    /// Settings of OpenFlow tables by number.
+    pub flow_tables: BTreeMap<u8, FlowTableConfig>,
+}
+
+impl BridgeConfig {
+    /// A bridge with every setting at its default and no port.
+    pub fn new(name: &str) -> BridgeConfig {
+        BridgeConfig {
+            name: name.to_owned(),
+            datapath_type: String::new(),
+            datapath_id: None,
+            dp_desc: None,
+            hwaddr: None,
+            fail_mode: FailMode::default(),
+            protocols: Vec::new(),
+            mac_aging: mac::AGING_DEFAULT,
+            mac_table_size: mac::ENTRIES_DEFAULT,
+            forward_bpdu: false,
+            flood_vlans: VlanSet::new(),
+            ports: BTreeMap::new(),
+            controllers: BTreeMap::new(),
+            flow_tables: BTreeMap::new(),
+        }
+    }
+}
+
+/// One row of the Port table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortConfig {
+    /// Name.
+    pub name: String,
+    /// VLANs.
+    pub vlan: VlanConfig,
+    /// `protected`.
+    pub protected: bool,
+    /// Interfaces by name; more than one makes a bond.
+    pub interfaces: BTreeMap<String, InterfaceConfig>,
+}
+
+/// What stands behind an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InterfaceKind {
+    /// A TAP that the switch makes (`internal`, `tap`).
+    Tap,
+    /// An existing network device (`system`, or no type).
+    System,
+    /// A pair of queues in memory (`dummy`).
+    Dummy,
+    /// Files: frames are read from one and written to the other (`options:rx_pcap`, `options:tx_pcap`).
+    Pcap {
+        /// File to read.
+        rx: Option<String>,
+        /// File to write.
+        tx: Option<String>,
+    },
+    /// A wire to a port of another bridge (`patch`, `options:peer`).
+    Patch {
+        /// Name of the interface at the other end.
+        peer: String,
+    },
+}
+
+/// One row of the Interface table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfaceConfig {
+    /// Name.
+    pub name: String,
+    /// What it is.
+    pub kind: InterfaceKind,
+    /// `ofport_request`, 1 to 65279.
+    pub ofport_request: Option<u16>,
+    /// `mtu_request`, in bytes of packet.
+    pub mtu_request: Option<u16>,
+    /// `mac`.
+    pub mac: Option<MacAddr>,
+    /// `options:netns`: the namespace that the device is moved to, by name or path.
+    pub netns: Option<String>,
+}
+
+/// One row of the Controller table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControllerConfig {
+    /// `max_backoff`.
+    pub max_backoff: Duration,
+    /// `inactivity_probe`; zero for none.
+    pub inactivity_probe: Duration,
+    /// Whether the connection takes part in the switch (`type=primary`) or only serves requests (`service`).
+    pub primary: bool,
+}
+
+impl Default for ControllerConfig {
+    fn default() -> Self {
+        ControllerConfig {
+            max_backoff: Duration::from_secs(8),
+            inactivity_probe: Duration::from_secs(5),
+            primary: true,
+        }
+    }
+}
+
+/// One row of the Flow_Table table.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct FlowTableConfig {
+    /// `name`.
+    pub name: Option<String>,
+    /// `flow_limit`: most rules.
+    pub flow_limit: Option<usize>,
+    /// `overflow_policy` is `evict`: at the limit the least important rule makes room.
+    pub evict: bool,
+}

@@ -1,0 +1,155 @@
+//! Programs as OVS prints datapath actions.
+
+use super::{ARP, ETH, Form, ICMP, IPV4, IPV6, ND, PORTS, Part, Hex, mpls_text, network_parts, transport_parts, write_value};
+use crate::forwarding::PacketIn;
+use datapath::{DpAction, Program, UpcallCookie};
+use flowtable::PacketInReason;
+use packet::PacketKey;
+use packet::key::{Slot, slot};
+use std::fmt;
+
+/// See [`display_program`].
+#[derive(Debug)]
+pub struct DisplayProgram<'a> {
+    program: &'a Program,
+    key: &'a PacketKey,
+}
+
+/// A program as text. The key is that of a frame it was made for: it says which header a field belongs to.
+pub fn display_program<'a>(program: &'a Program, key: &'a PacketKey) -> DisplayProgram<'a> {
+    DisplayProgram { program, key }
+}
+
+/// Headers whose fields one `set(…)` may carry together.
+const HEADERS: &[&[Part]] = &[ETH, IPV4, IPV6, ARP, ND, PORTS, ICMP];
+
+impl fmt::Display for DisplayProgram<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut key = *self.key;
+        let mut texts: Vec<String> = Vec::new();
+        let mut sets: Vec<(Slot, u128, u128)> = Vec::new();
+        for action in &self.program.actions {
+            if let DpAction::SetField { slot, value, mask } = action {
+                sets.push((*slot, *value, *mask));
+                let rest = key.get(*slot) & !mask;
+                key.set(*slot, rest | value);
+                continue;
+            }
+            texts.extend(set_texts(&sets, &key));
+            sets.clear();
+            texts.push(action_text(action));
+            follow(action, &mut key);
+        }
+        texts.extend(set_texts(&sets, &key));
+        if texts.is_empty() {
+            return f.write_str("drop");
+        }
+        f.write_str(&texts.join(","))
+    }
+}
+
+/// Keeps the EtherType true, which tells IPv4 from ARP.
+fn follow(action: &DpAction, key: &mut PacketKey) {
+    match action {
+        DpAction::PushMpls { lse, ethertype } => {
+            key.set(slot::DL_TYPE, (*ethertype).into());
+            key.set(slot::MPLS_LSE0, (*lse).into());
+        }
+        DpAction::PopMpls { ethertype } => {
+            key.set(slot::DL_TYPE, (*ethertype).into());
+            let next = key.get(slot::MPLS_LSE1);
+            key.set(slot::MPLS_LSE0, next);
+        }
+        _ => {}
+    }
+}
+
+/// Consecutive writes, those of one header together.
+fn set_texts(sets: &[(Slot, u128, u128)], key: &PacketKey) -> Vec<String> {
+    let mut texts = Vec::new();
+    let dl_type = key.dl_type();
+    let transport = transport_parts(dl_type, key.get(slot::NW_PROTO) as u8);
+    let headers = [Some(("eth", ETH)), network_parts(dl_type), transport, Some(("nd", ND))];
+    let mut left = sets.to_vec();
+    for (name, parts) in headers.into_iter().flatten() {
+        let mut inner = Vec::new();
+        for &(part, place, form) in parts {
+            let Some(i) = left.iter().position(|(s, ..)| *s == place) else { continue };
+            let (_, value, mask) = left.remove(i);
+            let mut text = format!("{part}=");
+            let _ = write_value(&mut text, form, place, value, mask);
+            inner.push(text);
+        }
+        if !inner.is_empty() {
+            texts.push(format!("set({name}({}))", inner.join(",")));
+        }
+    }
+    texts.extend(left.iter().map(|(place, value, mask)| other_set(*place, *value, *mask, key)));
+    texts
+}
+
+fn other_set(place: Slot, value: u128, mask: u128, key: &PacketKey) -> String {
+    let masked = |name: &str| {
+        let tail = if mask == place.ones() { String::new() } else { format!("/{mask:#x}") };
+        format!("set({name}({value:#x}{tail}))")
+    };
+    match place {
+        slot::MPLS_LSE0 => format!("set(mpls({}))", mpls_text(key.get(slot::MPLS_LSE0) as u32)),
+        slot::PKT_MARK => masked("skb_mark"),
+        slot::TUN_ID => format!("set(tunnel(tun_id={}))", Hex(value)),
+        slot::TUN_SRC | slot::TUN_DST => {
+            let mut text = String::from(if place == slot::TUN_SRC { "src=" } else { "dst=" });
+            let _ = write_value(&mut text, Form::Ipv4, place, value, mask);
+            format!("set(tunnel({text}))")
+        }
+        _ => {
+            // A header that the frame does not have by its key; shown by the name that the field has anywhere.
+            let known = HEADERS.iter().flat_map(|h| h.iter()).find(|(_, s, _)| *s == place);
+            let (name, form) = known.map_or(("field", Form::Hex), |(n, _, f)| (*n, *f));
+            let mut text = format!("set({name}=");
+            let _ = write_value(&mut text, form, place, value, mask);
+            text.push(')');
+            text
+        }
+    }
+}
+
+fn action_text(action: &DpAction) -> String {
+    match action {
+        DpAction::Output(port) => port.to_string(),
+        DpAction::OutputTrunc { port, max_len } => format!("trunc({max_len}),{port}"),
+        // Gathered elsewhere.
+        DpAction::SetField { .. } => String::new(),
+        DpAction::PushVlan { tpid, tci } => {
+            let tpid = if *tpid == 0x8100 { String::new() } else { format!("tpid={tpid:#06x},") };
+            format!("push_vlan({tpid}vid={},pcp={})", tci & 0x0fff, tci >> 13)
+        }
+        DpAction::PopVlan => "pop_vlan".to_owned(),
+        DpAction::PushMpls { lse, ethertype } => {
+            format!("push_mpls({},eth_type={ethertype:#x})", mpls_text(*lse))
+        }
+        DpAction::PopMpls { ethertype } => format!("pop_mpls(eth_type={ethertype:#x})"),
+        DpAction::Upcall { cookie, .. } => upcall_text(cookie),
+        DpAction::Recirculate(id) => format!("recirc({:#x})", id.0),
+        DpAction::Drop(_) => "drop".to_owned(),
+    }
+}
+
+fn upcall_text(cookie: &UpcallCookie) -> String {
+    let Some(p) = cookie.downcast_ref::<PacketIn>() else { return "userspace(pid=0)".to_owned() };
+    let reason = match p.reason {
+        PacketInReason::NoMatch => 0,
+        PacketInReason::Action => 1,
+        PacketInReason::InvalidTtl => 2,
+        PacketInReason::ActionSet => 3,
+        PacketInReason::Group => 4,
+        PacketInReason::PacketOut => 5,
+    };
+    format!(
+        "userspace(pid=0,controller(reason={reason},dont_send=0,continuation=0,recirc_id=0,rule_cookie={},\
+         controller_id={},max_len={}))",
+        Hex(p.cookie.into()),
+        p.controller_id,
+        p.max_len
+    )
+}

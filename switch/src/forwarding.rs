@@ -1,0 +1,436 @@
+//! The snapshot that the datapath works from, and how the brain makes the next one.
+//!
+//! A [`Forwarding`] never changes. The brain changes a [`Staging`], a copy-on-write twin, and publishes it: that stamps
+//! what differs from the snapshot before with a new revision, finds the profiles, and gives an `Arc` to hand to the
+//! workers. A transaction is a clone of the staging that is kept or dropped. What is learned rather than configured (MAC
+//! tables, recirculation ids) is shared by all snapshots.
+//!
+//! **Revisions.** A snapshot's revision is the sum of its own number and the epoch, a counter of changes to learned state.
+//! Neither goes back, so for an observer of successive snapshots the sum stands still only if both do; a worker that still
+//! holds the old snapshot cannot stamp a flow with the new one's number.
+
+use crate::bridge::{Bridge, BridgeId, BundleId, Device, PortConfig};
+use crate::mac::{BUCKET_COUNT, MacKey};
+use crate::profile::{ProfileInterner, class_of};
+use crate::recirc::RecircTable;
+use crate::translate;
+use base::{HashSeed, Instant};
+use datapath::{Deps, Domain, Drop, Profile, Revision, SlowPath, Translation, Upcall, UpcallCookie};
+use flowtable::store::RuleStore;
+use flowtable::{OfAction, OfPort, PacketInReason, PipelineKey, TableId};
+use packet::{DpPort, Frame, PacketKey};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Highest datapath port number that a bridge port may have.
+pub const DP_PORT_MAX: u32 = 65_535;
+
+/// Counts changes to learned state, over all bridges.
+#[derive(Debug, Default)]
+pub struct Epoch(AtomicU64);
+
+impl Epoch {
+    /// Changes so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Notes a change, after it has been made visible.
+    pub fn bump(&self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+// A domain is a bridge (high 32 bits), a kind and an index.
+const KIND_TABLE: u64 = 0;
+const KIND_SETTINGS: u64 = 1;
+const KIND_MAC: u64 = 2;
+const KIND_RECIRC: u64 = 3;
+const KIND_BRIDGES: u64 = 4;
+
+const fn domain(bridge: BridgeId, kind: u64, index: u64) -> Domain {
+    Domain((bridge.0 as u64) << 32 | kind << 16 | index)
+}
+
+/// The rules of a table.
+pub(crate) const fn table_domain(bridge: BridgeId, table: TableId) -> Domain {
+    domain(bridge, KIND_TABLE, table.0 as u64)
+}
+
+/// Ports, VLANs and settings of a bridge.
+pub(crate) const fn settings_domain(bridge: BridgeId) -> Domain {
+    domain(bridge, KIND_SETTINGS, 0)
+}
+
+/// A bucket of a MAC table.
+pub(crate) const fn mac_domain(bridge: BridgeId, bucket: usize) -> Domain {
+    domain(bridge, KIND_MAC, bucket as u64)
+}
+
+/// The recirculation ids.
+pub(crate) const RECIRC_DOMAIN: Domain = domain(BridgeId(0), KIND_RECIRC, 0);
+
+/// Which bridges there are, and which bridge has which datapath port.
+pub(crate) const BRIDGES_DOMAIN: Domain = domain(BridgeId(0), KIND_BRIDGES, 0);
+
+/// What travels with a frame for a controller: the content of an [`UpcallCookie`] of this crate's programs.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct PacketIn {
+    /// The bridge whose controllers get it.
+    pub bridge: BridgeId,
+    /// Why.
+    pub reason: PacketInReason,
+    /// The table of the rule that sent it.
+    pub table: TableId,
+    /// The rule's cookie; all ones (`u64::MAX`) for a table miss.
+    pub cookie: u64,
+    /// Connections with this id get it.
+    pub controller_id: u16,
+    /// Bytes wanted, 0xffff for all.
+    pub max_len: u16,
+    /// Opaque bytes to return.
+    pub userdata: Box<[u8]>,
+    /// The in_port as the bridge's rules see it.
+    pub in_port: OfPort,
+    /// Metadata and registers at that point.
+    pub pipeline: PipelineKey,
+}
+
+/// A copy of a frame on its way to controllers.
+#[derive(Debug)]
+pub struct Punted {
+    /// Its bytes, cut to what was asked for.
+    pub bytes: Vec<u8>,
+    /// Its full length.
+    pub total_len: usize,
+    /// Its key.
+    pub key: PacketKey,
+    /// Who wants it and why.
+    pub packet_in: Arc<PacketIn>,
+}
+
+/// Where copies of frames for controllers go: a bounded queue of the shell's.
+pub trait PuntSink: Send + Sync {
+    /// Takes a copy. Must not block.
+    ///
+    /// # Errors
+    /// `Drop::UpcallFull` if there is no room.
+    fn punt(&self, punted: Punted) -> Result<(), Drop>;
+}
+
+/// A sink for bridges without controllers: whatever is punted is dropped.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoPunt;
+
+impl PuntSink for NoPunt {
+    fn punt(&self, _punted: Punted) -> Result<(), Drop> {
+        Err(Drop::UpcallFull)
+    }
+}
+
+/// A side effect of a translation.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Effect {
+    /// A station was seen.
+    Learn {
+        /// In this bridge.
+        bridge: BridgeId,
+        /// With this address in this VLAN.
+        key: MacKey,
+        /// On this port.
+        bundle: BundleId,
+    },
+}
+
+/// What all snapshots share.
+pub(crate) struct Shared {
+    pub epoch: Arc<Epoch>,
+    pub recirc: RecircTable,
+    pub profiles: ProfileInterner,
+    sink: Box<dyn PuntSink>,
+    seed: HashSeed,
+}
+
+/// Which bridge and port a datapath port is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Home {
+    /// Index of the bridge in its snapshot.
+    bridge: u32,
+    pub of_port: OfPort,
+    no_receive: bool,
+}
+
+/// The configuration of the whole switch as the datapath sees it.
+#[derive(Clone)]
+pub struct Forwarding {
+    number: u64,
+    /// By id.
+    bridges: Vec<Arc<Bridge>>,
+    /// By datapath port.
+    homes: Arc<[Option<Home>]>,
+    homes_revision: Revision,
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Forwarding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Forwarding")
+            .field("number", &self.number)
+            .field("bridges", &self.bridges)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Forwarding {
+    /// The bridges, by id.
+    pub fn bridges(&self) -> impl Iterator<Item = &Arc<Bridge>> {
+        self.bridges.iter()
+    }
+
+    /// A bridge.
+    pub fn bridge(&self, id: BridgeId) -> Option<&Arc<Bridge>> {
+        let i = self.bridges.binary_search_by_key(&id, |b| b.id()).ok()?;
+        self.bridges.get(i)
+    }
+
+    /// A bridge by name.
+    pub fn bridge_by_name(&self, name: &str) -> Option<&Arc<Bridge>> {
+        self.bridges.iter().find(|b| b.name() == name)
+    }
+
+    /// The bridge that has a datapath port, and the port's number there.
+    pub fn home_of(&self, port: DpPort) -> Option<(&Arc<Bridge>, OfPort)> {
+        let home = self.home(port)?;
+        Some((self.bridges.get(home.bridge as usize)?, home.of_port))
+    }
+
+    /// The datapath port behind a port of a bridge; none for patch ports.
+    pub fn dp_port_of(&self, bridge: BridgeId, of_port: OfPort) -> Option<DpPort> {
+        match self.bridge(bridge)?.port(of_port)?.device {
+            Device::Datapath(port) => Some(port),
+            Device::Patch(_) => None,
+        }
+    }
+
+    /// Runs a list of actions instead of tables: a packet-out. `key` is the frame's, `in_port` what the controller says
+    /// it came in on. Not for caching.
+    pub fn translate_actions(
+        &self,
+        bridge: BridgeId,
+        in_port: OfPort,
+        key: &PacketKey,
+        actions: Arc<[OfAction]>,
+    ) -> Translation<Effect> {
+        translate::translate_actions(self, bridge, in_port, key, actions)
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    fn home(&self, port: DpPort) -> Option<&Home> {
+        self.homes.get(port.0 as usize)?.as_ref()
+    }
+
+    /// Revision of a domain now; `Revision(u64::MAX)`, which nothing has, for a domain that is gone.
+    pub(crate) fn revision_of(&self, domain: Domain) -> Revision {
+        let (bridge, kind, index) = (BridgeId((domain.0 >> 32) as u32), domain.0 >> 16 & 0xffff, domain.0 & 0xffff);
+        match kind {
+            KIND_RECIRC => self.shared.recirc.revision(),
+            KIND_BRIDGES => self.homes_revision,
+            _ => self.bridge(bridge).map_or(Revision(u64::MAX), |b| match kind {
+                KIND_TABLE => b.table_revision(TableId(index as u8)),
+                KIND_SETTINGS => b.settings_revision(),
+                KIND_MAC if (index as usize) < BUCKET_COUNT => b.mac().bucket_revision(index as usize),
+                _ => Revision(u64::MAX),
+            }),
+        }
+    }
+}
+
+impl SlowPath for Forwarding {
+    type Effect = Effect;
+
+    fn revision(&self) -> Revision {
+        Revision(self.number.wrapping_add(self.shared.epoch.get()))
+    }
+
+    fn profile(&self, port: DpPort, dl_type: u16) -> Result<&Profile, Drop> {
+        let home = self.home(port).ok_or(Drop::NoBridge)?;
+        if home.no_receive {
+            return Err(Drop::PortNoReceive);
+        }
+        let bridge = self.bridges.get(home.bridge as usize).ok_or(Drop::NoBridge)?;
+        bridge.profiles.get(class_of(dl_type)).ok_or(Drop::NoBridge)
+    }
+
+    fn translate(&self, upcall: &Upcall<'_>) -> Translation<Effect> {
+        translate::translate(self, upcall.key)
+    }
+
+    fn commit(&self, effects: &[Effect], now: Instant) {
+        for Effect::Learn { bridge, key, bundle } in effects {
+            if let Some(bridge) = self.bridge(*bridge) {
+                bridge.mac().learn(*key, *bundle, now);
+            }
+        }
+    }
+
+    fn still_valid(&self, deps: &Deps) -> bool {
+        deps.0.iter().all(|(domain, revision)| self.revision_of(*domain) == *revision)
+    }
+
+    fn punt(
+        &self,
+        frame: &Frame,
+        total_len: usize,
+        key: &PacketKey,
+        cookie: &UpcallCookie,
+    ) -> Result<(), Drop> {
+        let packet_in = Arc::clone(cookie).downcast::<PacketIn>().map_err(|_| Drop::UpcallFull)?;
+        self.shared.sink.punt(Punted { bytes: frame.bytes().to_vec(), total_len, key: *key, packet_in })
+    }
+}
+
+/// The configuration while it is being changed. See the module's text.
+#[derive(Clone)]
+pub struct Staging {
+    next: Forwarding,
+    published: Arc<Forwarding>,
+    bridge_next: u32,
+}
+
+impl fmt::Debug for Staging {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.next, f)
+    }
+}
+
+impl Staging {
+    /// No bridges. `seed` keys the hash tables; `sink` gets frames for controllers.
+    pub fn new(seed: HashSeed, sink: Box<dyn PuntSink>) -> Staging {
+        let epoch = Arc::new(Epoch::default());
+        let shared = Shared {
+            recirc: RecircTable::new(Arc::clone(&epoch)),
+            epoch,
+            profiles: ProfileInterner::default(),
+            sink,
+            seed,
+        };
+        let empty = Forwarding {
+            number: 1,
+            bridges: Vec::new(),
+            homes: Arc::default(),
+            homes_revision: Revision(1),
+            shared: Arc::new(shared),
+        };
+        let next = Forwarding { number: 2, ..empty.clone() };
+        Staging { next, published: Arc::new(empty), bridge_next: 1 }
+    }
+
+    /// The configuration as it stands, published or not. Good for looking things up; translating with it is not, as
+    /// revisions and profiles are those of the last publication.
+    pub fn forwarding(&self) -> &Forwarding {
+        &self.next
+    }
+
+    /// The last snapshot that was published.
+    pub fn published(&self) -> &Arc<Forwarding> {
+        &self.published
+    }
+
+    /// A new bridge with empty tables and no port.
+    pub fn add_bridge(&mut self, name: &str) -> BridgeId {
+        let id = BridgeId(self.bridge_next);
+        self.bridge_next += 1;
+        let shared = &self.next.shared;
+        self.next.bridges.push(Arc::new(Bridge::new(id, name, shared.seed, Arc::clone(&shared.epoch))));
+        id
+    }
+
+    /// Removes a bridge; whether it was there.
+    pub fn remove_bridge(&mut self, id: BridgeId) -> bool {
+        let before = self.next.bridges.len();
+        self.next.bridges.retain(|b| b.id() != id);
+        before != self.next.bridges.len()
+    }
+
+    /// A bridge.
+    pub fn bridge(&self, id: BridgeId) -> Option<&Bridge> {
+        self.next.bridge(id).map(|b| &**b)
+    }
+
+    /// A bridge, to be changed. Copies the bridge's frame (some pointers) if the published snapshot shares it.
+    pub fn bridge_mut(&mut self, id: BridgeId) -> Option<&mut Bridge> {
+        let i = self.next.bridges.binary_search_by_key(&id, |b| b.id()).ok()?;
+        self.next.bridges.get_mut(i).map(Arc::make_mut)
+    }
+
+    /// An empty rule store, as a bridge's owner keeps one beside the staging.
+    pub fn new_rules(&self) -> RuleStore {
+        RuleStore::new(self.next.shared.seed, crate::profile::summarize)
+    }
+
+    /// Takes over the rules of a bridge from its store, and marks the tables that changed with the revision of the next
+    /// publication. Costs some hundred comparisons, so it is called once before publishing, not once a flow_mod.
+    pub fn set_rules(&mut self, id: BridgeId, rules: &mut RuleStore) {
+        let now = Revision(self.next.number);
+        if let Some(bridge) = self.bridge_mut(id) {
+            bridge.set_rules(rules, now);
+        }
+    }
+
+    /// Whether anything was touched since the last publication.
+    pub fn is_dirty(&self) -> bool {
+        let (next, now) = (&self.next.bridges, &self.published.bridges);
+        next.len() != now.len() || next.iter().zip(now).any(|(a, b)| !Arc::ptr_eq(a, b))
+    }
+
+    /// Makes the snapshot of the configuration as it stands. Without a change it is the one that is out already.
+    pub fn publish(&mut self) -> Arc<Forwarding> {
+        if !self.is_dirty() {
+            return Arc::clone(&self.published);
+        }
+        let stamp = Revision(self.next.number);
+        let mut set_changed = self.next.bridges.len() != self.published.bridges.len();
+        let mut profiles_stale = false;
+        for bridge in &mut self.next.bridges {
+            let before = self.published.bridge(bridge.id());
+            if before.is_some_and(|b| Arc::ptr_eq(b, bridge)) {
+                continue;
+            }
+            let changed = Arc::make_mut(bridge).stamp(before.map(|b| &**b), stamp);
+            set_changed |= changed.ports || before.is_none();
+            profiles_stale |= changed.rules || changed.ports || changed.settings;
+        }
+        if set_changed {
+            self.next.homes = homes(&self.next.bridges);
+            self.next.homes_revision = stamp;
+        }
+        if profiles_stale || set_changed {
+            crate::profile::refresh(&mut self.next.bridges, &self.next.shared.profiles);
+        }
+        self.published = Arc::new(self.next.clone());
+        self.next.number += 1;
+        Arc::clone(&self.published)
+    }
+}
+
+/// The table of datapath ports. Numbers beyond [`DP_PORT_MAX`] are left out: their frames are dropped as `NoBridge`.
+fn homes(bridges: &[Arc<Bridge>]) -> Arc<[Option<Home>]> {
+    let mut homes = Vec::new();
+    for (i, bridge) in bridges.iter().enumerate() {
+        for port in bridge.ports() {
+            let Device::Datapath(DpPort(n @ 0..=DP_PORT_MAX)) = port.device else { continue };
+            if homes.len() <= n as usize {
+                homes.resize(n as usize + 1, None);
+            }
+            let no_receive = port.config.has(PortConfig(PortConfig::NO_RECV.0 | PortConfig::PORT_DOWN.0));
+            if let Some(slot) = homes.get_mut(n as usize) {
+                *slot = Some(Home { bridge: i as u32, of_port: port.of_port, no_receive });
+            }
+        }
+    }
+    homes.into()
+}

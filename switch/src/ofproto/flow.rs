@@ -1,0 +1,244 @@
+//! Rules over OpenFlow: flow_mods, bundles of them, and what controllers are told of removals.
+
+use super::{Answer, Outgoing, Request};
+use crate::brain::Brain;
+use base::Instant;
+use flowtable::flow_mod::{self, FlowModError, OnMissing, RuleChange};
+use flowtable::{Cookie, Match, OfAction, OfPort, RemovalReason, Rule, RuleFlags, TableId};
+use openflow::message::{
+    AsyncClass, FlowMod, FlowModCommand, FlowModFlags, FlowRemoved, FlowRemovedReason, GROUP_ANY, Message, Xid,
+};
+use openflow::{OfError, OfVersion};
+
+/// Number of a removal's reason, as the asynchronous configuration counts them.
+pub(super) fn removed_reason(reason: RemovalReason) -> FlowRemovedReason {
+    match reason {
+        RemovalReason::IdleTimeout => FlowRemovedReason::IdleTimeout,
+        RemovalReason::HardTimeout => FlowRemovedReason::HardTimeout,
+        RemovalReason::Delete => FlowRemovedReason::Delete,
+        RemovalReason::GroupDelete => FlowRemovedReason::GroupDelete,
+        RemovalReason::MeterDelete => FlowRemovedReason::MeterDelete,
+        RemovalReason::Eviction => FlowRemovedReason::Eviction,
+    }
+}
+
+fn flow_mod_error(error: &FlowModError, version: OfVersion) -> OfError {
+    match error {
+        FlowModError::Overlap(_) => OfError::FlowModFailedOverlap,
+        FlowModError::TableFull(_) => OfError::FlowModFailedTableFull,
+        FlowModError::BadTableId(_) if version == OfVersion::V10 => OfError::NxFlowModFailedBadTableId,
+        FlowModError::BadTableId(_) => OfError::FlowModFailedBadTableId,
+        FlowModError::NotPermitted(_) => OfError::BadRequestEperm,
+    }
+}
+
+fn flags(flags: FlowModFlags) -> RuleFlags {
+    let pairs = [
+        (FlowModFlags::SEND_FLOW_REM, RuleFlags::SEND_FLOW_REM),
+        (FlowModFlags::CHECK_OVERLAP, RuleFlags::CHECK_OVERLAP),
+        (FlowModFlags::RESET_COUNTS, RuleFlags::RESET_COUNTS),
+        (FlowModFlags::NO_PKT_COUNTS, RuleFlags::NO_PKT_COUNTS),
+        (FlowModFlags::NO_BYT_COUNTS, RuleFlags::NO_BYT_COUNTS),
+    ];
+    pairs.iter().filter(|(wire, _)| flags.has(*wire)).fold(RuleFlags::NONE, |all, (_, flag)| all | *flag)
+}
+
+/// The message in the tables' own terms.
+fn request(flow_mod: &FlowMod, version: OfVersion) -> flow_mod::FlowMod {
+    use flow_mod::FlowModCommand as Command;
+    let mut flags = flags(flow_mod.flags);
+    // OpenFlow 1.0 has no such flag: an add that replaces always starts to count anew.
+    if version == OfVersion::V10 && flow_mod.command == FlowModCommand::Add {
+        flags |= RuleFlags::RESET_COUNTS;
+    }
+    flow_mod::FlowMod {
+        command: match flow_mod.command {
+            FlowModCommand::Add => Command::Add,
+            FlowModCommand::Modify => Command::Modify,
+            FlowModCommand::ModifyStrict => Command::ModifyStrict,
+            FlowModCommand::Delete => Command::Delete,
+            FlowModCommand::DeleteStrict => Command::DeleteStrict,
+        },
+        table: flow_mod.table,
+        priority: flow_mod.priority,
+        matching: flow_mod.matching,
+        cookie: Cookie(flow_mod.cookie_filter.value),
+        cookie_mask: flow_mod.cookie_filter.mask,
+        new_cookie: flow_mod.new_cookie.map(Cookie),
+        idle_timeout: flow_mod.idle_timeout,
+        hard_timeout: flow_mod.hard_timeout,
+        importance: flow_mod.importance,
+        flags,
+        out_port: flow_mod.out_port,
+        out_group: (flow_mod.out_group != GROUP_ANY).then_some(flow_mod.out_group),
+        // A modify that filters by cookie cannot mean a rule that does not exist yet.
+        on_missing: match version == OfVersion::V10 && flow_mod.cookie_filter.mask == 0 {
+            true => OnMissing::Add,
+            false => OnMissing::Ignore,
+        },
+        actions: flow_mod.actions.clone().into(),
+    }
+}
+
+/// Checks what the codec cannot: actions against the ports and tables that there are. No port has queues.
+fn check_actions(actions: &[OfAction], table: TableId) -> Result<(), OfError> {
+    for action in actions {
+        match action {
+            OfAction::Enqueue { .. } => return Err(OfError::BadActionBadQueue),
+            OfAction::GotoTable(next) if next.0 <= table.0 || *next == TableId::ALL => {
+                return Err(OfError::BadInstructionBadTableId);
+            }
+            OfAction::WriteActions(inner) => check_actions(inner, table)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+impl Brain {
+    pub(super) fn flow_mod(&mut self, r: &Request<'_>, flow_mod: FlowMod) -> Answer {
+        let (buffer, adds) = (flow_mod.buffer, flow_mod.command);
+        self.apply_flow_mods(r, &[flow_mod]).map_err(|(_, error)| error)?;
+        // No frame is ever buffered, so an id can only be wrong; the rule stays, as in OVS.
+        match (buffer, adds) {
+            (None, _) | (_, FlowModCommand::Delete | FlowModCommand::DeleteStrict) => Ok(vec![]),
+            (Some(_), _) => Err(OfError::BadRequestBufferUnknown),
+        }
+    }
+
+    /// Applies flow_mods to a bridge, all or none, and tells whoever wants to hear.
+    ///
+    /// # Errors
+    /// Which was refused, and why.
+    fn apply_flow_mods(&mut self, r: &Request<'_>, mods: &[FlowMod]) -> Result<(), (usize, OfError)> {
+        let mut requests = Vec::with_capacity(mods.len());
+        for (i, flow_mod) in mods.iter().enumerate() {
+            let table = if flow_mod.table == TableId::ALL { TableId(0) } else { flow_mod.table };
+            check_actions(&flow_mod.actions, table).map_err(|e| (i, e))?;
+            requests.push(request(flow_mod, r.version));
+        }
+        let bridge = self.bridge_mut(&r.bridge).map_err(|e| (0, e))?;
+        let changes =
+            bridge.rules.apply_all(&requests, r.now).map_err(|(i, e)| (i, flow_mod_error(&e, r.version)))?;
+        let changes: Vec<RuleChange> = changes.into_iter().flatten().collect();
+        self.rules_changed(&r.bridge, &changes, Some(r), r.now);
+        Ok(())
+    }
+
+    /// A bundle: everything on a copy first, then for good.
+    pub(super) fn stage_bundle(
+        &mut self,
+        r: &Request<'_>,
+        messages: Vec<(Xid, Message, Vec<u8>)>,
+    ) -> Result<(), OfError> {
+        // Port settings and frames come after the rules of the bundle and cannot fail once they were checked.
+        let mut mods = Vec::new();
+        let mut origin = Vec::new();
+        let mut rest = Vec::new();
+        for (i, (xid, message, quote)) in messages.into_iter().enumerate() {
+            match message {
+                Message::FlowMod(flow_mod) => {
+                    mods.push(flow_mod);
+                    origin.push((xid, quote));
+                }
+                Message::PortMod(port_mod) => match self.check_port_mod(r, &port_mod) {
+                    Ok(()) => rest.push(Message::PortMod(port_mod)),
+                    Err(error) => return Err(self.bundle_failed(r, xid, error, &quote, i)),
+                },
+                other => rest.push(other),
+            }
+        }
+        if let Err((i, error)) = self.apply_flow_mods(r, &mods) {
+            let (xid, quote) = origin.get(i).cloned().unwrap_or((r.xid, r.raw.to_vec()));
+            return Err(self.bundle_failed(r, xid, error, &quote, i));
+        }
+        for message in rest {
+            match message {
+                Message::PortMod(port_mod) => drop(self.port_mod(r, port_mod)?),
+                Message::PacketOut(out) => drop(self.packet_out(r, out)?),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Two errors, as OVS sends them: what is wrong with the message, and that the bundle failed because of it.
+    fn bundle_failed(&mut self, r: &Request<'_>, xid: Xid, error: OfError, quote: &[u8], _index: usize) -> OfError {
+        self.refuse(r.conn, xid, error, quote);
+        OfError::BundleFailedMsgFailed
+    }
+
+    /// Makes the snapshot follow, and tells controllers and monitors. `cause` is the request, if there was one.
+    pub(crate) fn rules_changed(
+        &mut self,
+        bridge: &str,
+        changes: &[RuleChange],
+        cause: Option<&Request<'_>>,
+        now: Instant,
+    ) {
+        if changes.is_empty() {
+            return;
+        }
+        self.stage_tables(bridge);
+        for change in changes {
+            if let RuleChange::Removed { rule, reason } = change
+                && rule.flags.has(RuleFlags::SEND_FLOW_REM)
+            {
+                self.send_flow_removed(bridge, rule, *reason, now);
+            }
+        }
+        self.monitors_follow(bridge, changes, cause);
+    }
+
+    fn send_flow_removed(&mut self, bridge: &str, rule: &Rule, reason: RemovalReason, now: Instant) {
+        let reason = removed_reason(reason);
+        let message = FlowRemoved {
+            matching: rule.matching(),
+            cookie: rule.cookie.0,
+            priority: rule.priority,
+            reason,
+            table: rule.table,
+            duration: now.saturating_since(rule.created),
+            idle_timeout: rule.idle_timeout,
+            hard_timeout: rule.hard_timeout,
+            packets: (!rule.flags.has(RuleFlags::NO_PKT_COUNTS)).then(|| rule.stats.packets()),
+            bytes: (!rule.flags.has(RuleFlags::NO_BYT_COUNTS)).then(|| rule.stats.bytes()),
+        };
+        for c in self.connections.values() {
+            if c.bridge == bridge && c.hears(AsyncClass::FlowRemoved, reason as u32) {
+                self.outbox.push((c.id, Outgoing::Message(Xid(0), Message::FlowRemoved(message.clone()))));
+            }
+        }
+    }
+
+    /// Takes away every rule of a bridge, and puts back the one that makes it a learning switch if it is to be one.
+    pub(crate) fn flush_rules(&mut self, bridge: &str, standalone: bool, now: Instant) {
+        let Ok(state) = self.bridge_mut(bridge) else { return };
+        let all = flow_mod::FlowMod::new(flow_mod::FlowModCommand::Delete, TableId::ALL, Match::any());
+        let mut requests = vec![all];
+        if standalone {
+            let mut normal = flow_mod::FlowMod::new(flow_mod::FlowModCommand::Add, TableId(0), Match::any());
+            normal.priority = 0;
+            normal.actions = [OfAction::Output { port: OfPort::NORMAL, max_len: 0 }].into();
+            requests.push(normal);
+        }
+        // Deleting everything and adding one rule to an empty table cannot be refused.
+        if let Ok(changes) = state.rules.apply_all(&requests, now) {
+            let changes: Vec<_> = changes.into_iter().flatten().collect();
+            self.rules_changed(bridge, &changes, None, now);
+        }
+    }
+
+    /// Removes rules whose time is over.
+    pub(crate) fn expire_rules(&mut self, now: Instant) {
+        let due = |b: &crate::brain::BridgeState| b.rules.next_deadline().is_some_and(|d| d <= now);
+        let names: Vec<String> =
+            self.bridges.values().filter(|b| due(b)).map(|b| b.config.name.clone()).collect();
+        for name in names {
+            if let Ok(state) = self.bridge_mut(&name) {
+                let changes = state.rules.expire(now);
+                self.rules_changed(&name, &changes, None, now);
+            }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Frames to and from controllers.
+
+use super::{Answer, Outgoing, Request};
+use crate::brain::{Brain, Command};
+use crate::bridge::BridgeId;
+use crate::forwarding::Punted;
+use flowtable::{FieldId, FlowKey, Match, OfAction, OfPort, PacketInReason, TableId, Words};
+use openflow::OfError;
+use openflow::message::{AsyncClass, Message, PacketIn, PacketOut, Xid};
+use std::sync::Arc;
+
+/// A frame that a worker handed over for controllers.
+pub type PacketInEvent = Punted;
+
+/// A frame that a controller wants sent: to be translated with the newest snapshot and executed by a worker.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PacketOutRequest {
+    /// Of this bridge.
+    pub bridge: BridgeId,
+    /// As if it had come in here; `OfPort::CONTROLLER`, `OfPort::LOCAL` and `OfPort::ANY` are possible.
+    pub in_port: OfPort,
+    /// What to do with it.
+    pub actions: Arc<[OfAction]>,
+    /// The frame.
+    pub data: Vec<u8>,
+}
+
+fn reason_number(reason: PacketInReason) -> u32 {
+    match reason {
+        PacketInReason::NoMatch => 0,
+        PacketInReason::Action => 1,
+        PacketInReason::InvalidTtl => 2,
+        PacketInReason::ActionSet => 3,
+        PacketInReason::Group => 4,
+        PacketInReason::PacketOut => 5,
+    }
+}
+
+/// What a packet-in says about the frame beside its bytes: in_port, registers, metadata and tunnel, where not zero.
+fn metadata(punted: &Punted) -> Match {
+    let key = FlowKey { packet: punted.key, pipeline: punted.packet_in.pipeline };
+    let mut matching = Match::any();
+    matching.set_exact(FieldId::InPort.slot(), u128::from(punted.packet_in.in_port.0));
+    let fields = [FieldId::Metadata, FieldId::TunId, FieldId::TunSrc, FieldId::TunDst, FieldId::PktMark];
+    let registers = flowtable::field::FIELDS.iter().filter(|f| f.name.starts_with("reg")).map(|f| f.id);
+    for field in fields.into_iter().chain(registers) {
+        let value = key.slot(field.slot());
+        if value != 0 {
+            matching.set_exact(field.slot(), value);
+        }
+    }
+    matching
+}
+
+impl Brain {
+    /// Hands a frame from the datapath to the controllers that want it.
+    pub fn packet_in(&mut self, punted: Punted) {
+        let wanted = &punted.packet_in;
+        let Some(bridge) = self.bridges.values().find(|b| b.id == wanted.bridge) else { return };
+        let name = bridge.config.name.clone();
+        let miss = wanted.reason == PacketInReason::NoMatch;
+        let number = reason_number(wanted.reason);
+        let about = metadata(&punted);
+        let mut messages = Vec::new();
+        for c in self.connections.values().filter(|c| c.bridge == name) {
+            if c.controller_id != wanted.controller_id || !c.hears(AsyncClass::PacketIn, number) {
+                continue;
+            }
+            let len_max = if miss { c.miss_send_len } else { wanted.max_len };
+            // Nothing is buffered in the switch, so a frame goes whole wherever OVS without buffers sends it whole.
+            let data = match len_max {
+                _ if miss => punted.bytes.as_slice(),
+                0xffff => punted.bytes.as_slice(),
+                n => punted.bytes.get(..usize::from(n)).unwrap_or(&punted.bytes),
+            };
+            let message = PacketIn {
+                reason: wanted.reason,
+                table: if wanted.table == TableId::ALL { TableId(0) } else { wanted.table },
+                cookie: wanted.cookie,
+                total_len: u16::try_from(punted.total_len).unwrap_or(u16::MAX),
+                metadata: about,
+                userdata: wanted.userdata.to_vec(),
+                data: data.to_vec(),
+            };
+            messages.push((c.id, Outgoing::Message(Xid(0), Message::PacketIn(message))));
+        }
+        self.outbox.extend(messages);
+    }
+
+    pub(super) fn packet_out(&mut self, r: &Request<'_>, out: PacketOut) -> Answer {
+        if out.buffer.is_some() {
+            return Err(OfError::BadRequestBufferUnknown);
+        }
+        let in_port = out.in_port();
+        let bridge = self.bridge(&r.bridge)?;
+        let special = [OfPort::CONTROLLER, OfPort::ANY, OfPort::LOCAL];
+        if !special.contains(&in_port) && !in_port.is_real() {
+            return Err(OfError::BadRequestBadPort);
+        }
+        if out.actions.iter().any(|a| matches!(a, OfAction::Enqueue { .. })) {
+            return Err(OfError::BadActionBadQueue);
+        }
+        let request = PacketOutRequest {
+            bridge: bridge.id,
+            in_port,
+            actions: out.actions.into(),
+            data: out.data,
+        };
+        self.commands.push(Command::PacketOut(request));
+        Ok(vec![])
+    }
+}

@@ -1,0 +1,164 @@
+//! Statistics requests: what the bridge is, its rules, tables and counters.
+
+use super::{Answer, Request};
+use crate::brain::{Brain, BridgeState};
+use flowtable::{Cookie, Rule, RuleFilter, RuleFlags, TableId};
+use openflow::OfError;
+use openflow::OfVersion;
+use openflow::message::{
+    AggregateStats, FlowModFlags, FlowStats, FlowStatsForm, FlowStatsRequest, GROUP_ANY, GroupFeatures, Message,
+    MeterFeatures, MultipartReply, MultipartRequest, OfTableStats, SwitchDesc,
+};
+use base::Instant;
+
+/// OpenFlow 1.0's wildcards that rules may use: all of them.
+const WILDCARDS_1_0: u32 = 0x003f_ffff;
+
+fn filter(request: &FlowStatsRequest) -> RuleFilter {
+    RuleFilter {
+        table: request.table,
+        matching: request.matching,
+        strict_priority: None,
+        cookie: Cookie(request.cookie_filter.value),
+        cookie_mask: request.cookie_filter.mask,
+        out_port: request.out_port,
+        out_group: (request.out_group != GROUP_ANY).then_some(request.out_group),
+    }
+}
+
+fn age(since: Instant, now: Instant) -> u16 {
+    u16::try_from(now.saturating_since(since).as_secs()).unwrap_or(u16::MAX)
+}
+
+/// A rule as flow statistics show it.
+pub(crate) fn flow_stats(rule: &Rule, now: Instant) -> FlowStats {
+    let pairs = [
+        (RuleFlags::SEND_FLOW_REM, FlowModFlags::SEND_FLOW_REM),
+        (RuleFlags::NO_PKT_COUNTS, FlowModFlags::NO_PKT_COUNTS),
+        (RuleFlags::NO_BYT_COUNTS, FlowModFlags::NO_BYT_COUNTS),
+    ];
+    let flags = pairs.iter().filter(|(flag, _)| rule.flags.has(*flag)).fold(0, |all, (_, wire)| all | wire);
+    FlowStats {
+        table: rule.table,
+        matching: rule.matching(),
+        priority: rule.priority,
+        cookie: rule.cookie.0,
+        duration: now.saturating_since(rule.created),
+        idle_timeout: rule.idle_timeout,
+        hard_timeout: rule.hard_timeout,
+        idle_age: Some(age(rule.stats.last_used(), now)),
+        hard_age: Some(age(rule.modified, now)),
+        flags: FlowModFlags(flags),
+        importance: rule.importance,
+        packets: (!rule.flags.has(RuleFlags::NO_PKT_COUNTS)).then(|| rule.stats.packets()),
+        bytes: (!rule.flags.has(RuleFlags::NO_BYT_COUNTS)).then(|| rule.stats.bytes()),
+        actions: rule.actions.to_vec(),
+    }
+}
+
+impl Brain {
+    /// Whether the answer to a message shows counters that workers hold: the daemon folds them first.
+    pub fn needs_counters(message: &Message) -> bool {
+        matches!(
+            message,
+            Message::MultipartRequest(
+                MultipartRequest::Flow(_)
+                    | MultipartRequest::Aggregate(_)
+                    | MultipartRequest::Table
+                    | MultipartRequest::PortStats(_)
+            ) | Message::FlowMod(_)
+                | Message::BundleControl(_)
+        )
+    }
+
+    pub(super) fn multipart(&mut self, r: &Request<'_>, request: MultipartRequest) -> Answer {
+        let one = |reply| Ok(vec![Message::MultipartReply { more: false, reply }]);
+        match request {
+            MultipartRequest::Desc => one(MultipartReply::Desc(self.describe(r)?)),
+            MultipartRequest::Flow(request) => self.flow_statistics(r, &request),
+            MultipartRequest::Aggregate(request) => self.aggregate(r, &request),
+            MultipartRequest::Table => one(MultipartReply::Table(table_stats(self.bridge(&r.bridge)?))),
+            MultipartRequest::PortStats(port) => self.port_stats(r, port),
+            MultipartRequest::Queue { port, queue } => self.queue_stats(r, port, queue),
+            MultipartRequest::PortDesc(port) => self.port_desc_reply(r, port),
+            MultipartRequest::TableFeatures(wanted) => self.table_features(r, wanted),
+            MultipartRequest::TableDesc => self.table_descs(r),
+            MultipartRequest::QueueDesc { port, .. } => self.queue_desc(r, port),
+            MultipartRequest::FlowMonitor(monitors) => self.monitor_request(r, monitors),
+            // No groups and no meters are built yet: there are none, and room for none.
+            MultipartRequest::GroupStats(_) => one(MultipartReply::GroupStats(Vec::new())),
+            MultipartRequest::GroupDesc(_) => one(MultipartReply::GroupDesc(Vec::new())),
+            MultipartRequest::GroupFeatures => one(MultipartReply::GroupFeatures(GroupFeatures::default())),
+            MultipartRequest::MeterStats(_) => one(MultipartReply::MeterStats(Vec::new())),
+            MultipartRequest::MeterConfig(_) => one(MultipartReply::MeterConfig(Vec::new())),
+            MultipartRequest::MeterFeatures => one(MultipartReply::MeterFeatures(MeterFeatures::default())),
+            MultipartRequest::Ipfix(_) => Err(OfError::NxStatisticsNotConfigured),
+            _ => Err(OfError::BadRequestBadStat),
+        }
+    }
+
+    fn describe(&self, r: &Request<'_>) -> Result<SwitchDesc, OfError> {
+        let bridge = self.bridge(&r.bridge)?;
+        Ok(SwitchDesc {
+            // Controllers enable the Nicira extensions by these two.
+            manufacturer: "Nicira, Inc.".to_owned(),
+            hardware: "Open vSwitch".to_owned(),
+            software: concat!("Tapestry ", env!("CARGO_PKG_VERSION")).to_owned(),
+            serial: "None".to_owned(),
+            datapath: bridge.config.dp_desc.clone().unwrap_or_else(|| bridge.config.name.clone()),
+        })
+    }
+
+    fn flow_statistics(&mut self, r: &Request<'_>, request: &FlowStatsRequest) -> Answer {
+        let form = self.form(r, request);
+        let rules = filter(request).select(self.bridge(&r.bridge)?.rules.tables());
+        let stats = rules.iter().map(|rule| flow_stats(rule, r.now)).collect();
+        Ok(vec![Message::MultipartReply { more: false, reply: MultipartReply::Flow(form, stats) }])
+    }
+
+    fn aggregate(&mut self, r: &Request<'_>, request: &FlowStatsRequest) -> Answer {
+        let form = self.form(r, request);
+        let rules = filter(request).select(self.bridge(&r.bridge)?.rules.tables());
+        let counted = |flag: RuleFlags, count: fn(&Rule) -> u64| {
+            // Unknown only if no rule is counted at all (OpenFlow 1.3.5 §A.3.5.3).
+            let mut counted = rules.iter().filter(|rule| !rule.flags.has(flag)).peekable();
+            (rules.is_empty() || counted.peek().is_some()).then(|| counted.map(|rule| count(rule)).sum())
+        };
+        let stats = AggregateStats {
+            packets: counted(RuleFlags::NO_PKT_COUNTS, |rule| rule.stats.packets()),
+            bytes: counted(RuleFlags::NO_BYT_COUNTS, |rule| rule.stats.bytes()),
+            flows: u32::try_from(rules.len()).unwrap_or(u32::MAX),
+        };
+        Ok(vec![Message::MultipartReply { more: false, reply: MultipartReply::Aggregate(form, stats) }])
+    }
+
+    /// The reply has the form of the request.
+    fn form(&self, _r: &Request<'_>, request: &FlowStatsRequest) -> FlowStatsForm {
+        request.form
+    }
+}
+
+fn table_stats(bridge: &BridgeState) -> Vec<OfTableStats> {
+    let announced = |t: &&std::sync::Arc<flowtable::Table>| t.id.0 < super::TABLES_ANNOUNCED || !t.is_empty();
+    let tables = bridge.rules.tables().iter().filter(announced);
+    tables
+        .map(|t| OfTableStats {
+            table: t.id,
+            name: table_name(bridge, t.id),
+            wildcards: WILDCARDS_1_0,
+            max_entries: u32::try_from(t.config.rules_max).unwrap_or(u32::MAX),
+            active: u32::try_from(t.len()).unwrap_or(u32::MAX),
+            lookups: t.counters().lookups(),
+            matched: t.counters().matches(),
+        })
+        .collect()
+}
+
+/// A table's name: configured, or made from its number.
+pub(super) fn table_name(bridge: &BridgeState, table: TableId) -> String {
+    let configured = bridge.config.flow_tables.get(&table.0).and_then(|t| t.name.clone());
+    configured.unwrap_or_else(|| format!("table{}", table.0))
+}
+
+/// Versions in which requests may name more than one table feature set are all that have them.
+pub(super) const TABLE_FEATURES_SINCE: OfVersion = OfVersion::V13;

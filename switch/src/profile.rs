@@ -1,0 +1,333 @@
+//! Profiles: which bits of a frame the configuration can look at. See `ARCHITECTURE.md` on why the flow cache is keyed on
+//! these and not on what single frames happened to touch.
+//!
+//! A profile is found when a snapshot is published, per bridge and class of EtherType, from what the rule store keeps about
+//! each table: the union of its masks, and the union of [`summarize`] over its rules. So it costs by the number of tables
+//! that frames can reach, not of rules.
+//!
+//! A written field counts as looked at: whether writing it changes the frame depends on what stands there.
+
+use crate::bridge::{Bridge, BridgeId, Device};
+use crate::vlan::VlanMode;
+use datapath::{Profile, ProfileId};
+use flowtable::field::Prereq;
+use flowtable::store::{ActionSummary, RuleStore, TableIdSet};
+use flowtable::{FieldId, FlowKey, Mask, OfAction, OfPort, SubField, TableId};
+use packet::PacketKey;
+use packet::key::{Slot, VLAN_PRESENT, slot};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Profiles remembered so that equal masks keep their id; beyond, all are forgotten and later ones get new ids.
+const INTERNED_MAX: usize = 4_096;
+
+/// Kinds of frames that have header fields of their own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum EtherClass {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+    /// ARP and RARP.
+    Arp,
+    /// MPLS.
+    Mpls,
+    /// Anything else.
+    Other,
+}
+
+impl EtherClass {
+    /// Every class, in the order of their numbers.
+    pub const ALL: [EtherClass; 5] =
+        [EtherClass::Ipv4, EtherClass::Ipv6, EtherClass::Arp, EtherClass::Mpls, EtherClass::Other];
+
+    /// The slots that only frames of some classes have, with those classes' keys never zero elsewhere. Slots that are in
+    /// no row belong to all.
+    fn absent(self) -> &'static [Slot] {
+        use slot::*;
+        match self {
+            EtherClass::Ipv4 => &[
+                IPV6_SRC, IPV6_DST, IPV6_LABEL, ND_TARGET, ND_OPTIONS_TYPE, ND_RESERVED, ARP_SHA, ARP_THA,
+                MPLS_LSE0, MPLS_LSE1, MPLS_LSE2,
+            ],
+            EtherClass::Ipv6 => &[NW_SRC, NW_DST, MPLS_LSE0, MPLS_LSE1, MPLS_LSE2],
+            EtherClass::Arp => &[
+                NW_FRAG, NW_TOS, NW_TTL, TP_SRC, TP_DST, TCP_FLAGS, IPV6_SRC, IPV6_DST, IPV6_LABEL, ND_TARGET,
+                ND_OPTIONS_TYPE, ND_RESERVED, MPLS_LSE0, MPLS_LSE1, MPLS_LSE2,
+            ],
+            EtherClass::Mpls => &[
+                NW_SRC, NW_DST, NW_PROTO, NW_FRAG, NW_TOS, NW_TTL, TP_SRC, TP_DST, TCP_FLAGS, IPV6_SRC, IPV6_DST,
+                IPV6_LABEL, ND_TARGET, ND_OPTIONS_TYPE, ND_RESERVED, ARP_SHA, ARP_THA,
+            ],
+            EtherClass::Other => &[
+                NW_SRC, NW_DST, NW_PROTO, NW_FRAG, NW_TOS, NW_TTL, TP_SRC, TP_DST, TCP_FLAGS, IPV6_SRC, IPV6_DST,
+                IPV6_LABEL, ND_TARGET, ND_OPTIONS_TYPE, ND_RESERVED, ARP_SHA, ARP_THA, MPLS_LSE0, MPLS_LSE1,
+                MPLS_LSE2,
+            ],
+        }
+    }
+}
+
+/// The class of an EtherType.
+#[inline]
+pub const fn class_of(dl_type: u16) -> EtherClass {
+    match dl_type {
+        0x0800 => EtherClass::Ipv4,
+        0x86dd => EtherClass::Ipv6,
+        0x0806 | 0x8035 => EtherClass::Arp,
+        0x8847 | 0x8848 => EtherClass::Mpls,
+        _ => EtherClass::Other,
+    }
+}
+
+/// Mark of a summary: NORMAL is among the actions.
+const MARK_NORMAL: u64 = 1;
+
+/// What a list of actions may read and where it may lead, for [`RuleStore`].
+pub fn summarize(table: TableId, actions: &[OfAction]) -> ActionSummary {
+    let mut summary = ActionSummary::default();
+    add_actions(&mut summary, table, actions);
+    summary
+}
+
+fn add_actions(summary: &mut ActionSummary, table: TableId, actions: &[OfAction]) {
+    for action in actions {
+        add_action(summary, table, action);
+    }
+}
+
+fn add_action(summary: &mut ActionSummary, table: TableId, action: &OfAction) {
+    let bits = &mut summary.reads;
+    let field = |bits: &mut Mask<FlowKey>, id: FieldId| add_field(bits, id, id.slot().ones());
+    match action {
+        OfAction::Output { port: OfPort::NORMAL, .. } | OfAction::OutputTrunc { port: OfPort::NORMAL, .. } => {
+            summary.marks |= MARK_NORMAL;
+        }
+        OfAction::OutputReg { src, .. } => {
+            add_sub(bits, *src);
+            // What stands there may be NORMAL's number.
+            summary.marks |= MARK_NORMAL;
+        }
+        OfAction::Output { .. }
+        | OfAction::OutputTrunc { .. }
+        | OfAction::Enqueue { .. }
+        | OfAction::Controller { .. }
+        | OfAction::Note(_)
+        | OfAction::Exit
+        | OfAction::ClearActions
+        | OfAction::WriteMetadata { .. } => {}
+        OfAction::SetVlanVid(_) | OfAction::SetVlanPcp(_) | OfAction::PopVlan | OfAction::PushVlan(_) => {
+            add_tags(bits);
+        }
+        OfAction::SetDlSrc(_) => field(bits, FieldId::EthSrc),
+        OfAction::SetDlDst(_) => field(bits, FieldId::EthDst),
+        OfAction::SetNwSrc(_) => field(bits, FieldId::IpSrc),
+        OfAction::SetNwDst(_) => field(bits, FieldId::IpDst),
+        OfAction::SetNwTos(_) => field(bits, FieldId::IpDscp),
+        OfAction::SetNwEcn(_) => field(bits, FieldId::NwEcn),
+        OfAction::SetNwTtl(_) | OfAction::DecTtl(_) => field(bits, FieldId::NwTtl),
+        OfAction::SetTpSrc(_) => field(bits, FieldId::TcpSrc),
+        OfAction::SetTpDst(_) => field(bits, FieldId::TcpDst),
+        OfAction::Load { dst, .. } => add_sub(bits, *dst),
+        OfAction::SetField { field: id, mask, .. } => add_field(bits, *id, *mask),
+        OfAction::Move { src, dst } => {
+            add_sub(bits, *src);
+            add_sub(bits, *dst);
+        }
+        OfAction::PushMpls(_) | OfAction::PopMpls(_) => {
+            // A new entry takes its TTL and traffic class from the packet.
+            add_mpls(bits);
+            bits.add_all(slot::NW_TTL);
+            bits.add_all(slot::NW_TOS);
+        }
+        OfAction::SetMplsLabel(_) | OfAction::SetMplsTc(_) | OfAction::SetMplsTtl(_) | OfAction::DecMplsTtl => {
+            add_mpls(bits);
+        }
+        OfAction::SetTunnel(_) => bits.add_all(slot::TUN_ID),
+        OfAction::Resubmit { table: to, .. } => summary.tables.insert(to.unwrap_or(table)),
+        OfAction::GotoTable(to) => summary.tables.insert(*to),
+        OfAction::WriteActions(inner) => add_actions(summary, table, inner),
+    }
+}
+
+fn add_field(bits: &mut Mask<FlowKey>, id: FieldId, which: u128) {
+    let row = id.row();
+    row.prereq.consult(bits);
+    if row.slot.word == slot::VLAN_TCI.word && row.slot.shift < 16 {
+        // Tags are rewritten as a whole.
+        return add_tags(bits);
+    }
+    if row.slot.word == slot::MPLS_LSE0.word {
+        return add_mpls(bits);
+    }
+    bits.add(row.slot, which);
+}
+
+/// The bits of a slot that a sub-field covers, right-aligned in the slot.
+pub(crate) fn sub_ones(sub: SubField) -> u128 {
+    let ones = 1u128.checked_shl(u32::from(sub.width)).map_or(u128::MAX, |b| b - 1);
+    ones.checked_shl(u32::from(sub.start)).unwrap_or(0)
+}
+
+fn add_sub(bits: &mut Mask<FlowKey>, sub: SubField) {
+    add_field(bits, sub.field, sub_ones(sub));
+}
+
+fn add_tags(bits: &mut Mask<FlowKey>) {
+    let tags = [slot::VLAN_TCI, slot::VLAN_TPID, slot::VLAN_TCI_INNER, slot::VLAN_TPID_INNER];
+    tags.into_iter().for_each(|s| bits.add_all(s));
+}
+
+fn add_mpls(bits: &mut Mask<FlowKey>) {
+    Prereq::Mpls.consult(bits);
+    [slot::MPLS_LSE0, slot::MPLS_LSE1, slot::MPLS_LSE2].into_iter().for_each(|s| bits.add_all(s));
+}
+
+/// What the rules of a bridge can look at.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct RuleNeeds {
+    /// Rules that a frame can come to from table 0 by gotos and resubmits.
+    reachable: Needs,
+    /// All rules: what counts when misses go on to the next table.
+    all: Needs,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct Needs {
+    bits: Mask<PacketKey>,
+    normal: bool,
+    tables: TableIdSet,
+}
+
+impl RuleNeeds {
+    pub fn of(rules: &RuleStore) -> RuleNeeds {
+        let mut needs = RuleNeeds::default();
+        let mut seen = TableIdSet::default();
+        let mut todo = vec![TableId(0)];
+        while let Some(id) = todo.pop() {
+            if !seen.contains(id) {
+                seen.insert(id);
+                needs.reachable.add_table(rules, id);
+                todo.extend(rules.summary(id).tables.iter());
+            }
+        }
+        let filled = rules.tables().iter().filter(|t| !t.is_empty());
+        filled.for_each(|t| needs.all.add_table(rules, t.id));
+        needs
+    }
+}
+
+impl RuleNeeds {
+    /// Whether what a list of actions looks at is among it.
+    pub fn covers(&self, actions: &ActionSummary, continues_on_miss: bool) -> bool {
+        let needs = if continues_on_miss { &self.all } else { &self.reachable };
+        needs.bits.covers(&actions.reads.packet())
+            && (needs.normal || actions.marks & MARK_NORMAL == 0)
+            && actions.tables.iter().all(|t| needs.tables.contains(t))
+    }
+}
+
+impl Needs {
+    fn add_table(&mut self, rules: &RuleStore, id: TableId) {
+        let Some(table) = rules.tables().get(id) else { return };
+        let summary = rules.summary(id);
+        self.tables.insert(id);
+        self.bits.union(&table.union_mask().packet());
+        self.bits.union(&summary.reads.packet());
+        self.normal |= summary.marks & MARK_NORMAL != 0;
+    }
+}
+
+/// The profiles of a bridge, one a class.
+#[derive(Debug, Default)]
+pub(crate) struct ProfileSet(Vec<Profile>);
+
+impl ProfileSet {
+    #[inline]
+    pub fn get(&self, class: EtherClass) -> Option<&Profile> {
+        self.0.get(class as usize)
+    }
+}
+
+/// Gives equal masks equal ids, across publications.
+#[derive(Debug, Default)]
+pub(crate) struct ProfileInterner(Mutex<(HashMap<PacketKey, ProfileId>, u32)>);
+
+impl ProfileInterner {
+    fn profile(&self, mask: Mask<PacketKey>) -> Profile {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (ids, next) = &mut *inner;
+        if ids.len() >= INTERNED_MAX {
+            ids.clear();
+        }
+        let id = *ids.entry(mask.0).or_insert_with(|| {
+            *next = next.wrapping_add(1);
+            ProfileId(*next)
+        });
+        Profile::new(id, mask)
+    }
+}
+
+/// What NORMAL looks at.
+fn add_normal(mask: &mut Mask<PacketKey>, bridge: &Bridge) {
+    for s in [slot::DL_SRC, slot::DL_DST, slot::VLAN_TCI, slot::VLAN_TPID] {
+        mask.add_all(s);
+    }
+    // Whether there is a second tag decides what is left when the first goes; only tunnel ports look into it.
+    mask.add(slot::VLAN_TCI_INNER, VLAN_PRESENT.into());
+    if bridge.bundles().any(|b| b.vlan.mode == VlanMode::Dot1qTunnel) {
+        mask.add_all(slot::VLAN_TCI_INNER);
+        mask.add_all(slot::VLAN_TPID_INNER);
+    }
+}
+
+/// What a frame that enters a bridge can have looked at, in it and in the bridges that patches lead to.
+fn needs_of(bridges: &[Arc<Bridge>], start: &Bridge) -> Mask<PacketKey> {
+    let mut mask = Mask::empty();
+    let mut seen: Vec<BridgeId> = Vec::new();
+    let mut todo = vec![start];
+    while let Some(bridge) = todo.pop() {
+        if seen.contains(&bridge.id()) {
+            continue;
+        }
+        seen.push(bridge.id());
+        let needs = &bridge.rule_needs;
+        let needs = if bridge.continues_on_miss() { &needs.all } else { &needs.reachable };
+        mask.union(&needs.bits);
+        if needs.normal {
+            add_normal(&mut mask, bridge);
+        }
+        let peers = bridge.ports().filter_map(|p| match p.device {
+            Device::Patch(Some(peer)) => Some(peer.bridge),
+            _ => None,
+        });
+        let known = |id: BridgeId| bridges.binary_search_by_key(&id, |b| b.id()).ok().and_then(|i| bridges.get(i));
+        todo.extend(peers.filter_map(known).map(|b| &**b));
+    }
+    for s in [slot::IN_PORT, slot::RECIRC_ID, slot::DL_TYPE] {
+        mask.add_all(s);
+    }
+    mask
+}
+
+/// Finds the profiles of every bridge. Bridges whose masks stay keep their profiles.
+pub(crate) fn refresh(bridges: &mut [Arc<Bridge>], interner: &ProfileInterner) {
+    let masks: Vec<Mask<PacketKey>> = bridges.iter().map(|b| needs_of(bridges, b)).collect();
+    for (bridge, mask) in bridges.iter_mut().zip(masks) {
+        let of_class = |class: EtherClass| {
+            let mut mask = mask;
+            // A frame without a field has zeros there, so its bits tell nothing.
+            class.absent().iter().for_each(|s| mask.0.set(*s, 0));
+            mask
+        };
+        let masks = EtherClass::ALL.map(of_class);
+        let same = |(mask, profile): (&Mask<PacketKey>, &Profile)| profile.mask == *mask;
+        let old = &bridge.profiles.0;
+        if old.len() == masks.len() && masks.iter().zip(old).all(same) {
+            continue;
+        }
+        let profiles = masks.into_iter().map(|m| interner.profile(m)).collect();
+        Arc::make_mut(bridge).profiles = Arc::new(ProfileSet(profiles));
+    }
+}

@@ -1,0 +1,226 @@
+//! ofproto/trace: how a translation came about, in the words of ovs-appctl. The translation itself is the one that the
+//! datapath gets: a [`Trace`] only listens.
+
+use crate::dp_text::display_program;
+use crate::forwarding::{Effect, Forwarding};
+use crate::translate;
+use datapath::Translation;
+use text::{Dialect, TextStyle, display_actions, display_key, display_match};
+use flowtable::{FlowKey, Mask, Match, OfAction, Rule, Words};
+use packet::PacketKey;
+use packet::key::{VLAN_PRESENT, slot};
+use std::fmt::Write;
+
+/// Whether a trace carries out what the frame would cause.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SideEffects {
+    /// No: nothing is learned.
+    None,
+    /// Yes (`-generate`, or a frame given): the caller commits the translation's effects.
+    Generate,
+}
+
+/// Kinds of lines.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Note {
+    /// A bridge.
+    Bridge,
+    /// A table and what was found in it.
+    Table,
+    /// An action set.
+    Set,
+    /// An action.
+    Action,
+    /// ` -> …`
+    Detail,
+    /// ` >> …`
+    Warn,
+    /// ` >>>> … <<<<`
+    Error,
+}
+
+impl Note {
+    /// Lines that nothing stands under.
+    fn is_leaf(self) -> bool {
+        !matches!(self, Note::Bridge | Note::Table | Note::Set)
+    }
+}
+
+#[derive(Debug)]
+struct Node {
+    kind: Note,
+    text: String,
+    children: Vec<usize>,
+}
+
+/// What a translation told.
+#[derive(Debug)]
+pub(crate) struct Trace {
+    side_effects: SideEffects,
+    /// Bits of the key that were looked at.
+    pub seen: Mask<FlowKey>,
+    nodes: Vec<Node>,
+    roots: Vec<usize>,
+    /// Where the next line goes, innermost last.
+    open: Vec<usize>,
+    last: Option<FlowKey>,
+}
+
+impl Trace {
+    fn new(side_effects: SideEffects) -> Trace {
+        let (nodes, roots, open) = (Vec::new(), Vec::new(), Vec::new());
+        Trace { side_effects, seen: Mask::empty(), nodes, roots, open, last: None }
+    }
+
+    /// Adds a line.
+    pub fn note(&mut self, kind: Note, text: String) {
+        let new = self.nodes.len();
+        self.nodes.push(Node { kind, text, children: Vec::new() });
+        let parent = self.open.last().and_then(|i| self.nodes.get_mut(*i));
+        parent.map_or(&mut self.roots, |p| &mut p.children).push(new);
+    }
+
+    /// Adds a line, under which the next ones go.
+    pub fn enter(&mut self, kind: Note, text: String) {
+        let new = self.nodes.len();
+        self.note(kind, text);
+        self.open.push(new);
+    }
+
+    /// Adds a bridge, under which the next lines go.
+    pub fn enter_bridge(&mut self, name: &str) {
+        self.enter(Note::Bridge, format!("bridge(\"{name}\")"));
+    }
+
+    /// Ends what was entered last.
+    pub fn leave(&mut self) {
+        self.open.pop();
+    }
+
+    /// Notes what became of the frame.
+    pub fn finish(&mut self, flow: &FlowKey) {
+        self.last = Some(*flow);
+    }
+
+    /// The last of a list needs no indentation, as nothing comes back after it; that is how OVS prints.
+    fn print(&self, out: &mut String, list: &[usize], level: usize) {
+        for (n, index) in list.iter().enumerate() {
+            let Some(node) = self.nodes.get(*index) else { continue };
+            let more = usize::from(node.kind.is_leaf() || n + 1 < list.len());
+            let indent = " ".repeat((level + more) * 4);
+            let text = &node.text;
+            // Writing to a string cannot fail.
+            let _ = match node.kind {
+                Note::Bridge => writeln!(out, "\n{indent}{text}\n{indent}{}", "-".repeat(text.len())),
+                Note::Table | Note::Set | Note::Action => writeln!(out, "{indent}{text}"),
+                Note::Detail => writeln!(out, "{indent} -> {text}"),
+                Note::Warn => writeln!(out, "{indent} >> {text}"),
+                Note::Error => writeln!(out, "{indent} >>>> {text} <<<<"),
+            };
+            self.print(out, &node.children, level + 2 * more);
+        }
+    }
+}
+
+impl translate::Walk<'_> {
+    /// Whether a trace wants to hear of side effects.
+    pub(crate) fn generates(&mut self) -> bool {
+        self.trace().is_some_and(|t| t.side_effects == SideEffects::Generate)
+    }
+}
+
+fn style() -> TextStyle<'static> {
+    TextStyle::default().dialect(Dialect::OpenFlow11)
+}
+
+/// ` 0. ip,nw_dst=10.0.0.2, priority 100, cookie 0x1`
+pub(crate) fn rule_line(rule: &Rule) -> String {
+    let matching = display_match(&rule.matching(), style()).to_string();
+    let comma = if matching.is_empty() { "" } else { ", " };
+    let cookie = if rule.cookie.0 == 0 { String::new() } else { format!(", cookie {}", rule.cookie) };
+    format!("{:2}. {matching}{comma}priority {}{cookie}", rule.table.0, rule.priority)
+}
+
+/// One action as ovs-ofctl prints it.
+pub(crate) fn action_text(action: &OfAction) -> String {
+    display_actions(std::slice::from_ref(action), style()).to_string()
+}
+
+/// What a trace found.
+pub struct Traced {
+    /// The text of ofproto/trace.
+    pub text: String,
+    /// The translation, as the datapath would have got it.
+    pub translation: Translation<Effect>,
+    /// Bits of the frame's key that this translation looked at. All of them are in the profile.
+    pub seen: Mask<PacketKey>,
+}
+
+/// Traces a frame's key, whose IN_PORT is a datapath port. Nothing is changed; with [`SideEffects::Generate`] the caller is
+/// to commit the translation's effects.
+pub fn trace(fwd: &Forwarding, key: &PacketKey, side_effects: SideEffects) -> Traced {
+    let mut trace = Trace::new(side_effects);
+    let translation = translate::traced(fwd, key, &mut trace);
+    let mut flow = FlowKey::from(*key);
+    if let Some((_, port)) = fwd.home_of(key.in_port()) {
+        flow.set_slot(slot::IN_PORT, port.0.into());
+    }
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "Flow: {}", display_key(&flow, style()));
+    trace.print(&mut text, &trace.roots, 0);
+    let last = trace.last.unwrap_or(flow);
+    let _ = match last == flow {
+        true => writeln!(text, "\nFinal flow: unchanged"),
+        false => writeln!(text, "\nFinal flow: {}", display_key(&last, style())),
+    };
+    let _ = writeln!(text, "Megaflow: {}", megaflow(&flow, &trace.seen));
+    let _ = writeln!(text, "Datapath actions: {}", display_program(&translation.program, key));
+    Traced { text, translation, seen: trace.seen.packet() }
+}
+
+/// The bits looked at, as OVS would install them.
+fn megaflow(flow: &FlowKey, seen: &Mask<FlowKey>) -> String {
+    let mut mask = Mask(FlowKey::from(seen.packet().0));
+    mask.0.set_slot(slot::RECIRC_ID, 0);
+    mask.add_all(slot::IN_PORT);
+    mask.add_all(slot::DL_TYPE);
+    let tpids = [slot::VLAN_TPID, slot::VLAN_TPID_INNER];
+    tpids.into_iter().for_each(|s| mask.0.set_slot(s, 0));
+    for tci in [slot::VLAN_TCI, slot::VLAN_TCI_INNER] {
+        // That there is no tag is told by the EtherType.
+        match flow.slot(tci) {
+            0 => mask.0.set_slot(tci, 0),
+            _ if tci == slot::VLAN_TCI => mask.add(tci, VLAN_PRESENT.into()),
+            _ => {}
+        }
+    }
+    if matches!(flow.packet.dl_type(), 0x0800 | 0x86dd) {
+        mask.add(slot::NW_FRAG, 3);
+    }
+    let text = display_match(&Match::new(flow, mask), style()).to_string();
+    format!("recirc_id={},eth,{text}", flow.slot(slot::RECIRC_ID))
+}
+
+mod text {
+    use super::*;
+    #[derive(Default, Clone, Copy)]
+    pub struct TextStyle<'a>(std::marker::PhantomData<&'a ()>);
+    pub enum Dialect {
+        OpenFlow11,
+    }
+    impl TextStyle<'_> {
+        pub fn dialect(self, _: Dialect) -> Self {
+            self
+        }
+    }
+    pub fn display_match(m: &Match, _: TextStyle<'_>) -> String {
+        format!("{m:?}")
+    }
+    pub fn display_key(m: &FlowKey, _: TextStyle<'_>) -> String {
+        format!("{m:?}")
+    }
+    pub fn display_actions(m: &[OfAction], _: TextStyle<'_>) -> String {
+        format!("{m:?}")
+    }
+}

@@ -1,0 +1,70 @@
+//! From what actions wanted to steps of the program: the difference between two views of the frame.
+
+use super::Walk;
+use datapath::DpAction;
+use flowtable::Words;
+use packet::key::{Slot, slot};
+
+/// What steps can write, in the order in which they do: outer headers first.
+const WRITABLE: &[Slot] = &[
+    slot::DL_SRC,
+    slot::DL_DST,
+    slot::NW_SRC,
+    slot::NW_DST,
+    slot::IPV6_SRC,
+    slot::IPV6_DST,
+    slot::IPV6_LABEL,
+    slot::NW_PROTO,
+    slot::NW_TOS,
+    slot::NW_TTL,
+    slot::ARP_SHA,
+    slot::ARP_THA,
+    slot::ND_TARGET,
+    slot::ND_RESERVED,
+    slot::ND_OPTIONS_TYPE,
+    slot::TP_SRC,
+    slot::TP_DST,
+    slot::MPLS_LSE0,
+    slot::PKT_MARK,
+    slot::TUN_ID,
+    slot::TUN_SRC,
+    slot::TUN_DST,
+    slot::TUN_IPV6_SRC,
+    slot::TUN_IPV6_DST,
+    slot::TUN_FLAGS,
+    slot::TUN_TOS,
+    slot::TUN_TTL,
+    slot::TUN_GBP_ID,
+    slot::TUN_GBP_FLAGS,
+];
+
+impl Walk<'_> {
+    /// Appends the steps that make of the frame what the pipeline sees.
+    pub(super) fn commit(&mut self) {
+        for &place in WRITABLE {
+            // Bits that no action wrote are equal, whatever they are; comparing them would make the program depend on
+            // them.
+            let bits = self.touched.slot(place);
+            if bits == 0 {
+                continue;
+            }
+            let (wanted, now) = (self.flow.slot(place) & bits, self.base.slot(place) & bits);
+            if wanted == now {
+                continue;
+            }
+            let rest = self.base.slot(place) & !bits;
+            self.base.set_slot(place, rest | wanted);
+            match self.out.last_mut() {
+                // An entry that was just pushed is pushed right in the first place.
+                Some(DpAction::PushMpls { lse, .. }) if place == slot::MPLS_LSE0 => {
+                    *lse = self.base.slot(place) as u32;
+                }
+                _ => self.out.push(DpAction::SetField { slot: place, value: wanted, mask: bits }),
+            }
+        }
+        let (pops, pushes) = self.base_tags.steps_to(&self.tags);
+        self.out.extend(std::iter::repeat_n(DpAction::PopVlan, pops));
+        self.out.extend(pushes.map(|t| DpAction::PushVlan { tpid: t.tpid, tci: t.tci }));
+        self.base_tags = self.tags;
+    }
+}

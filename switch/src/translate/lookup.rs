@@ -1,0 +1,136 @@
+//! Into tables: the first look-up, goto, resubmit, and what a miss does.
+
+use super::{DEPTH_MAX, Origin, RESUBMITS_MAX, Step, Walk};
+use crate::bridge::{MissBehaviour, PortConfig};
+use crate::forwarding::table_domain;
+use crate::trace::{Note, rule_line};
+use datapath::Drop;
+use flowtable::{OfPort, PacketInReason, Rule, TableId, Words};
+use packet::key::slot;
+use std::sync::Arc;
+
+/// What a look-up without an answer means.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnMiss {
+    /// The table's miss behaviour.
+    AsConfigured,
+    /// Nothing: a resubmit goes on.
+    Nothing,
+}
+
+impl Walk<'_> {
+    /// Begins with a frame from a port.
+    pub(super) fn ingress(&mut self) {
+        let config = self.bridge.port(self.in_port()).map_or(PortConfig::default(), |p| p.config);
+        if config.has(PortConfig(PortConfig::NO_RECV.0 | PortConfig::PORT_DOWN.0)) {
+            self.why(Drop::PortNoReceive);
+            return self.note(Note::Warn, || "input port does not receive, dropping".to_owned());
+        }
+        self.enter_table(TableId(0), None, OnMiss::AsConfigured);
+    }
+
+    /// Looks a table up and enters the rule found. `in_port` is what to pretend meanwhile.
+    pub(super) fn enter_table(&mut self, table: TableId, in_port: Option<OfPort>, on_miss: OnMiss) -> Step {
+        // Only what leads back or stays counts as deeper: going forward ends by itself.
+        let deepens = !self.levels.is_empty() && table <= self.table();
+        let depth = self.depth() + usize::from(deepens);
+        self.resubmits += 1;
+        if self.resubmits > RESUBMITS_MAX {
+            self.fail("over 4096 resubmit actions");
+            return Step::Leave;
+        }
+        if depth > DEPTH_MAX {
+            self.fail("over max translation depth 64");
+            return Step::Leave;
+        }
+        let mut table = table;
+        let mut rule = self.find(table, in_port);
+        if on_miss == OnMiss::AsConfigured {
+            while rule.is_none() && self.bridge.miss_of(table) == MissBehaviour::Continue && table.0 < 254 {
+                self.note(Note::Table, || format!("{:2}. No match, next table.", table.0));
+                table = TableId(table.0 + 1);
+                rule = self.find(table, in_port);
+            }
+        }
+        match rule {
+            Some(rule) => self.enter_rule(&rule, depth),
+            None => {
+                self.miss(table, on_miss);
+                Step::Next
+            }
+        }
+    }
+
+    fn enter_rule(&mut self, rule: &Arc<Rule>, depth: usize) -> Step {
+        self.credits.rules.push(Arc::clone(&rule.stats));
+        if let Some(trace) = &mut self.trace {
+            trace.enter(Note::Table, rule_line(rule));
+            if rule.actions.is_empty() {
+                trace.note(Note::Action, "drop".to_owned());
+            }
+        }
+        if rule.actions.is_empty() {
+            self.why(Drop::Rule);
+        }
+        self.push_level(Arc::clone(&rule.actions), rule.table, rule.cookie.0, depth);
+        Step::Entered
+    }
+
+    fn find(&mut self, id: TableId, in_port: Option<OfPort>) -> Option<Arc<Rule>> {
+        let table = self.bridge.table(id)?;
+        self.depend(table_domain(self.bridge.id(), id), self.bridge.table_revision(id));
+        let real = self.flow.slot(slot::IN_PORT);
+        if let Some(port) = in_port {
+            self.flow.set_slot(slot::IN_PORT, port.0.into());
+        }
+        let rule = match &mut self.trace {
+            None => table.lookup(&self.flow),
+            Some(trace) => table.lookup_traced(&self.flow, &mut trace.seen),
+        };
+        self.flow.set_slot(slot::IN_PORT, real);
+        self.credits.lookups.push((Arc::clone(table.counters()), rule.is_some()));
+        rule.cloned()
+    }
+
+    fn miss(&mut self, table: TableId, on_miss: OnMiss) {
+        let told = match self.bridge.miss_of(table) {
+            MissBehaviour::Controller { max_len } if on_miss == OnMiss::AsConfigured => Some(max_len),
+            _ => None,
+        };
+        let silent = |p: &crate::bridge::BridgePort| p.config.has(PortConfig::NO_PACKET_IN);
+        let told = told.filter(|_| !self.bridge.port(self.in_port()).is_some_and(silent));
+        if let Some(trace) = &mut self.trace {
+            trace.enter(Note::Table, format!("{:2}. No match.", table.0));
+            let what = told.map_or_else(|| "drop".to_owned(), |max_len| format!("CONTROLLER:{max_len}"));
+            trace.note(Note::Action, what);
+            trace.leave();
+        }
+        match told {
+            Some(max_len) => self.punt(super::output::Punt {
+                reason: PacketInReason::NoMatch,
+                table,
+                cookie: u64::MAX,
+                controller_id: 0,
+                max_len,
+                userdata: &[],
+            }),
+            None if on_miss == OnMiss::AsConfigured => self.why(Drop::TableMiss),
+            None => {}
+        }
+    }
+
+    /// `resubmit(port,table)`.
+    pub(super) fn resubmit(&mut self, port: Option<OfPort>, table: Option<TableId>) -> Step {
+        let port = port.filter(|p| *p != OfPort::IN_PORT);
+        self.enter_table(table.unwrap_or(self.table()), port, OnMiss::Nothing)
+    }
+
+    /// `output:TABLE`, of packet-outs.
+    pub(super) fn output_table(&mut self) -> Step {
+        if self.origin == Origin::PacketOut && self.levels.len() == 1 {
+            self.enter_table(TableId(0), None, OnMiss::AsConfigured)
+        } else {
+            Step::Next
+        }
+    }
+}

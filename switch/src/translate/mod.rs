@@ -1,0 +1,441 @@
+//! Translation: one frame's key through a bridge's tables, to the program that the datapath runs.
+//!
+//! A [`Walk`] holds two views of the frame: `flow`, as the pipeline sees it now, and `base`, as the program composed so far
+//! leaves the frame. Actions change `flow` only; an output first appends the steps that bring the frame from `base` to
+//! `flow` (`commit`). Fields are compared in the bits that actions have written, which are all part of the profile, so a
+//! step that would change nothing is soundly left out.
+//!
+//! Tables are not walked by recursion: what is still to do stands in `levels`, so a deep pipeline needs no deep stack, and
+//! freezing it for a recirculation is storing a list.
+//!
+//! Nothing is changed here: what a translation wants done is in its effects.
+
+mod actions;
+mod commit;
+mod fields;
+mod lookup;
+mod mpls;
+mod output;
+
+pub(crate) use output::Cut;
+
+use crate::bridge::{Bridge, BridgeId};
+use crate::forwarding::{Effect, Forwarding, RECIRC_DOMAIN, BRIDGES_DOMAIN, settings_domain};
+use crate::mac::MacEntry;
+use crate::recirc::Frozen;
+use crate::trace::{Note, Trace};
+use crate::vlan::{Tag, TagStack};
+use base::Instant;
+use datapath::{Credit, Deps, Domain, DpAction, Drop, Program, RecircId, Revision, Translation};
+use flowtable::{FlowKey, LookupCounters, Mask, OfAction, OfPort, RuleStats, TableId, Words};
+use packet::key::{Slot, slot};
+use packet::PacketKey;
+use std::sync::Arc;
+
+/// How often tables may be asked for one frame (OVS's limit).
+pub const RESUBMITS_MAX: usize = 4_096;
+/// How deep resubmits to the same or an earlier table may nest (OVS's limit).
+pub const DEPTH_MAX: usize = 64;
+/// How many patch ports a frame may pass one inside another.
+pub const PATCHES_MAX: usize = 64;
+/// Steps that a program may have.
+pub const PROGRAM_STEPS_MAX: usize = 16_384;
+
+/// A list of actions that is being carried out.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Level {
+    actions: Arc<[OfAction]>,
+    next: usize,
+    table: TableId,
+    cookie: u64,
+    depth: usize,
+    /// The list is an action set.
+    is_set: bool,
+}
+
+/// A bridge whose pipeline waits while the frame is in a peer's.
+struct Outer<'a> {
+    bridge: &'a Bridge,
+    flow: FlowKey,
+    tags: TagStack,
+    levels: Vec<Level>,
+    action_set: Vec<OfAction>,
+}
+
+/// What to do after an action.
+pub(crate) enum Step {
+    /// The next one.
+    Next,
+    /// The list that was just entered.
+    Entered,
+    /// No more of this list.
+    Leave,
+    /// No more of this bridge.
+    Exit,
+}
+
+/// Where a walk began.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// A frame from a port.
+    Port,
+    /// A controller's packet-out.
+    PacketOut,
+}
+
+/// Everybody who is credited for the frames of a translation.
+#[derive(Debug, Default)]
+pub struct Credits {
+    /// Rules that matched, as often as they did.
+    pub rules: Vec<Arc<RuleStats>>,
+    /// Tables asked, and whether they had a rule.
+    pub lookups: Vec<(Arc<LookupCounters>, bool)>,
+    /// Source stations.
+    pub stations: Vec<Arc<MacEntry>>,
+}
+
+impl Credit for Credits {
+    fn credit(&self, packets: u64, bytes: u64, last_seen: Instant, tcp_flags: u16) {
+        self.rules.iter().for_each(|r| r.add(packets, bytes, last_seen));
+        self.lookups.iter().for_each(|(t, matched)| t.add(packets, if *matched { packets } else { 0 }));
+        self.stations.iter().for_each(|s| s.credit(packets, bytes, last_seen, tcp_flags));
+    }
+}
+
+pub(crate) struct Walk<'a> {
+    fwd: &'a Forwarding,
+    pub(crate) bridge: &'a Bridge,
+    /// The frame as the pipeline sees it. Its IN_PORT slot holds the OpenFlow port.
+    pub(crate) flow: FlowKey,
+    /// Its tags; the key shows the outermost two.
+    pub(crate) tags: TagStack,
+    base: PacketKey,
+    base_tags: TagStack,
+    /// Bits that actions have written.
+    touched: Mask<PacketKey>,
+    /// The headers behind a popped MPLS entry have not been parsed.
+    inner_unknown: bool,
+    origin: Origin,
+    levels: Vec<Level>,
+    outer: Vec<Outer<'a>>,
+    action_set: Vec<OfAction>,
+    resubmits: usize,
+    out: Vec<DpAction>,
+    deps: Vec<(Domain, Revision)>,
+    credits: Credits,
+    effects: Vec<Effect>,
+    /// Why nothing was sent, as far as known.
+    why: Option<Drop>,
+    failed: bool,
+    trace: Option<&'a mut Trace>,
+}
+
+/// Translates a frame's key.
+pub(crate) fn translate(fwd: &Forwarding, key: &PacketKey) -> Translation<Effect> {
+    run(fwd, key, None)
+}
+
+/// Translates a frame's key and tells how.
+pub(crate) fn traced(fwd: &Forwarding, key: &PacketKey, trace: &mut Trace) -> Translation<Effect> {
+    run(fwd, key, Some(trace))
+}
+
+fn run(fwd: &Forwarding, key: &PacketKey, trace: Option<&mut Trace>) -> Translation<Effect> {
+    let recirc = RecircId(key.get(slot::RECIRC_ID) as u32);
+    if recirc != RecircId(0) {
+        return resume(fwd, key, recirc, trace);
+    }
+    let Some((bridge, in_port)) = fwd.home_of(key.in_port()) else {
+        return dropped(fwd, Drop::NoBridge, BRIDGES_DOMAIN);
+    };
+    let mut walk = Walk::new(fwd, bridge, in_port, key, trace);
+    walk.ingress();
+    walk.walk();
+    walk.finish()
+}
+
+fn resume(fwd: &Forwarding, key: &PacketKey, id: RecircId, trace: Option<&mut Trace>) -> Translation<Effect> {
+    let revision = fwd.revision_of(RECIRC_DOMAIN);
+    let frozen = fwd.shared().recirc.get(id);
+    let found = frozen.and_then(|f| fwd.bridge(f.bridge).map(|b| (Frozen::clone(&f), b)));
+    let Some((frozen, bridge)) = found else { return dropped(fwd, Drop::Recirculation, RECIRC_DOMAIN) };
+    let mut walk = Walk::new(fwd, bridge, frozen.in_port, key, trace);
+    walk.depend(RECIRC_DOMAIN, revision);
+    walk.flow.pipeline = frozen.pipeline;
+    if let Some(trace) = &mut walk.trace {
+        trace.note(Note::Detail, format!("resumed from recirculation {:#x}", id.0));
+        frozen.levels.iter().for_each(|l| trace.enter(Note::Table, format!("{:2}. (resumed)", l.table.0)));
+    }
+    // What the rest of the actions looks at was known when they were frozen; a rule that has gone since may no longer be
+    // in the profile, so such a translation holds for this frame only.
+    let known = frozen.levels.iter().all(|l| walk.profile_covers(l));
+    walk.levels = frozen.levels;
+    walk.action_set = frozen.action_set;
+    walk.walk();
+    let mut translation = walk.finish();
+    translation.cacheable &= known;
+    translation
+}
+
+/// See [`Forwarding::translate_actions`].
+pub(crate) fn translate_actions(
+    fwd: &Forwarding,
+    bridge: BridgeId,
+    in_port: OfPort,
+    key: &PacketKey,
+    actions: Arc<[OfAction]>,
+) -> Translation<Effect> {
+    let Some(bridge) = fwd.bridge(bridge) else { return dropped(fwd, Drop::NoBridge, BRIDGES_DOMAIN) };
+    let mut walk = Walk::new(fwd, bridge, in_port, key, None);
+    walk.origin = Origin::PacketOut;
+    walk.push_level(actions, TableId(0), u64::MAX, 0);
+    walk.walk();
+    let mut translation = walk.finish();
+    translation.cacheable = false;
+    translation
+}
+
+fn dropped(fwd: &Forwarding, why: Drop, domain: Domain) -> Translation<Effect> {
+    Translation {
+        program: Program { actions: Box::new([DpAction::Drop(why)]) },
+        deps: Deps(Box::new([(domain, fwd.revision_of(domain))])),
+        credits: Box::default(),
+        effects: Vec::new(),
+        cacheable: true,
+    }
+}
+
+impl<'a> Walk<'a> {
+    fn new(
+        fwd: &'a Forwarding,
+        bridge: &'a Bridge,
+        in_port: OfPort,
+        key: &PacketKey,
+        trace: Option<&'a mut Trace>,
+    ) -> Walk<'a> {
+        let mut flow = FlowKey::from(*key);
+        flow.set_slot(slot::IN_PORT, in_port.0.into());
+        flow.set_slot(slot::RECIRC_ID, 0);
+        let tag = |tpid: Slot, tci: Slot| Tag::from_key(key.get(tpid) as u16, key.get(tci) as u16);
+        let tags = TagStack::new(
+            tag(slot::VLAN_TPID, slot::VLAN_TCI),
+            tag(slot::VLAN_TPID_INNER, slot::VLAN_TCI_INNER),
+        );
+        let mut walk = Walk {
+            fwd,
+            bridge,
+            flow,
+            tags,
+            base: flow.packet,
+            base_tags: tags,
+            touched: Mask::empty(),
+            inner_unknown: false,
+            origin: Origin::Port,
+            levels: Vec::new(),
+            outer: Vec::new(),
+            action_set: Vec::new(),
+            resubmits: 0,
+            out: Vec::new(),
+            deps: Vec::new(),
+            credits: Credits::default(),
+            effects: Vec::new(),
+            why: None,
+            failed: false,
+            trace,
+        };
+        walk.depend(settings_domain(bridge.id()), bridge.settings_revision());
+        if let Some(trace) = &mut walk.trace {
+            trace.enter_bridge(bridge.name());
+        }
+        walk
+    }
+
+    /// Carries out what is in the levels, and the waiting bridges after that.
+    fn walk(&mut self) {
+        loop {
+            self.walk_bridge();
+            let Some(outer) = self.outer.pop() else { break };
+            self.leave_bridge();
+            self.return_to(outer);
+        }
+    }
+
+    fn walk_bridge(&mut self) {
+        while let Some(level) = self.levels.last_mut() {
+            let actions = Arc::clone(&level.actions);
+            let mut step = Step::Leave;
+            while let Some(level) = self.levels.last_mut() {
+                let Some(action) = actions.get(level.next) else { break };
+                level.next += 1;
+                step = self.act(action);
+                match step {
+                    Step::Next => step = Step::Leave,
+                    _ => break,
+                }
+            }
+            match step {
+                Step::Entered => {}
+                Step::Exit => self.exit(),
+                Step::Next | Step::Leave => self.pop_level(),
+            }
+            if self.out.len() > PROGRAM_STEPS_MAX {
+                self.fail("program too long");
+            }
+        }
+    }
+
+    /// Ends the pipeline of this bridge; the action set is not carried out.
+    fn exit(&mut self) {
+        let in_set = self.levels.iter().any(|l| l.is_set);
+        while self.levels.len() > 1 {
+            self.drop_level();
+        }
+        if !in_set && !self.action_set.is_empty() {
+            self.note(Note::Set, || "--. Executing action set:".to_owned());
+        }
+        self.action_set.clear();
+        self.drop_level();
+    }
+
+    fn pop_level(&mut self) {
+        // The action set comes as part of the outermost list, where OVS shows it too.
+        if let [outermost] = self.levels.as_mut_slice()
+            && !self.action_set.is_empty()
+        {
+            outermost.next = usize::MAX;
+            return self.enter_action_set();
+        }
+        self.drop_level();
+    }
+
+    fn drop_level(&mut self) {
+        if self.levels.pop().is_some()
+            && let Some(trace) = &mut self.trace
+        {
+            trace.leave();
+        }
+    }
+
+    fn push_level(&mut self, actions: Arc<[OfAction]>, table: TableId, cookie: u64, depth: usize) {
+        self.levels.push(Level { actions, next: 0, table, cookie, depth, is_set: false });
+    }
+
+    /// Gives the whole translation up; nothing is sent.
+    fn fail(&mut self, why: &'static str) {
+        self.note(Note::Error, || format!("{why}, dropping"));
+        while !self.levels.is_empty() {
+            self.drop_level();
+        }
+        self.outer.clear();
+        self.action_set.clear();
+        self.failed = true;
+    }
+
+    fn finish(mut self) -> Translation<Effect> {
+        if self.failed {
+            self.out.clear();
+            self.why = Some(Drop::TooDeep);
+        }
+        // Rewrites after the last output change nothing that anybody sees.
+        let is_end = |a: &DpAction| {
+            matches!(
+                a,
+                DpAction::Output(_) | DpAction::OutputTrunc { .. } | DpAction::Upcall { .. } | DpAction::Recirculate(_)
+            )
+        };
+        let end = self.out.iter().rposition(is_end).map_or(0, |i| i + 1);
+        self.out.truncate(end);
+        if self.out.is_empty() {
+            self.out.push(DpAction::Drop(self.why.unwrap_or(Drop::Rule)));
+        }
+        if let Some(trace) = &mut self.trace {
+            trace.finish(&self.flow);
+        }
+        Translation {
+            program: Program { actions: self.out.into_boxed_slice() },
+            deps: Deps(self.deps.into_boxed_slice()),
+            credits: Box::new([Arc::new(self.credits)]),
+            effects: self.effects,
+            cacheable: true,
+        }
+    }
+
+    /// Whether nothing is left to do in this bridge.
+    pub(crate) fn is_over(&self) -> bool {
+        self.failed || self.levels.is_empty()
+    }
+
+    pub(crate) fn trace(&self) -> Option<&Trace> {
+        self.trace.as_deref()
+    }
+
+    pub(crate) fn in_port(&self) -> OfPort {
+        OfPort(self.flow.slot(slot::IN_PORT) as u32)
+    }
+
+    pub(crate) fn why(&mut self, why: Drop) {
+        self.why = Some(why);
+    }
+
+    pub(crate) fn learn(&mut self, effect: Effect) {
+        if !self.effects.contains(&effect) {
+            self.effects.push(effect);
+        }
+    }
+
+    pub(crate) fn credit_station(&mut self, entry: Arc<MacEntry>) {
+        self.credits.stations.push(entry);
+    }
+
+    /// Notes that the answer depends on something, as it was at `revision`.
+    pub(crate) fn depend(&mut self, domain: Domain, revision: Revision) {
+        match self.deps.iter_mut().find(|(d, _)| *d == domain) {
+            // Read twice: the answer is only as new as the older reading.
+            Some((_, known)) => *known = (*known).min(revision),
+            None => self.deps.push((domain, revision)),
+        }
+    }
+
+    /// Adds to the trace.
+    pub(crate) fn note(&mut self, kind: Note, text: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.note(kind, text());
+        }
+    }
+
+    /// Tells the trace that these bits were looked at.
+    pub(crate) fn see(&mut self, slot: Slot, bits: u128) {
+        if let Some(trace) = &mut self.trace {
+            trace.seen.add(slot, bits);
+        }
+    }
+
+    fn depth(&self) -> usize {
+        self.levels.last().map_or(0, |l| l.depth)
+    }
+
+    fn table(&self) -> TableId {
+        self.levels.last().map_or(TableId(0), |l| l.table)
+    }
+
+    fn cookie(&self) -> u64 {
+        self.levels.last().map_or(u64::MAX, |l| l.cookie)
+    }
+
+    /// Shows the outermost tags in the key.
+    fn show_tags(&mut self) {
+        let put = |flow: &mut FlowKey, tpid: Slot, tci: Slot, tag: Option<Tag>| {
+            let (t, c) = tag.map_or((0, 0), |t| (t.tpid, t.tci | packet::key::VLAN_PRESENT));
+            flow.set_slot(tpid, t.into());
+            flow.set_slot(tci, c.into());
+        };
+        put(&mut self.flow, slot::VLAN_TPID, slot::VLAN_TCI, self.tags.outer());
+        put(&mut self.flow, slot::VLAN_TPID_INNER, slot::VLAN_TCI_INNER, self.tags.inner());
+    }
+
+    /// Whether the profiles of the bridge know what the rest of a frozen list looks at.
+    fn profile_covers(&self, level: &Level) -> bool {
+        let rest = level.actions.get(level.next..).unwrap_or_default();
+        self.bridge.needs_cover(&crate::profile::summarize(level.table, rest))
+    }
+}

@@ -1,0 +1,213 @@
+//! Where frames go: ports, floods, controllers, other bridges.
+
+use super::{Origin, Outer, PATCHES_MAX, RESUBMITS_MAX, Step, Walk};
+use crate::bridge::{Device, PatchPeer, PortConfig};
+use crate::forwarding::{PacketIn, settings_domain};
+use crate::trace::Note;
+use datapath::{DpAction, Drop};
+use flowtable::{OfPort, PacketInReason, PipelineKey, TableId, Words};
+use packet::DpPort;
+use packet::key::slot;
+use std::sync::Arc;
+
+/// Shortest that a frame may be cut to: its Ethernet header.
+const CUT_MIN: u32 = 14;
+
+/// How much of a frame is sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// All.
+    None,
+    /// At most this many bytes.
+    To(u32),
+}
+
+/// A copy for a controller.
+pub(super) struct Punt<'u> {
+    pub reason: PacketInReason,
+    pub table: TableId,
+    pub cookie: u64,
+    pub controller_id: u16,
+    pub max_len: u16,
+    pub userdata: &'u [u8],
+}
+
+/// Ports that a frame is sent to all of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Spread {
+    /// All but the ingress.
+    All,
+    /// Those of them that flood.
+    Flood,
+}
+
+impl Walk<'_> {
+    /// An output action.
+    pub(super) fn output(&mut self, port: OfPort, cut: Cut, max_len: u16) -> Step {
+        match port {
+            OfPort::IN_PORT => return self.to_ingress(cut),
+            OfPort::NORMAL => self.normal(),
+            OfPort::FLOOD => return self.spread(Spread::Flood, cut),
+            OfPort::ALL => return self.spread(Spread::All, cut),
+            OfPort::TABLE => return self.output_table(),
+            OfPort::CONTROLLER => {
+                let in_set = self.levels.last().is_some_and(|l| l.is_set);
+                let reason = match self.origin {
+                    Origin::PacketOut => PacketInReason::PacketOut,
+                    Origin::Port if in_set => PacketInReason::ActionSet,
+                    Origin::Port => PacketInReason::Action,
+                };
+                let (table, cookie) = (self.table(), self.cookie());
+                self.punt(Punt { reason, table, cookie, controller_id: 0, max_len, userdata: &[] });
+            }
+            OfPort::ANY | OfPort::UNSET => {}
+            port if port == self.in_port() => {
+                self.note(Note::Warn, || "skipping output to input port".to_owned());
+                self.why(Drop::NoAction);
+            }
+            port => return self.to_port(port, cut),
+        }
+        Step::Next
+    }
+
+    fn to_ingress(&mut self, cut: Cut) -> Step {
+        let port = self.in_port();
+        self.to_port(port, cut)
+    }
+
+    /// To one port, whichever it is.
+    pub(crate) fn to_port(&mut self, port: OfPort, cut: Cut) -> Step {
+        let Some(found) = self.bridge.port(port) else {
+            self.note(Note::Warn, || "Nonexistent output port".to_owned());
+            self.why(Drop::NoPort);
+            return Step::Next;
+        };
+        if found.config.has(PortConfig::NO_FWD) {
+            self.note(Note::Warn, || "OFPPC_NO_FWD set, skipping output".to_owned());
+            self.why(Drop::NoAction);
+            return Step::Next;
+        }
+        if found.config.has(PortConfig::PORT_DOWN) {
+            self.note(Note::Warn, || "port is down, skipping output".to_owned());
+            self.why(Drop::NoPort);
+            return Step::Next;
+        }
+        match found.device {
+            Device::Datapath(dp) => self.to_datapath(dp, cut),
+            Device::Patch(Some(peer)) => return self.to_peer(peer),
+            Device::Patch(None) => self.why(Drop::NoPort),
+        }
+        Step::Next
+    }
+
+    fn to_datapath(&mut self, port: DpPort, cut: Cut) {
+        self.commit();
+        self.out.push(match cut {
+            Cut::None => DpAction::Output(port),
+            Cut::To(max_len) => DpAction::OutputTrunc { port, max_len: max_len.max(CUT_MIN) },
+        });
+    }
+
+    fn spread(&mut self, which: Spread, cut: Cut) -> Step {
+        let ingress = self.in_port();
+        let floods = |c: PortConfig| which == Spread::All || !c.has(PortConfig::NO_FLOOD);
+        let ports = self.bridge.ports().filter(|p| p.of_port != ingress && floods(p.config));
+        let ports: Vec<OfPort> = ports.map(|p| p.of_port).collect();
+        self.why(Drop::NoAction);
+        self.to_ports(&ports, cut)
+    }
+
+    /// To several ports, each with the frame as it is now. Several of them may lead to other bridges.
+    pub(crate) fn to_ports(&mut self, ports: &[OfPort], cut: Cut) -> Step {
+        for port in ports {
+            let waiting = self.outer.len();
+            let step = self.to_port(*port, cut);
+            if matches!(step, Step::Entered) && !self.visit(waiting) {
+                return Step::Leave;
+            }
+            if self.failed {
+                return Step::Leave;
+            }
+        }
+        Step::Next
+    }
+
+    /// Walks through a peer's bridge that was just entered, and back. `false` if there is no way back.
+    pub(crate) fn visit(&mut self, waiting: usize) -> bool {
+        while self.outer.len() > waiting {
+            self.walk_bridge();
+            let Some(outer) = self.outer.pop() else { return false };
+            self.leave_bridge();
+            self.return_to(outer);
+        }
+        !self.levels.is_empty()
+    }
+
+    /// Hands a copy to the controllers.
+    pub(super) fn punt(&mut self, punt: Punt<'_>) {
+        self.commit();
+        let packet_in = PacketIn {
+            bridge: self.bridge.id(),
+            reason: punt.reason,
+            table: punt.table,
+            cookie: punt.cookie,
+            controller_id: punt.controller_id,
+            max_len: punt.max_len,
+            userdata: punt.userdata.into(),
+            in_port: self.in_port(),
+            pipeline: self.flow.pipeline,
+        };
+        let max_len = if punt.max_len == 0xffff { u32::MAX } else { punt.max_len.into() };
+        self.out.push(DpAction::Upcall { max_len, cookie: Arc::new(packet_in) });
+    }
+
+    /// Through a patch port into another bridge, whose pipeline starts afresh.
+    fn to_peer(&mut self, peer: PatchPeer) -> Step {
+        let Some(bridge) = self.fwd.bridge(peer.bridge).map(|b| &**b) else {
+            self.why(Drop::NoPort);
+            return Step::Next;
+        };
+        self.depend(settings_domain(bridge.id()), bridge.settings_revision());
+        self.resubmits += 1;
+        if self.outer.len() >= PATCHES_MAX || self.resubmits > RESUBMITS_MAX {
+            self.fail("too many patch ports");
+            return Step::Leave;
+        }
+        let (levels, action_set) = (std::mem::take(&mut self.levels), std::mem::take(&mut self.action_set));
+        let waiting = Outer { bridge: self.bridge, flow: self.flow, tags: self.tags, levels, action_set };
+        self.outer.push(waiting);
+        self.bridge = bridge;
+        self.flow.pipeline = PipelineKey::default();
+        self.flow.set_slot(slot::IN_PORT, peer.port.0.into());
+        if let Some(trace) = &mut self.trace {
+            trace.enter_bridge(bridge.name());
+        }
+        self.ingress();
+        Step::Entered
+    }
+
+    pub(super) fn leave_bridge(&mut self) {
+        if let Some(trace) = &mut self.trace {
+            trace.leave();
+        }
+    }
+}
+
+impl<'a> Walk<'a> {
+    /// Back in a bridge that waited, with the frame as it was there.
+    pub(super) fn return_to(&mut self, outer: Outer<'a>) {
+        self.bridge = outer.bridge;
+        self.levels = outer.levels;
+        self.action_set = outer.action_set;
+        if !self.can_return_to(outer.flow.packet.dl_type()) {
+            self.note(Note::Error, || "frame was changed for good in another bridge, dropping the rest".to_owned());
+            self.action_set.clear();
+            while !self.levels.is_empty() {
+                self.drop_level();
+            }
+            return;
+        }
+        self.flow = outer.flow;
+        self.tags = outer.tags;
+    }
+}
