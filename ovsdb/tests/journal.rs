@@ -121,6 +121,25 @@ fn compaction_between_arrival_and_sync_loses_and_doubles_nothing() {
 }
 
 #[test]
+fn transactions_of_one_turn_are_all_written() {
+    let directory = TempDir::new("group");
+    let path = directory.join("trial.db");
+    let mut server = open(&path);
+    let clients: Vec<_> = (0..20).map(|_| server.connect(None, Instant::ZERO).unwrap()).collect();
+    for (value, client) in clients.iter().enumerate() {
+        let row = json!({"name": format!("n{value}"), "i": value});
+        let request = json!({"method": "transact", "id": 1, "params": ["Trial", {"op": "insert", "table": "root", "row": row}]});
+        server.receive(*client, request.to_string().as_bytes(), Instant::ZERO).unwrap();
+    }
+    server.poll(Instant::ZERO);
+    for client in clients {
+        assert!(support::drain(&mut server, client)[0]["result"][0]["uuid"].is_array());
+    }
+    drop(server);
+    assert_eq!(values(open(&path).database("Trial").unwrap()), (0..20).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_record_is_as_long_as_the_change() {
     let directory = TempDir::new("diff");
     let path = directory.join("trial.db");
