@@ -366,3 +366,16 @@ fn pushes_beyond_the_headroom_copy_the_frame() {
     frame.pull_front(20).unwrap();
     assert_eq!((frame.layers.l3, frame.layers.l4), (packet::frame::NO_LAYER, 14));
 }
+
+/// The CRC of an SCTP packet covers bytes that a first fragment does not have: it is left as the sender made it.
+#[test]
+fn ports_of_an_sctp_fragment_leave_the_checksum_alone() {
+    let sctp = FrameBuilder::ipv4(1, 3, PROTO_SCTP).set(slot::TP_SRC, 5).payload(b"chunk");
+    for (frag, changes) in [(0, true), (1, false)] {
+        let mut frame = extracted(&sctp.clone().set(slot::NW_FRAG, frag).build());
+        let before = frame.bytes()[42..46].to_vec();
+        assert!(set_slot(&mut frame, slot::TP_SRC, 6, u128::MAX));
+        assert_eq!(frame.bytes()[42..46] != before, changes);
+        assert!(frame.verify_transport());
+    }
+}

@@ -205,6 +205,16 @@ fn lies_about_checksums_are_drops() {
     }
 }
 
+/// What is missing from a fragment cannot be summed.
+#[test]
+fn partial_checksum_of_a_fragment_is_a_lie() {
+    for builder in [FrameBuilder::udp4((1, 2), (3, 4)), FrameBuilder::udp6((1, 2), (3, 4))] {
+        let mut frame = extracted(&builder.set(slot::NW_FRAG, 1).payload(&[0; 16]).build());
+        frame.checksum = Checksum::Partial { start: frame.layers.l4, offset: 6 };
+        assert_eq!(frame.validate_offload(), Err(Malformed::Checksum));
+    }
+}
+
 /// A sender that made a tunnel itself leaves the inner checksum to be completed: it is, and no header is touched.
 #[test]
 fn inner_partial_checksums_are_completed_at_the_door() {
