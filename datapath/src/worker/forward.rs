@@ -19,6 +19,7 @@ use std::sync::Arc;
 pub const RECIRCULATIONS_MAX: u32 = 16;
 
 /// What is known of a frame before it is handled.
+#[derive(Default)]
 pub(crate) struct Staged {
     key: PacketKey,
     hash: u64,
@@ -28,6 +29,15 @@ pub(crate) struct Staged {
     slot: Option<FlowSlot>,
     /// The end of a frame that cannot be forwarded.
     refused: Option<Drop>,
+}
+
+/// Room to work in: one place for each frame of a batch, filled anew for each batch.
+pub(crate) struct Staging(Box<[Staged]>);
+
+impl Staging {
+    pub fn new() -> Self {
+        Staging((0..Batch::MAX).map(|_| Staged::default()).collect())
+    }
 }
 
 /// One pass of frames through the worker under one snapshot.
@@ -56,17 +66,17 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         Pass { slow, revision: slow.revision(), now, cache, executor, stats, class: None, moved: false }
     }
 
-    /// Forwards all frames of a batch that came in at one port. `staging` is room to work in.
-    pub fn forward(&mut self, batch: &mut Batch, staging: &mut Vec<Staged>, ingress: PortIndex) {
-        staging.clear();
-        for frame in batch.frames_mut() {
-            staging.push(self.stage(frame));
+    /// Forwards all frames of a batch that came in at one port.
+    pub fn forward(&mut self, batch: &mut Batch, staging: &mut Staging, ingress: PortIndex) {
+        let frames = batch.len();
+        for (frame, staged) in batch.frames_mut().iter_mut().zip(&mut staging.0) {
+            self.stage(frame, staged);
         }
-        for staged in staging.iter_mut() {
+        for staged in staging.0.iter_mut().take(frames) {
             staged.slot = staged.table.and_then(|table| self.cache.find(table, &staged.key, staged.hash));
         }
         self.moved = false;
-        for (frame, staged) in batch.drain().zip(staging.iter_mut()) {
+        for (frame, staged) in batch.drain().zip(&mut staging.0) {
             self.forward_one(frame, staged, ingress);
         }
     }
@@ -74,14 +84,16 @@ impl<'a, S: SlowPath> Pass<'a, S> {
     /// Forwards one frame by itself.
     pub fn forward_single(&mut self, mut frame: Frame, ingress: PortIndex) {
         self.moved = true;
-        let mut staged = self.stage(&mut frame);
+        let mut staged = Staged::default();
+        self.stage(&mut frame, &mut staged);
         self.forward_one(frame, &mut staged, ingress);
     }
 
     /// Runs a program over a frame that came from outside the pipeline.
     pub fn execute(&mut self, program: &crate::Program, mut frame: Frame, ingress: PortIndex) {
         self.moved = true;
-        let mut staged = self.stage(&mut frame);
+        let mut staged = Staged::default();
+        self.stage(&mut frame, &mut staged);
         // Whether a bridge has the port is of no interest here, only whether there is a frame.
         if let Some(reason @ (Drop::TooShort | Drop::TooLong | Drop::BadOffload)) = staged.refused {
             self.executor.drop_frame(frame, ingress, reason);
@@ -94,17 +106,13 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         }
     }
 
-    fn stage(&mut self, frame: &mut Frame) -> Staged {
-        let mut staged =
-            Staged { key: PacketKey::default(), hash: 0, table: None, slot: None, refused: None };
-        match PacketKey::extract(frame).and_then(|key| frame.validate_offload().map(|()| key)) {
-            Ok(key) => {
-                staged.key = key;
-                self.classify(&mut staged);
-            }
+    #[inline]
+    fn stage(&mut self, frame: &mut Frame, staged: &mut Staged) {
+        (staged.table, staged.slot, staged.refused) = (None, None, None);
+        match staged.key.extract_from(frame).and_then(|()| frame.validate_offload()) {
+            Ok(()) => self.classify(staged),
             Err(malformed) => staged.refused = Some(malformed_drop(malformed)),
         }
-        staged
     }
 
     /// Finds out where the flow of a key would be cached.

@@ -24,7 +24,7 @@ use crate::stats::WorkerStats;
 use arc_swap::ArcSwap;
 use base::{HashSeed, Instant};
 use crossbeam_channel::{Receiver, Sender};
-use forward::{Pass, Staged};
+use forward::{Pass, Staging};
 use packet::{Batch, DpPort, FramePool};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -96,7 +96,7 @@ pub struct Worker<S: SlowPath> {
     /// The receiving side that is first in the next step.
     turn: usize,
     batch: Batch,
-    staging: Vec<Staged>,
+    staging: Staging,
     commands: Receiver<Command>,
     events: Sender<Event>,
     events_pending: Vec<Event>,
@@ -123,7 +123,7 @@ impl<S: SlowPath> Worker<S> {
             receivers: Vec::new(),
             turn: 0,
             batch: Batch::new(),
-            staging: Vec::with_capacity(Batch::MAX),
+            staging: Staging::new(),
             commands,
             events,
             events_pending: Vec::new(),
