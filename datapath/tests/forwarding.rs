@@ -439,6 +439,9 @@ fn devices_with_a_descriptor_are_read_when_woken_and_now_and_then() {
     assert_eq!((w.sink(2).count(), count()), (1, before + 2), "until there is nothing more");
     (0..640).for_each(|_| assert!(w.step().idle));
     assert_eq!(count(), before + 12, "every 64th step without being woken");
+    w.worker.wake_all_rx();
+    w.settle();
+    assert_eq!(count(), before + 13);
     w.command(Command::RemoveRx { port: DpPort(1), reply: None });
     assert_eq!(w.worker.poll_fds().count(), 0);
     w.worker.wake_rx(tokens[0]);

@@ -195,6 +195,11 @@ impl<S: SlowPath> Worker<S> {
         }
     }
 
+    /// Says that any receiving side may have something: for drivers that do not poll, such as a simulator.
+    pub fn wake_all_rx(&mut self) {
+        self.receivers.iter_mut().for_each(|r| r.ready = true);
+    }
+
     /// Takes one batch from each receiving side that may have something, another one first in each step.
     fn receive(&mut self, now: Instant) -> usize {
         let rescan = self.stats.steps.get().is_multiple_of(RX_RESCAN_STEPS);
