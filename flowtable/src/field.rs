@@ -106,25 +106,27 @@ pub struct OxmId {
     pub experimenter: u32,
     /// Lowest OpenFlow version byte in which the switch sends it. NXM identifiers are good in every version.
     pub since: u8,
+    /// Name in subfields of actions: `NXM_NX_REG0`.
+    pub name: &'static str,
 }
 
-const fn nx(field: u8) -> OxmId {
-    OxmId { class: 0x0001, field, experimenter: 0, since: V1_0 }
+const fn nx(field: u8, name: &'static str) -> OxmId {
+    OxmId { class: 0x0001, field, experimenter: 0, since: V1_0, name }
 }
-const fn nxm_of(field: u8) -> OxmId {
-    OxmId { class: 0x0000, field, experimenter: 0, since: V1_0 }
+const fn nxm_of(field: u8, name: &'static str) -> OxmId {
+    OxmId { class: 0x0000, field, experimenter: 0, since: V1_0, name }
 }
-const fn oxm(field: u8, since: u8) -> OxmId {
-    OxmId { class: 0x8000, field, experimenter: 0, since }
+const fn oxm(field: u8, since: u8, name: &'static str) -> OxmId {
+    OxmId { class: 0x8000, field, experimenter: 0, since, name }
 }
-const fn packet_reg(field: u8) -> OxmId {
-    OxmId { class: 0x8001, field, experimenter: 0, since: V1_3 }
+const fn packet_reg(field: u8, name: &'static str) -> OxmId {
+    OxmId { class: 0x8001, field, experimenter: 0, since: V1_3, name }
 }
-const fn onf(field: u8, since: u8) -> OxmId {
-    OxmId { class: 0xffff, field, experimenter: 0x4f4e_4600, since }
+const fn onf(field: u8, since: u8, name: &'static str) -> OxmId {
+    OxmId { class: 0xffff, field, experimenter: 0x4f4e_4600, since, name }
 }
-const fn eric(field: u8) -> OxmId {
-    OxmId { class: 0x1000, field, experimenter: 0, since: V1_0 }
+const fn eric(field: u8, name: &'static str) -> OxmId {
+    OxmId { class: 0x1000, field, experimenter: 0, since: V1_0, name }
 }
 
 /// One row of the field table.
@@ -171,201 +173,231 @@ macro_rules! fields {
 
 fields! {
     /// Tunnel id: VNI or GRE key.
-    TunId "tun_id" ["tunnel_id"] 8 slot::TUN_ID, Arbitrary Hex None Writable [oxm(38, V1_3), nx(16)];
+    TunId "tun_id" ["tunnel_id"] 8 slot::TUN_ID, Arbitrary Hex None Writable [oxm(38, V1_3, "OXM_OF_TUNNEL_ID"), nx(16, "NXM_NX_TUN_ID")];
     /// Outer IPv4 source.
-    TunSrc "tun_src" [] 4 slot::TUN_SRC, Arbitrary Ipv4 None Writable [nx(31)];
+    TunSrc "tun_src" [] 4 slot::TUN_SRC, Arbitrary Ipv4 None Writable [nx(31, "NXM_NX_TUN_IPV4_SRC")];
     /// Outer IPv4 destination.
-    TunDst "tun_dst" [] 4 slot::TUN_DST, Arbitrary Ipv4 None Writable [nx(32)];
+    TunDst "tun_dst" [] 4 slot::TUN_DST, Arbitrary Ipv4 None Writable [nx(32, "NXM_NX_TUN_IPV4_DST")];
     /// Outer IPv6 source.
-    TunIpv6Src "tun_ipv6_src" [] 16 slot::TUN_IPV6_SRC, Arbitrary Ipv6 None Writable [nx(109)];
+    TunIpv6Src "tun_ipv6_src" [] 16 slot::TUN_IPV6_SRC, Arbitrary Ipv6 None Writable [nx(109, "NXM_NX_TUN_IPV6_SRC")];
     /// Outer IPv6 destination.
-    TunIpv6Dst "tun_ipv6_dst" [] 16 slot::TUN_IPV6_DST, Arbitrary Ipv6 None Writable [nx(110)];
+    TunIpv6Dst "tun_ipv6_dst" [] 16 slot::TUN_IPV6_DST, Arbitrary Ipv6 None Writable [nx(110, "NXM_NX_TUN_IPV6_DST")];
     /// VXLAN group policy id.
-    TunGbpId "tun_gbp_id" [] 2 slot::TUN_GBP_ID, Arbitrary Decimal None Writable [nx(38)];
+    TunGbpId "tun_gbp_id" [] 2 slot::TUN_GBP_ID, Arbitrary Decimal None Writable [nx(38, "NXM_NX_TUN_GBP_ID")];
     /// VXLAN group policy flags.
-    TunGbpFlags "tun_gbp_flags" [] 1 slot::TUN_GBP_FLAGS, Arbitrary Hex None Writable [nx(39)];
+    TunGbpFlags "tun_gbp_flags" [] 1 slot::TUN_GBP_FLAGS, Arbitrary Hex None Writable [nx(39, "NXM_NX_TUN_GBP_FLAGS")];
     /// Tunnel flags; bit 0 is OAM.
-    TunFlags "tun_flags" [] 2 Slot::at(24, 48, 1), Arbitrary TunFlags None Writable [nx(104)];
+    TunFlags "tun_flags" [] 2 Slot::at(24, 48, 1), Arbitrary TunFlags None Writable [nx(104, "NXM_NX_TUN_FLAGS")];
     /// Ingress port, as an OpenFlow 1.0 number on the wire.
-    InPort "in_port" [] 2 slot::IN_PORT, Exact OfPort None Writable [nxm_of(0)];
+    InPort "in_port" [] 2 slot::IN_PORT, Exact OfPort None Writable [nxm_of(0, "NXM_OF_IN_PORT")];
     /// Ingress port, 32 bits on the wire.
-    InPortOxm "in_port_oxm" [] 4 slot::IN_PORT, Exact OfPort None Writable [oxm(0, V1_2)];
+    InPortOxm "in_port_oxm" [] 4 slot::IN_PORT, Exact OfPort None Writable [oxm(0, V1_2, "OXM_OF_IN_PORT")];
     /// Packet mark.
-    PktMark "pkt_mark" [] 4 slot::PKT_MARK, Arbitrary Hex None Writable [nx(33)];
+    PktMark "pkt_mark" [] 4 slot::PKT_MARK, Arbitrary Hex None Writable [nx(33, "NXM_NX_PKT_MARK")];
     /// Datapath hash.
-    DpHash "dp_hash" [] 4 slot::DP_HASH, Arbitrary Hex None ReadOnly [nx(35)];
+    DpHash "dp_hash" [] 4 slot::DP_HASH, Arbitrary Hex None ReadOnly [nx(35, "NXM_NX_DP_HASH")];
     /// Recirculation id.
-    RecircId "recirc_id" [] 4 slot::RECIRC_ID, Exact Decimal None ReadOnly [nx(36)];
+    RecircId "recirc_id" [] 4 slot::RECIRC_ID, Exact Decimal None ReadOnly [nx(36, "NXM_NX_RECIRC_ID")];
     /// Output port in the action set.
-    ActsetOutput "actset_output" [] 4 pipeline_slot::ACTSET_OUTPUT, Exact OfPort None ReadOnly [onf(43, V1_3), oxm(43, V1_5)];
+    ActsetOutput "actset_output" [] 4 pipeline_slot::ACTSET_OUTPUT, Exact OfPort None ReadOnly [onf(43, V1_3, "ONFOXM_ET_ACTSET_OUTPUT"), oxm(43, V1_5, "OXM_OF_ACTSET_OUTPUT")];
     /// Connection state.
-    CtState "ct_state" [] 4 slot::CT_STATE, Arbitrary CtState None ReadOnly [nx(105)];
+    CtState "ct_state" [] 4 slot::CT_STATE, Arbitrary CtState None ReadOnly [nx(105, "NXM_NX_CT_STATE")];
     /// Connection zone.
-    CtZone "ct_zone" [] 2 slot::CT_ZONE, Exact Hex None ReadOnly [nx(106)];
+    CtZone "ct_zone" [] 2 slot::CT_ZONE, Exact Hex None ReadOnly [nx(106, "NXM_NX_CT_ZONE")];
     /// Connection mark.
-    CtMark "ct_mark" [] 4 slot::CT_MARK, Arbitrary Hex None Writable [nx(107)];
+    CtMark "ct_mark" [] 4 slot::CT_MARK, Arbitrary Hex None Writable [nx(107, "NXM_NX_CT_MARK")];
     /// Connection label.
-    CtLabel "ct_label" [] 16 slot::CT_LABEL, Arbitrary Hex None Writable [nx(108)];
+    CtLabel "ct_label" [] 16 slot::CT_LABEL, Arbitrary Hex None Writable [nx(108, "NXM_NX_CT_LABEL")];
     /// Protocol of the original direction.
-    CtNwProto "ct_nw_proto" [] 1 slot::CT_NW_PROTO, Exact Decimal Ct ReadOnly [nx(119)];
+    CtNwProto "ct_nw_proto" [] 1 slot::CT_NW_PROTO, Exact Decimal Ct ReadOnly [nx(119, "NXM_NX_CT_NW_PROTO")];
     /// IPv4 source of the original direction.
-    CtNwSrc "ct_nw_src" [] 4 slot::CT_NW_SRC, Arbitrary Ipv4 Ct ReadOnly [nx(120)];
+    CtNwSrc "ct_nw_src" [] 4 slot::CT_NW_SRC, Arbitrary Ipv4 Ct ReadOnly [nx(120, "NXM_NX_CT_NW_SRC")];
     /// IPv4 destination of the original direction.
-    CtNwDst "ct_nw_dst" [] 4 slot::CT_NW_DST, Arbitrary Ipv4 Ct ReadOnly [nx(121)];
+    CtNwDst "ct_nw_dst" [] 4 slot::CT_NW_DST, Arbitrary Ipv4 Ct ReadOnly [nx(121, "NXM_NX_CT_NW_DST")];
     /// IPv6 source of the original direction.
-    CtIpv6Src "ct_ipv6_src" [] 16 slot::CT_IPV6_SRC, Arbitrary Ipv6 Ct ReadOnly [nx(122)];
+    CtIpv6Src "ct_ipv6_src" [] 16 slot::CT_IPV6_SRC, Arbitrary Ipv6 Ct ReadOnly [nx(122, "NXM_NX_CT_IPV6_SRC")];
     /// IPv6 destination of the original direction.
-    CtIpv6Dst "ct_ipv6_dst" [] 16 slot::CT_IPV6_DST, Arbitrary Ipv6 Ct ReadOnly [nx(123)];
+    CtIpv6Dst "ct_ipv6_dst" [] 16 slot::CT_IPV6_DST, Arbitrary Ipv6 Ct ReadOnly [nx(123, "NXM_NX_CT_IPV6_DST")];
     /// Source port of the original direction.
-    CtTpSrc "ct_tp_src" [] 2 slot::CT_TP_SRC, Arbitrary Decimal Ct ReadOnly [nx(124)];
+    CtTpSrc "ct_tp_src" [] 2 slot::CT_TP_SRC, Arbitrary Decimal Ct ReadOnly [nx(124, "NXM_NX_CT_TP_SRC")];
     /// Destination port of the original direction.
-    CtTpDst "ct_tp_dst" [] 2 slot::CT_TP_DST, Arbitrary Decimal Ct ReadOnly [nx(125)];
+    CtTpDst "ct_tp_dst" [] 2 slot::CT_TP_DST, Arbitrary Decimal Ct ReadOnly [nx(125, "NXM_NX_CT_TP_DST")];
     /// OpenFlow metadata.
-    Metadata "metadata" [] 8 pipeline_slot::METADATA, Arbitrary Hex None Writable [oxm(2, V1_2)];
+    Metadata "metadata" [] 8 pipeline_slot::METADATA, Arbitrary Hex None Writable [oxm(2, V1_2, "OXM_OF_METADATA")];
     /// Register 0.
-    Reg0 "reg0" [] 4 pipeline_slot::reg(0), Arbitrary Hex None Writable [nx(0)];
+    Reg0 "reg0" [] 4 pipeline_slot::reg(0), Arbitrary Hex None Writable [nx(0, "NXM_NX_REG0")];
     /// Register 1.
-    Reg1 "reg1" [] 4 pipeline_slot::reg(1), Arbitrary Hex None Writable [nx(1)];
+    Reg1 "reg1" [] 4 pipeline_slot::reg(1), Arbitrary Hex None Writable [nx(1, "NXM_NX_REG1")];
     /// Register 2.
-    Reg2 "reg2" [] 4 pipeline_slot::reg(2), Arbitrary Hex None Writable [nx(2)];
+    Reg2 "reg2" [] 4 pipeline_slot::reg(2), Arbitrary Hex None Writable [nx(2, "NXM_NX_REG2")];
     /// Register 3.
-    Reg3 "reg3" [] 4 pipeline_slot::reg(3), Arbitrary Hex None Writable [nx(3)];
+    Reg3 "reg3" [] 4 pipeline_slot::reg(3), Arbitrary Hex None Writable [nx(3, "NXM_NX_REG3")];
     /// Register 4.
-    Reg4 "reg4" [] 4 pipeline_slot::reg(4), Arbitrary Hex None Writable [nx(4)];
+    Reg4 "reg4" [] 4 pipeline_slot::reg(4), Arbitrary Hex None Writable [nx(4, "NXM_NX_REG4")];
     /// Register 5.
-    Reg5 "reg5" [] 4 pipeline_slot::reg(5), Arbitrary Hex None Writable [nx(5)];
+    Reg5 "reg5" [] 4 pipeline_slot::reg(5), Arbitrary Hex None Writable [nx(5, "NXM_NX_REG5")];
     /// Register 6.
-    Reg6 "reg6" [] 4 pipeline_slot::reg(6), Arbitrary Hex None Writable [nx(6)];
+    Reg6 "reg6" [] 4 pipeline_slot::reg(6), Arbitrary Hex None Writable [nx(6, "NXM_NX_REG6")];
     /// Register 7.
-    Reg7 "reg7" [] 4 pipeline_slot::reg(7), Arbitrary Hex None Writable [nx(7)];
+    Reg7 "reg7" [] 4 pipeline_slot::reg(7), Arbitrary Hex None Writable [nx(7, "NXM_NX_REG7")];
     /// Register 8.
-    Reg8 "reg8" [] 4 pipeline_slot::reg(8), Arbitrary Hex None Writable [nx(8)];
+    Reg8 "reg8" [] 4 pipeline_slot::reg(8), Arbitrary Hex None Writable [nx(8, "NXM_NX_REG8")];
     /// Register 9.
-    Reg9 "reg9" [] 4 pipeline_slot::reg(9), Arbitrary Hex None Writable [nx(9)];
+    Reg9 "reg9" [] 4 pipeline_slot::reg(9), Arbitrary Hex None Writable [nx(9, "NXM_NX_REG9")];
     /// Register 10.
-    Reg10 "reg10" [] 4 pipeline_slot::reg(10), Arbitrary Hex None Writable [nx(10)];
+    Reg10 "reg10" [] 4 pipeline_slot::reg(10), Arbitrary Hex None Writable [nx(10, "NXM_NX_REG10")];
     /// Register 11.
-    Reg11 "reg11" [] 4 pipeline_slot::reg(11), Arbitrary Hex None Writable [nx(11)];
+    Reg11 "reg11" [] 4 pipeline_slot::reg(11), Arbitrary Hex None Writable [nx(11, "NXM_NX_REG11")];
     /// Register 12.
-    Reg12 "reg12" [] 4 pipeline_slot::reg(12), Arbitrary Hex None Writable [nx(12)];
+    Reg12 "reg12" [] 4 pipeline_slot::reg(12), Arbitrary Hex None Writable [nx(12, "NXM_NX_REG12")];
     /// Register 13.
-    Reg13 "reg13" [] 4 pipeline_slot::reg(13), Arbitrary Hex None Writable [nx(13)];
+    Reg13 "reg13" [] 4 pipeline_slot::reg(13), Arbitrary Hex None Writable [nx(13, "NXM_NX_REG13")];
     /// Register 14.
-    Reg14 "reg14" [] 4 pipeline_slot::reg(14), Arbitrary Hex None Writable [nx(14)];
+    Reg14 "reg14" [] 4 pipeline_slot::reg(14), Arbitrary Hex None Writable [nx(14, "NXM_NX_REG14")];
     /// Register 15.
-    Reg15 "reg15" [] 4 pipeline_slot::reg(15), Arbitrary Hex None Writable [nx(15)];
+    Reg15 "reg15" [] 4 pipeline_slot::reg(15), Arbitrary Hex None Writable [nx(15, "NXM_NX_REG15")];
     /// 64-bit register 0: registers 0 and 1.
-    Xreg0 "xreg0" [] 8 pipeline_slot::xreg(0), Arbitrary Hex None Writable [packet_reg(0)];
+    Xreg0 "xreg0" [] 8 pipeline_slot::xreg(0), Arbitrary Hex None Writable [packet_reg(0, "OXM_OF_PKT_REG0")];
     /// 64-bit register 1: registers 2 and 3.
-    Xreg1 "xreg1" [] 8 pipeline_slot::xreg(1), Arbitrary Hex None Writable [packet_reg(1)];
+    Xreg1 "xreg1" [] 8 pipeline_slot::xreg(1), Arbitrary Hex None Writable [packet_reg(1, "OXM_OF_PKT_REG1")];
     /// 64-bit register 2: registers 4 and 5.
-    Xreg2 "xreg2" [] 8 pipeline_slot::xreg(2), Arbitrary Hex None Writable [packet_reg(2)];
+    Xreg2 "xreg2" [] 8 pipeline_slot::xreg(2), Arbitrary Hex None Writable [packet_reg(2, "OXM_OF_PKT_REG2")];
     /// 64-bit register 3: registers 6 and 7.
-    Xreg3 "xreg3" [] 8 pipeline_slot::xreg(3), Arbitrary Hex None Writable [packet_reg(3)];
+    Xreg3 "xreg3" [] 8 pipeline_slot::xreg(3), Arbitrary Hex None Writable [packet_reg(3, "OXM_OF_PKT_REG3")];
     /// 64-bit register 4: registers 8 and 9.
-    Xreg4 "xreg4" [] 8 pipeline_slot::xreg(4), Arbitrary Hex None Writable [packet_reg(4)];
+    Xreg4 "xreg4" [] 8 pipeline_slot::xreg(4), Arbitrary Hex None Writable [packet_reg(4, "OXM_OF_PKT_REG4")];
     /// 64-bit register 5: registers 10 and 11.
-    Xreg5 "xreg5" [] 8 pipeline_slot::xreg(5), Arbitrary Hex None Writable [packet_reg(5)];
+    Xreg5 "xreg5" [] 8 pipeline_slot::xreg(5), Arbitrary Hex None Writable [packet_reg(5, "OXM_OF_PKT_REG5")];
     /// 64-bit register 6: registers 12 and 13.
-    Xreg6 "xreg6" [] 8 pipeline_slot::xreg(6), Arbitrary Hex None Writable [packet_reg(6)];
+    Xreg6 "xreg6" [] 8 pipeline_slot::xreg(6), Arbitrary Hex None Writable [packet_reg(6, "OXM_OF_PKT_REG6")];
     /// 64-bit register 7: registers 14 and 15.
-    Xreg7 "xreg7" [] 8 pipeline_slot::xreg(7), Arbitrary Hex None Writable [packet_reg(7)];
+    Xreg7 "xreg7" [] 8 pipeline_slot::xreg(7), Arbitrary Hex None Writable [packet_reg(7, "OXM_OF_PKT_REG7")];
     /// 128-bit register 0: registers 0 to 3.
-    Xxreg0 "xxreg0" [] 16 pipeline_slot::xxreg(0), Arbitrary Hex None Writable [nx(111)];
+    Xxreg0 "xxreg0" [] 16 pipeline_slot::xxreg(0), Arbitrary Hex None Writable [nx(111, "NXM_NX_XXREG0")];
     /// 128-bit register 1: registers 4 to 7.
-    Xxreg1 "xxreg1" [] 16 pipeline_slot::xxreg(1), Arbitrary Hex None Writable [nx(112)];
+    Xxreg1 "xxreg1" [] 16 pipeline_slot::xxreg(1), Arbitrary Hex None Writable [nx(112, "NXM_NX_XXREG1")];
     /// 128-bit register 2: registers 8 to 11.
-    Xxreg2 "xxreg2" [] 16 pipeline_slot::xxreg(2), Arbitrary Hex None Writable [nx(113)];
+    Xxreg2 "xxreg2" [] 16 pipeline_slot::xxreg(2), Arbitrary Hex None Writable [nx(113, "NXM_NX_XXREG2")];
     /// 128-bit register 3: registers 12 to 15.
-    Xxreg3 "xxreg3" [] 16 pipeline_slot::xxreg(3), Arbitrary Hex None Writable [nx(114)];
+    Xxreg3 "xxreg3" [] 16 pipeline_slot::xxreg(3), Arbitrary Hex None Writable [nx(114, "NXM_NX_XXREG3")];
     /// Ethernet source.
-    EthSrc "eth_src" ["dl_src"] 6 slot::DL_SRC, Arbitrary Ethernet None Writable [oxm(4, V1_2), nxm_of(2)];
+    EthSrc "eth_src" ["dl_src"] 6 slot::DL_SRC, Arbitrary Ethernet None Writable [oxm(4, V1_2, "OXM_OF_ETH_SRC"), nxm_of(2, "NXM_OF_ETH_SRC")];
     /// Ethernet destination.
-    EthDst "eth_dst" ["dl_dst"] 6 slot::DL_DST, Arbitrary Ethernet None Writable [oxm(3, V1_2), nxm_of(1)];
+    EthDst "eth_dst" ["dl_dst"] 6 slot::DL_DST, Arbitrary Ethernet None Writable [oxm(3, V1_2, "OXM_OF_ETH_DST"), nxm_of(1, "NXM_OF_ETH_DST")];
     /// EtherType after VLAN tags.
-    EthType "eth_type" ["dl_type"] 2 slot::DL_TYPE, Exact Hex None ReadOnly [oxm(5, V1_2), nxm_of(3)];
+    EthType "eth_type" ["dl_type"] 2 slot::DL_TYPE, Exact Hex None ReadOnly [oxm(5, V1_2, "OXM_OF_ETH_TYPE"), nxm_of(3, "NXM_OF_ETH_TYPE")];
     /// Outer tag: PCP, presence bit, VID.
-    VlanTci "vlan_tci" [] 2 slot::VLAN_TCI, Arbitrary Hex None Writable [nxm_of(4)];
+    VlanTci "vlan_tci" [] 2 slot::VLAN_TCI, Arbitrary Hex None Writable [nxm_of(4, "NXM_OF_VLAN_TCI")];
     /// VID of the outer tag, OpenFlow 1.0 style; 0xffff for no tag.
     DlVlan "dl_vlan" [] 2 Slot::at(2, 0, 12), Exact Decimal None Writable [];
     /// VID of the outer tag with the presence bit.
-    VlanVid "vlan_vid" [] 2 Slot::at(2, 0, 13), Arbitrary Decimal None Writable [oxm(6, V1_2)];
+    VlanVid "vlan_vid" [] 2 Slot::at(2, 0, 13), Arbitrary Decimal None Writable [oxm(6, V1_2, "OXM_OF_VLAN_VID")];
     /// Priority of the outer tag, OpenFlow 1.0 style.
     DlVlanPcp "dl_vlan_pcp" [] 1 Slot::at(2, 13, 3), Exact Decimal None Writable [];
     /// Priority of the outer tag.
-    VlanPcp "vlan_pcp" [] 1 Slot::at(2, 13, 3), Exact Decimal Vlan Writable [oxm(7, V1_2)];
+    VlanPcp "vlan_pcp" [] 1 Slot::at(2, 13, 3), Exact Decimal Vlan Writable [oxm(7, V1_2, "OXM_OF_VLAN_PCP")];
     /// Label of the outermost MPLS entry.
-    MplsLabel "mpls_label" [] 4 Slot::at(15, 44, 20), Exact Decimal Mpls Writable [oxm(34, V1_2)];
+    MplsLabel "mpls_label" [] 4 Slot::at(15, 44, 20), Exact Decimal Mpls Writable [oxm(34, V1_2, "OXM_OF_MPLS_LABEL")];
     /// Traffic class of the outermost MPLS entry.
-    MplsTc "mpls_tc" [] 1 Slot::at(15, 41, 3), Exact Decimal Mpls Writable [oxm(35, V1_2)];
+    MplsTc "mpls_tc" [] 1 Slot::at(15, 41, 3), Exact Decimal Mpls Writable [oxm(35, V1_2, "OXM_OF_MPLS_TC")];
     /// Bottom-of-stack bit of the outermost MPLS entry.
-    MplsBos "mpls_bos" [] 1 Slot::at(15, 40, 1), Exact Decimal Mpls ReadOnly [oxm(36, V1_3)];
+    MplsBos "mpls_bos" [] 1 Slot::at(15, 40, 1), Exact Decimal Mpls ReadOnly [oxm(36, V1_3, "OXM_OF_MPLS_BOS")];
     /// TTL of the outermost MPLS entry.
-    MplsTtl "mpls_ttl" [] 1 Slot::at(15, 32, 8), Exact Decimal Mpls Writable [nx(30)];
+    MplsTtl "mpls_ttl" [] 1 Slot::at(15, 32, 8), Exact Decimal Mpls Writable [nx(30, "NXM_NX_MPLS_TTL")];
     /// IPv4 source.
-    IpSrc "ip_src" ["nw_src"] 4 slot::NW_SRC, Arbitrary Ipv4 Ipv4 Writable [oxm(11, V1_2), nxm_of(7)];
+    IpSrc "ip_src" ["nw_src"] 4 slot::NW_SRC, Arbitrary Ipv4 Ipv4 Writable [oxm(11, V1_2, "OXM_OF_IPV4_SRC"), nxm_of(7, "NXM_OF_IP_SRC")];
     /// IPv4 destination.
-    IpDst "ip_dst" ["nw_dst"] 4 slot::NW_DST, Arbitrary Ipv4 Ipv4 Writable [oxm(12, V1_2), nxm_of(8)];
+    IpDst "ip_dst" ["nw_dst"] 4 slot::NW_DST, Arbitrary Ipv4 Ipv4 Writable [oxm(12, V1_2, "OXM_OF_IPV4_DST"), nxm_of(8, "NXM_OF_IP_DST")];
     /// IPv6 source.
-    Ipv6Src "ipv6_src" [] 16 slot::IPV6_SRC, Arbitrary Ipv6 Ipv6 Writable [oxm(26, V1_2), nx(19)];
+    Ipv6Src "ipv6_src" [] 16 slot::IPV6_SRC, Arbitrary Ipv6 Ipv6 Writable [oxm(26, V1_2, "OXM_OF_IPV6_SRC"), nx(19, "NXM_NX_IPV6_SRC")];
     /// IPv6 destination.
-    Ipv6Dst "ipv6_dst" [] 16 slot::IPV6_DST, Arbitrary Ipv6 Ipv6 Writable [oxm(27, V1_2), nx(20)];
+    Ipv6Dst "ipv6_dst" [] 16 slot::IPV6_DST, Arbitrary Ipv6 Ipv6 Writable [oxm(27, V1_2, "OXM_OF_IPV6_DST"), nx(20, "NXM_NX_IPV6_DST")];
     /// IPv6 flow label.
-    Ipv6Label "ipv6_label" [] 4 Slot::at(10, 16, 20), Arbitrary Hex Ipv6 Writable [oxm(28, V1_2), nx(27)];
+    Ipv6Label "ipv6_label" [] 4 Slot::at(10, 16, 20), Arbitrary Hex Ipv6 Writable [oxm(28, V1_2, "OXM_OF_IPV6_FLABEL"), nx(27, "NXM_NX_IPV6_LABEL")];
     /// IP protocol.
-    NwProto "nw_proto" ["ip_proto"] 1 slot::NW_PROTO, Exact Decimal Ip ReadOnly [oxm(10, V1_2), nxm_of(6)];
+    NwProto "nw_proto" ["ip_proto"] 1 slot::NW_PROTO, Exact Decimal Ip ReadOnly [oxm(10, V1_2, "OXM_OF_IP_PROTO"), nxm_of(6, "NXM_OF_IP_PROTO")];
     /// TTL or hop limit.
-    NwTtl "nw_ttl" [] 1 slot::NW_TTL, Exact Decimal Ip Writable [nx(29)];
+    NwTtl "nw_ttl" [] 1 slot::NW_TTL, Exact Decimal Ip Writable [nx(29, "NXM_NX_IP_TTL")];
     /// Fragment bits.
-    IpFrag "ip_frag" ["nw_frag"] 1 Slot::at(3, 0, 2), Arbitrary Frag Ip ReadOnly [nx(26)];
+    IpFrag "ip_frag" ["nw_frag"] 1 Slot::at(3, 0, 2), Arbitrary Frag Ip ReadOnly [nx(26, "NXM_NX_IP_FRAG")];
     /// TOS without its ECN bits.
-    NwTos "nw_tos" [] 1 slot::NW_TOS, Exact Decimal Ip Writable [nxm_of(5)];
+    NwTos "nw_tos" [] 1 slot::NW_TOS, Exact Decimal Ip Writable [nxm_of(5, "NXM_OF_IP_TOS")];
     /// DSCP, right-aligned.
-    IpDscp "ip_dscp" [] 1 Slot::at(5, 50, 6), Exact Decimal Ip Writable [oxm(8, V1_2)];
+    IpDscp "ip_dscp" [] 1 Slot::at(5, 50, 6), Exact Decimal Ip Writable [oxm(8, V1_2, "OXM_OF_IP_DSCP")];
     /// ECN bits.
-    NwEcn "nw_ecn" ["ip_ecn"] 1 Slot::at(5, 48, 2), Exact Decimal Ip Writable [oxm(9, V1_2), nx(28)];
+    NwEcn "nw_ecn" ["ip_ecn"] 1 Slot::at(5, 48, 2), Exact Decimal Ip Writable [oxm(9, V1_2, "OXM_OF_IP_ECN"), nx(28, "NXM_NX_IP_ECN")];
     /// ARP opcode (8 bits kept).
-    ArpOp "arp_op" [] 2 slot::NW_PROTO, Exact Decimal Arp Writable [oxm(21, V1_2), nxm_of(15)];
+    ArpOp "arp_op" [] 2 slot::NW_PROTO, Exact Decimal Arp Writable [oxm(21, V1_2, "OXM_OF_ARP_OP"), nxm_of(15, "NXM_OF_ARP_OP")];
     /// ARP sender protocol address.
-    ArpSpa "arp_spa" [] 4 slot::NW_SRC, Arbitrary Ipv4 Arp Writable [oxm(22, V1_2), nxm_of(16)];
+    ArpSpa "arp_spa" [] 4 slot::NW_SRC, Arbitrary Ipv4 Arp Writable [oxm(22, V1_2, "OXM_OF_ARP_SPA"), nxm_of(16, "NXM_OF_ARP_SPA")];
     /// ARP target protocol address.
-    ArpTpa "arp_tpa" [] 4 slot::NW_DST, Arbitrary Ipv4 Arp Writable [oxm(23, V1_2), nxm_of(17)];
+    ArpTpa "arp_tpa" [] 4 slot::NW_DST, Arbitrary Ipv4 Arp Writable [oxm(23, V1_2, "OXM_OF_ARP_TPA"), nxm_of(17, "NXM_OF_ARP_TPA")];
     /// ARP sender hardware address.
-    ArpSha "arp_sha" [] 6 slot::ARP_SHA, Arbitrary Ethernet Arp Writable [oxm(24, V1_2), nx(17)];
+    ArpSha "arp_sha" [] 6 slot::ARP_SHA, Arbitrary Ethernet Arp Writable [oxm(24, V1_2, "OXM_OF_ARP_SHA"), nx(17, "NXM_NX_ARP_SHA")];
     /// ARP target hardware address.
-    ArpTha "arp_tha" [] 6 slot::ARP_THA, Arbitrary Ethernet Arp Writable [oxm(25, V1_2), nx(18)];
+    ArpTha "arp_tha" [] 6 slot::ARP_THA, Arbitrary Ethernet Arp Writable [oxm(25, V1_2, "OXM_OF_ARP_THA"), nx(18, "NXM_NX_ARP_THA")];
     /// TCP source port.
-    TcpSrc "tcp_src" ["tp_src"] 2 slot::TP_SRC, Arbitrary Decimal Tcp Writable [oxm(13, V1_2), nxm_of(9)];
+    TcpSrc "tcp_src" ["tp_src"] 2 slot::TP_SRC, Arbitrary Decimal Tcp Writable [oxm(13, V1_2, "OXM_OF_TCP_SRC"), nxm_of(9, "NXM_OF_TCP_SRC")];
     /// TCP destination port.
-    TcpDst "tcp_dst" ["tp_dst"] 2 slot::TP_DST, Arbitrary Decimal Tcp Writable [oxm(14, V1_2), nxm_of(10)];
+    TcpDst "tcp_dst" ["tp_dst"] 2 slot::TP_DST, Arbitrary Decimal Tcp Writable [oxm(14, V1_2, "OXM_OF_TCP_DST"), nxm_of(10, "NXM_OF_TCP_DST")];
     /// TCP flags.
-    TcpFlags "tcp_flags" [] 2 Slot::at(10, 48, 12), Arbitrary TcpFlags Tcp ReadOnly [onf(42, V1_3), oxm(42, V1_5), nx(34)];
+    TcpFlags "tcp_flags" [] 2 Slot::at(10, 48, 12), Arbitrary TcpFlags Tcp ReadOnly [onf(42, V1_3, "ONFOXM_ET_TCP_FLAGS"), oxm(42, V1_5, "OXM_OF_TCP_FLAGS"), nx(34, "NXM_NX_TCP_FLAGS")];
     /// UDP source port.
-    UdpSrc "udp_src" [] 2 slot::TP_SRC, Arbitrary Decimal Udp Writable [oxm(15, V1_2), nxm_of(11)];
+    UdpSrc "udp_src" [] 2 slot::TP_SRC, Arbitrary Decimal Udp Writable [oxm(15, V1_2, "OXM_OF_UDP_SRC"), nxm_of(11, "NXM_OF_UDP_SRC")];
     /// UDP destination port.
-    UdpDst "udp_dst" [] 2 slot::TP_DST, Arbitrary Decimal Udp Writable [oxm(16, V1_2), nxm_of(12)];
+    UdpDst "udp_dst" [] 2 slot::TP_DST, Arbitrary Decimal Udp Writable [oxm(16, V1_2, "OXM_OF_UDP_DST"), nxm_of(12, "NXM_OF_UDP_DST")];
     /// SCTP source port.
-    SctpSrc "sctp_src" [] 2 slot::TP_SRC, Arbitrary Decimal Sctp Writable [oxm(17, V1_2)];
+    SctpSrc "sctp_src" [] 2 slot::TP_SRC, Arbitrary Decimal Sctp Writable [oxm(17, V1_2, "OXM_OF_SCTP_SRC")];
     /// SCTP destination port.
-    SctpDst "sctp_dst" [] 2 slot::TP_DST, Arbitrary Decimal Sctp Writable [oxm(18, V1_2)];
+    SctpDst "sctp_dst" [] 2 slot::TP_DST, Arbitrary Decimal Sctp Writable [oxm(18, V1_2, "OXM_OF_SCTP_DST")];
     /// ICMP type.
-    IcmpType "icmp_type" [] 1 Slot::at(5, 16, 8), Exact Decimal Icmpv4 Writable [oxm(19, V1_2), nxm_of(13)];
+    IcmpType "icmp_type" [] 1 Slot::at(5, 16, 8), Exact Decimal Icmpv4 Writable [oxm(19, V1_2, "OXM_OF_ICMPV4_TYPE"), nxm_of(13, "NXM_OF_ICMP_TYPE")];
     /// ICMP code.
-    IcmpCode "icmp_code" [] 1 Slot::at(5, 0, 8), Exact Decimal Icmpv4 Writable [oxm(20, V1_2), nxm_of(14)];
+    IcmpCode "icmp_code" [] 1 Slot::at(5, 0, 8), Exact Decimal Icmpv4 Writable [oxm(20, V1_2, "OXM_OF_ICMPV4_CODE"), nxm_of(14, "NXM_OF_ICMP_CODE")];
     /// ICMPv6 type.
-    Icmpv6Type "icmpv6_type" [] 1 Slot::at(5, 16, 8), Exact Decimal Icmpv6 Writable [oxm(29, V1_2), nx(21)];
+    Icmpv6Type "icmpv6_type" [] 1 Slot::at(5, 16, 8), Exact Decimal Icmpv6 Writable [oxm(29, V1_2, "OXM_OF_ICMPV6_TYPE"), nx(21, "NXM_NX_ICMPV6_TYPE")];
     /// ICMPv6 code.
-    Icmpv6Code "icmpv6_code" [] 1 Slot::at(5, 0, 8), Exact Decimal Icmpv6 Writable [oxm(30, V1_2), nx(22)];
+    Icmpv6Code "icmpv6_code" [] 1 Slot::at(5, 0, 8), Exact Decimal Icmpv6 Writable [oxm(30, V1_2, "OXM_OF_ICMPV6_CODE"), nx(22, "NXM_NX_ICMPV6_CODE")];
     /// Target of a neighbour solicitation or advertisement.
-    NdTarget "nd_target" [] 16 slot::ND_TARGET, Arbitrary Ipv6 Nd Writable [oxm(31, V1_2), nx(23)];
+    NdTarget "nd_target" [] 16 slot::ND_TARGET, Arbitrary Ipv6 Nd Writable [oxm(31, V1_2, "OXM_OF_IPV6_ND_TARGET"), nx(23, "NXM_NX_ND_TARGET")];
     /// Source link-layer address option.
-    NdSll "nd_sll" [] 6 slot::ARP_SHA, Arbitrary Ethernet NdSolicit Writable [oxm(32, V1_2), nx(24)];
+    NdSll "nd_sll" [] 6 slot::ARP_SHA, Arbitrary Ethernet NdSolicit Writable [oxm(32, V1_2, "OXM_OF_IPV6_ND_SLL"), nx(24, "NXM_NX_ND_SLL")];
     /// Target link-layer address option.
-    NdTll "nd_tll" [] 6 slot::ARP_THA, Arbitrary Ethernet NdAdvert Writable [oxm(33, V1_2), nx(25)];
+    NdTll "nd_tll" [] 6 slot::ARP_THA, Arbitrary Ethernet NdAdvert Writable [oxm(33, V1_2, "OXM_OF_IPV6_ND_TLL"), nx(25, "NXM_NX_ND_TLL")];
     /// Reserved word of a neighbour message.
-    NdReserved "nd_reserved" [] 4 slot::ND_RESERVED, Exact Decimal Nd Writable [eric(1)];
+    NdReserved "nd_reserved" [] 4 slot::ND_RESERVED, Exact Decimal Nd Writable [eric(1, "ERICOXM_OF_ICMPV6_ND_RESERVED")];
     /// Type of the neighbour message's option.
-    NdOptionsType "nd_options_type" [] 1 slot::ND_OPTIONS_TYPE, Exact Decimal Nd Writable [eric(2)];
+    NdOptionsType "nd_options_type" [] 1 slot::ND_OPTIONS_TYPE, Exact Decimal Nd Writable [eric(2, "ERICOXM_OF_ICMPV6_ND_OPTIONS_TYPE")];
+}
+
+/// Fields and actions see the same number of bits of most fields as a key has; in these few they differ.
+const fn visible_bits(id: FieldId, width: u8) -> u16 {
+    match id {
+        FieldId::InPort | FieldId::ArpOp => 16,
+        // The presence bit is part of matches and of set_field values, not of subfields.
+        FieldId::VlanVid => 12,
+        _ => width as u16,
+    }
+}
+
+impl Field {
+    /// Width in bits as ovs-fields(7) gives it, which subfields such as `NXM_OF_IN_PORT[]` go by.
+    pub const fn bits(&self) -> u16 {
+        visible_bits(self.id, self.slot.width)
+    }
+
+    /// Bits that a value may have: those of the slot, but for `nw_tos`, which has no ECN bits.
+    pub const fn value_bits(&self) -> u128 {
+        match self.id {
+            FieldId::NwTos => 0xfc,
+            _ => self.slot.ones(),
+        }
+    }
+
+    /// Name in subfields: Nicira's where there is one, as Open vSwitch prints it. None if actions cannot name the field.
+    pub fn subfield_name(&self) -> Option<&'static str> {
+        self.oxm.iter().find(|o| o.class <= 1).or(self.oxm.first()).map(|o| o.name)
+    }
 }
 
 impl FieldId {

@@ -14,6 +14,7 @@ pub mod port;
 pub mod rule;
 pub mod store;
 pub mod table;
+pub mod text;
 pub mod trie;
 
 pub use action::{OfAction, PacketInReason, SubField, TableId};

@@ -1,0 +1,69 @@
+//! Whether actions fit a match: they may touch only fields that its frames have (OpenFlow 1.1 §5.9, `OFPBAC_MATCH_INCONSISTENT`).
+
+use super::error::TextFault;
+use crate::action::{OfAction, TableId};
+use crate::field::FieldId;
+use crate::key::Match;
+use packet::key::{Slot, VLAN_PRESENT, slot};
+
+/// Whether `actions` may stand in a rule of `table` (if known) with this match.
+///
+/// A `set_field`, `load` or `move` needs the field's prerequisite, after what the actions before it have done to VLAN tags
+/// and MPLS labels. A `goto_table` must go forward.
+///
+/// # Errors
+/// [`TextFault::MatchInconsistent`] or [`TextFault::GotoBackwards`].
+pub fn check_actions(
+    matching: &Match,
+    actions: &[OfAction],
+    table: Option<TableId>,
+) -> Result<(), TextFault> {
+    let mut now = *matching;
+    for action in actions {
+        check_action(&mut now, action, table)?;
+    }
+    Ok(())
+}
+
+fn check_action(now: &mut Match, action: &OfAction, table: Option<TableId>) -> Result<(), TextFault> {
+    use OfAction as A;
+    let tag = Slot::at(slot::VLAN_TCI.word, 12, 1);
+    let needs = |now: &Match, field: FieldId| {
+        let vlan_needed = field == FieldId::VlanVid && now.get(tag) != (1, 1);
+        if field.row().prereq.implied_by(now) && !vlan_needed {
+            Ok(())
+        } else {
+            Err(TextFault::MatchInconsistent)
+        }
+    };
+    match action {
+        A::Load { dst, .. } => needs(now, dst.field)?,
+        A::SetField { field, .. } => {
+            needs(now, *field)?;
+            if *field == FieldId::VlanTci {
+                now.set(slot::VLAN_TCI, 0, 0);
+            }
+        }
+        A::Move { src, dst } => {
+            needs(now, src.field)?;
+            needs(now, dst.field)?;
+        }
+        A::OutputReg { src, .. } => needs(now, src.field)?,
+        A::SetVlanVid(_) | A::SetVlanPcp(_) | A::PushVlan(_) => {
+            now.set(slot::VLAN_TCI, VLAN_PRESENT.into(), VLAN_PRESENT.into());
+        }
+        A::PopVlan => now.set(slot::VLAN_TCI, 0, VLAN_PRESENT.into()),
+        // What lies behind labels is not known by the match, nor, once they are gone, anything but its type.
+        A::PushMpls(ethertype) | A::PopMpls(ethertype) => now.set_exact(slot::DL_TYPE, (*ethertype).into()),
+        A::WriteActions(set) => {
+            for action in set {
+                check_action(now, action, table)?;
+            }
+        }
+        A::GotoTable(to) if table.is_some_and(|t| t != TableId::ALL && *to <= t) => {
+            return Err(TextFault::GotoBackwards);
+        }
+        _ => {}
+    }
+    Ok(())
+}
