@@ -5,14 +5,21 @@
 //! the flow cache has to look at, [`recirc`] keeps pipelines that wait for a frame to be parsed anew, [`trace`] and
 //! [`dp_text`] tell people about it.
 //!
+//! The control half is the [`brain`]: it takes a [`config`]uration, requests of controllers ([`ofproto`]) and news of devices,
+//! and gives snapshots, replies and commands; [`plan`] says which devices to open and close.
+//!
 //! Invariants: no socket, thread or clock is known here; a translation changes nothing; what workers see changes at
 //! publication, or with the revision of learned state.
 
+pub mod brain;
 pub mod bridge;
+pub mod config;
 pub mod dp_text;
 pub mod forwarding;
 pub mod mac;
 pub mod normal;
+pub mod ofproto;
+pub mod plan;
 pub mod profile;
 pub mod recirc;
 pub mod trace;

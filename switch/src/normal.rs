@@ -8,7 +8,7 @@ use crate::translate::{Cut, Walk};
 use crate::vlan::{Refusal, TagStack};
 use datapath::Drop;
 use flowtable::{OfPort, Words};
-use packet::key::{VLAN_PRESENT, slot};
+use packet::key::slot;
 
 /// Whether an address belongs to link-local control protocols, which a switch does not forward (`forward-bpdu` in
 /// ovs-vswitchd.conf.db(5) has the list).
@@ -28,10 +28,10 @@ pub fn is_reserved(mac: MacAddr) -> bool {
 impl Walk<'_> {
     /// The NORMAL action.
     pub(crate) fn normal(&mut self) {
-        for s in [slot::DL_SRC, slot::DL_DST, slot::VLAN_TCI, slot::VLAN_TPID] {
+        for s in [slot::DL_SRC, slot::DL_DST] {
             self.see(s, s.ones());
         }
-        self.see(slot::VLAN_TCI_INNER, VLAN_PRESENT.into());
+        self.see(slot::VLAN_TCI, 0x1fff);
         let in_port = self.in_port();
         let bridge = self.bridge;
         let ingress = bridge.bundle_of(in_port);

@@ -274,9 +274,11 @@ fn add_normal(mask: &mut Mask<PacketKey>, bridge: &Bridge) {
     for s in [slot::DL_SRC, slot::DL_DST, slot::VLAN_TCI, slot::VLAN_TPID] {
         mask.add_all(s);
     }
-    // Whether there is a second tag decides what is left when the first goes; only tunnel ports look into it.
+    // Whether there is a second tag decides what is left when the first goes;
     mask.add(slot::VLAN_TCI_INNER, VLAN_PRESENT.into());
-    if bridge.bundles().any(|b| b.vlan.mode == VlanMode::Dot1qTunnel) {
+    // only tunnel ports look into it, and another bridge that gets the frame without the first.
+    let tunnels = bridge.bundles().any(|b| b.vlan.mode == VlanMode::Dot1qTunnel);
+    if tunnels || bridge.ports().any(|p| matches!(p.device, Device::Patch(_))) {
         mask.add_all(slot::VLAN_TCI_INNER);
         mask.add_all(slot::VLAN_TPID_INNER);
     }

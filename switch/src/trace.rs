@@ -5,7 +5,7 @@ use crate::dp_text::display_program;
 use crate::forwarding::{Effect, Forwarding};
 use crate::translate;
 use datapath::Translation;
-use text::{Dialect, TextStyle, display_actions, display_key, display_match};
+use flowtable::text::{Dialect, TextStyle, display_actions, display_key, display_match};
 use flowtable::{FlowKey, Mask, Match, OfAction, Rule, Words};
 use packet::PacketKey;
 use packet::key::{VLAN_PRESENT, slot};
@@ -135,7 +135,7 @@ fn style() -> TextStyle<'static> {
 
 /// ` 0. ip,nw_dst=10.0.0.2, priority 100, cookie 0x1`
 pub(crate) fn rule_line(rule: &Rule) -> String {
-    let matching = display_match(&rule.matching(), style()).to_string();
+    let matching = display_match(&rule.matching(), 0x8000, style()).to_string();
     let comma = if matching.is_empty() { "" } else { ", " };
     let cookie = if rule.cookie.0 == 0 { String::new() } else { format!(", cookie {}", rule.cookie) };
     format!("{:2}. {matching}{comma}priority {}{cookie}", rule.table.0, rule.priority)
@@ -198,29 +198,6 @@ fn megaflow(flow: &FlowKey, seen: &Mask<FlowKey>) -> String {
     if matches!(flow.packet.dl_type(), 0x0800 | 0x86dd) {
         mask.add(slot::NW_FRAG, 3);
     }
-    let text = display_match(&Match::new(flow, mask), style()).to_string();
+    let text = display_match(&Match::new(flow, mask), 0x8000, style()).to_string();
     format!("recirc_id={},eth,{text}", flow.slot(slot::RECIRC_ID))
-}
-
-mod text {
-    use super::*;
-    #[derive(Default, Clone, Copy)]
-    pub struct TextStyle<'a>(std::marker::PhantomData<&'a ()>);
-    pub enum Dialect {
-        OpenFlow11,
-    }
-    impl TextStyle<'_> {
-        pub fn dialect(self, _: Dialect) -> Self {
-            self
-        }
-    }
-    pub fn display_match(m: &Match, _: TextStyle<'_>) -> String {
-        format!("{m:?}")
-    }
-    pub fn display_key(m: &FlowKey, _: TextStyle<'_>) -> String {
-        format!("{m:?}")
-    }
-    pub fn display_actions(m: &[OfAction], _: TextStyle<'_>) -> String {
-        format!("{m:?}")
-    }
 }

@@ -99,6 +99,9 @@ impl Walk<'_> {
 
     /// Replaces the tags as NORMAL wants them for one output.
     pub(crate) fn set_tags(&mut self, tags: TagStack) {
+        if tags != self.tags {
+            self.see(slot::VLAN_TCI, slot::VLAN_TCI.ones());
+        }
         self.tags = tags;
         self.show_tags();
     }
