@@ -49,7 +49,7 @@ impl PacketKey {
     #[inline]
     pub fn extract(frame: &mut Frame) -> Result<PacketKey, Malformed> {
         let mut key = PacketKey::default();
-        key.extract_from(frame)?;
+        read(frame, key.words_mut())?;
         Ok(key)
     }
 
@@ -60,12 +60,17 @@ impl PacketKey {
     #[inline]
     pub fn extract_from(&mut self, frame: &mut Frame) -> Result<(), Malformed> {
         *self = PacketKey::default();
-        frame.layers = Layers::default();
-        let words = self.words_mut();
-        put(words, slot::IN_PORT, frame.in_port.0 as u64);
-        frame.layers = read_ethernet(frame.bytes(), words)?;
-        Ok(())
+        read(frame, self.words_mut())
     }
+}
+
+/// Reads a frame into words that are zero.
+#[inline(always)]
+fn read(frame: &mut Frame, words: &mut Words) -> Result<(), Malformed> {
+    frame.layers = Layers::default();
+    put(words, slot::IN_PORT, frame.in_port.0 as u64);
+    frame.layers = read_ethernet(frame.bytes(), words)?;
+    Ok(())
 }
 
 /// Adds a value to a slot that is still zero.

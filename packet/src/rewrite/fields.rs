@@ -31,12 +31,11 @@ impl Write {
     #[inline(always)]
     fn replace<const N: usize>(self, bytes: &mut [u8], at: usize) -> Option<Delta> {
         let place = bytes.get_mut(at..)?.first_chunk_mut::<N>()?;
-        let old = *place;
-        let (value, mask) = (low_bytes::<N>(self.value), low_bytes::<N>(self.mask));
-        for ((byte, value), mask) in place.iter_mut().zip(value).zip(mask) {
-            *byte = *byte & !mask | value & mask;
-        }
-        Some(Delta::of_bytes(old, *place))
+        let old = number(place);
+        let new = old & !self.mask | self.value & self.mask;
+        *place = *new.to_be_bytes().last_chunk::<N>()?;
+        // Words that do not change add nothing to a delta.
+        Some(if N <= 4 { Delta::of_u32(old as u32, new as u32) } else { Delta::of_u128(old, new) })
     }
 
     fn covered<const N: usize>(self, frame: &mut Frame, at: usize, cover: Cover) -> Option<()> {
@@ -199,8 +198,13 @@ impl Write {
 }
 
 #[inline(always)]
-fn low_bytes<const N: usize>(value: u128) -> [u8; N] {
-    *value.to_be_bytes().last_chunk::<N>().unwrap_or(&[0; N])
+fn number<const N: usize>(bytes: &[u8; N]) -> u128 {
+    const { assert!(N <= 16 && N.is_multiple_of(2)) };
+    let mut wide = [0; 16];
+    if let Some(low) = wide.last_chunk_mut::<N>() {
+        *low = *bytes;
+    }
+    u128::from_be_bytes(wide)
 }
 
 /// Where a neighbour solicitation or advertisement begins.
