@@ -10,6 +10,7 @@ use crate::forwarding::{Forwarding, PuntSink, Staging};
 use crate::mac::MacAddr;
 use crate::ofproto::{ConnId, OfConnection, Outgoing, PacketOutRequest, PortCounters, PortRecord};
 use base::{HashSeed, Instant};
+use flowtable::text::{TextStyle, display_actions, display_match};
 use flowtable::{OfPort, RuleStore, TableAccess, TableConfig, TableId};
 use openflow::message::AsyncClass;
 use openflow::{OfError, OfVersion};
@@ -72,6 +73,8 @@ pub struct BridgeState {
     pub generation_id: Option<u64>,
     /// Its rules.
     pub rules: RuleStore,
+    /// Whether `rules` are newer than what was published.
+    rules_changed: bool,
     /// Its ports that exist.
     pub ports: BTreeMap<OfPort, PortRecord>,
     bundles: BTreeMap<String, BundleId>,
@@ -129,6 +132,10 @@ impl Brain {
 
     /// The snapshot for the workers. The same one as before if nothing has changed.
     pub fn publish(&mut self) -> Arc<Forwarding> {
+        for state in self.bridges.values_mut().filter(|b| b.rules_changed) {
+            state.rules_changed = false;
+            self.staging.set_rules(state.id, &mut state.rules);
+        }
         self.staging.publish()
     }
 
@@ -166,6 +173,28 @@ impl Brain {
         rules.into_iter().chain(sweep).min()
     }
 
+    /// The rules of a bridge as `bridge/dump-flows` prints them.
+    pub fn dump_flows(&self, bridge: &str, now: Instant) -> Option<String> {
+        use std::fmt::Write as _;
+        let state = self.bridges.get(bridge)?;
+        let mut out = String::new();
+        for rule in state.rules.tables().iter().flat_map(|t| t.rules()) {
+            // OVS names the table only where it is not the first.
+            let table = if rule.table == TableId(0) { String::new() } else { format!("table_id={}, ", rule.table.0) };
+            let style = TextStyle::default();
+            let _ = writeln!(
+                out,
+                "{table}duration={}s, n_packets={}, n_bytes={}, {},actions={}",
+                now.saturating_since(rule.created).as_secs(),
+                rule.stats.packets(),
+                rule.stats.bytes(),
+                display_match(&rule.matching(), rule.priority, style),
+                display_actions(&rule.actions, style),
+            );
+        }
+        Some(out)
+    }
+
     /// Number of an interface in its bridge; none while it has no device.
     pub fn ofport(&self, interface: &str) -> Option<OfPort> {
         let port = |b: &BridgeState| b.ports.values().find(|p| p.name == interface).map(|p| p.of_port);
@@ -200,7 +229,8 @@ impl Brain {
             config: config.clone(),
             datapath_id: 0,
             generation_id: None,
-            rules: RuleStore::new(self.seed, crate::profile::summarize),
+            rules: self.staging.new_rules(),
+            rules_changed: true,
             ports: BTreeMap::new(),
             bundles: BTreeMap::new(),
             bundle_next: 1,
@@ -277,12 +307,10 @@ impl Brain {
         }
     }
 
-    /// Makes the snapshot's tables follow the rules.
+    /// Notes that the snapshot's tables have to follow the rules, which happens once, when it is published.
     pub(crate) fn stage_tables(&mut self, name: &str) {
-        if let Some(state) = self.bridges.get(name)
-            && let Some(bridge) = self.staging.bridge_mut(state.id)
-        {
-            *bridge.tables_mut() = state.rules.tables().clone();
+        if let Some(state) = self.bridges.get_mut(name) {
+            state.rules_changed = true;
         }
     }
 
@@ -393,19 +421,21 @@ impl Brain {
             return;
         };
         let owner = state.config.ports.values().find(|p| p.interfaces.contains_key(&record.name));
-        let owner = owner.map_or_else(|| record.name.clone(), |p| p.name.clone());
+        let owner_name = owner.map_or_else(|| record.name.clone(), |p| p.name.clone());
         let next = &mut state.bundle_next;
-        let bundle = *state.bundles.entry(owner).or_insert_with(|| {
+        let bundle = *state.bundles.entry(owner_name).or_insert_with(|| {
             *next += 1;
             BundleId(*next)
         });
-        let down = !record.state.admin_up;
+        // What is known of a device in a pod is a moment old: only a controller's setting stops forwarding, and only
+        // bonds, which have a choice, look at the carrier.
+        let bond = owner.is_some_and(|p| p.interfaces.len() > 1);
         let port = BridgePort {
             of_port,
             name: record.name.as_str().into(),
             mac: record.mac,
-            config: record.config.with(bridge::PortConfig::PORT_DOWN, down || record.config.has(bridge::PortConfig::PORT_DOWN)),
-            link: if record.state.link_up { Link::Up } else { Link::Down },
+            config: record.config,
+            link: if record.state.link_up || !bond { Link::Up } else { Link::Down },
             device: record.device,
             bundle,
         };
