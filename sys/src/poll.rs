@@ -119,6 +119,18 @@ impl Poller {
         Ok(epoll::delete(&self.epoll, source)?)
     }
 
+    /// Takes every descriptor out of the set, also those that have been closed while a duplicate is still open somewhere.
+    /// Wakers stay.
+    ///
+    /// # Errors
+    /// When the process is out of file descriptors; the set is then as it was.
+    pub fn clear(&mut self) -> io::Result<()> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &self.wakeup.eventfd, EventData::new_u64(WAKER.0), EventFlags::IN)?;
+        self.epoll = epoll;
+        Ok(())
+    }
+
     /// Sleeps until a descriptor is ready, a waker was used or `timeout` has passed (`None`: no limit; zero: only look).
     /// Replaces the contents of `events`, which does not name the wakers. A signal ends the sleep early.
     ///
