@@ -7,10 +7,13 @@
 
 #![warn(clippy::indexing_slicing)]
 
+pub mod codec;
 pub mod error;
 pub mod message;
 pub mod version;
+mod wire;
 
+pub use codec::{EncodeError, decode, encode, encode_to_vec};
 pub use error::OfError;
 pub use message::{Message, Xid};
 pub use version::{Dialect, FlowFormat, OfVersion, OfVersions, PacketInFormat};
