@@ -1,0 +1,521 @@
+//! The commands of ovs-appctl(8) that this daemon answers, as a table: name, usage, least and most arguments, what to do.
+
+use crate::daemon::Daemon;
+use base::Instant;
+use datapath::Command as WorkerCommand;
+use datapath::SlowPath;
+use flowtable::text::{PortNames, parse_key};
+use flowtable::{FlowKey, OfPort, Words};
+use packet::{Frame, PacketKey, slot};
+use std::fmt::Write as _;
+use std::time::Duration;
+use switch::bridge::Bridge;
+use switch::dp_text;
+use switch::forwarding::Forwarding;
+use switch::mac::Flush;
+use switch::trace::{SideEffects, Traced};
+
+/// Bytes of payload in a frame that is made up from a flow.
+const DUMMY_PAYLOAD: usize = 64;
+
+/// What a command comes to.
+pub enum Answer {
+    /// Text at once.
+    Now(Result<String, String>),
+    /// The daemon ends; `cleanup` removes devices and is answered when that is done.
+    Exit {
+        /// Whether devices that the switch made go too.
+        cleanup: bool,
+    },
+    /// Time is to be warped in steps; answered when it has been.
+    Warp {
+        /// All in all.
+        total: Duration,
+        /// At a time.
+        step: Duration,
+    },
+}
+
+type Run = fn(&mut Daemon, &[String], Instant) -> Answer;
+
+/// One command.
+pub struct Command {
+    /// Its name.
+    pub name: &'static str,
+    usage: &'static str,
+    args_min: usize,
+    args_max: usize,
+    run: Run,
+}
+
+const fn command(name: &'static str, usage: &'static str, args_min: usize, args_max: usize, run: Run) -> Command {
+    Command { name, usage, args_min, args_max, run }
+}
+
+/// Every command, by name.
+pub const COMMANDS: &[Command] = &[
+    command("bridge/dump-flows", "[--offload-stats] bridge", 1, 2, |d, a, n| Answer::Now(bridge_dump_flows(d, a, n))),
+    command("coverage/show", "", 0, 0, |d, _, _| Answer::Now(Ok(coverage(d)))),
+    command("dpctl/del-flows", "[dp]", 0, 1, |d, _, _| {
+        d.workers.flush();
+        Answer::Now(Ok(String::new()))
+    }),
+    command("dpctl/dump-dps", "", 0, 0, |_, _, _| Answer::Now(Ok("netdev@ovs-netdev\n".to_owned()))),
+    command("dpctl/dump-flows", "[-m] [--names | --no-names] [dp] [filter=..] [type=..]", 0, 5, |d, _, n| {
+        Answer::Now(dump_flows(d, None, n))
+    }),
+    command("dpctl/show", "[-s] [dp...]", 0, 3, |d, _, _| Answer::Now(Ok(dpctl_show(d)))),
+    command("dpif/dump-flows", "[-m] [--names | --no-names] bridge", 1, 3, |d, a, n| {
+        let bridge = a.iter().find(|w| !w.starts_with('-')).cloned();
+        Answer::Now(dump_flows(d, bridge.as_deref(), n))
+    }),
+    command("dpif/show", "", 0, 0, |d, _, _| Answer::Now(Ok(dpif_show(d)))),
+    command("exit", "[--cleanup]", 0, 1, |_, a, _| match a.first().map(String::as_str) {
+        None => Answer::Exit { cleanup: false },
+        Some("--cleanup") => Answer::Exit { cleanup: true },
+        Some(other) => Answer::Now(Err(format!("unknown option '{other}'"))),
+    }),
+    command("fdb/flush", "[bridge]", 0, 1, |d, a, _| Answer::Now(fdb_flush(d, a.first()))),
+    command("fdb/show", "bridge", 1, 1, |d, a, n| Answer::Now(fdb_show(d, &a[0], n))),
+    command("fdb/stats-clear", "[bridge]", 0, 1, |d, a, _| Answer::Now(fdb_stats_clear(d, a.first()))),
+    command("fdb/stats-show", "bridge", 1, 1, |d, a, _| Answer::Now(fdb_stats(d, &a[0]))),
+    command("list-commands", "", 0, 0, |_, _, _| Answer::Now(Ok(list_commands()))),
+    command("memory/show", "", 0, 0, |d, _, _| Answer::Now(Ok(memory(d)))),
+    command("netdev-dummy/receive", "name packet|flow [--len packet_len]", 2, usize::MAX, |d, a, n| {
+        Answer::Now(dummy_receive(d, a, n))
+    }),
+    command("ofproto/list", "", 0, 0, |d, _, _| {
+        Answer::Now(Ok(d.brain.bridges().map(|b| format!("{}\n", b.config.name)).collect()))
+    }),
+    command("ofproto/trace", "{[dp_name] odp_flow | bridge br_flow} [OPTIONS...] [-generate|packet]", 1, 8, |d, a, n| {
+        Answer::Now(trace(d, a, n))
+    }),
+    command("ovsdb-server/compact", "", 0, 1, |d, _, n| Answer::Now(compact(d, n))),
+    command("ovsdb-server/list-dbs", "", 0, 0, |d, _, _| {
+        let names = d.link.server_mut().map(|s| s.database_names().map(|n| format!("{n}\n")).collect());
+        Answer::Now(names.ok_or_else(|| "the database is served by another process".to_owned()))
+    }),
+    command("revalidator/purge", "", 0, 0, |d, _, _| {
+        d.workers.flush();
+        Answer::Now(Ok(String::new()))
+    }),
+    command("revalidator/wait", "", 0, 0, |d, _, _| {
+        // There are no revalidators: a change bites at once. What can be waited for is that counters are credited.
+        d.workers.fold();
+        Answer::Now(Ok(String::new()))
+    }),
+    command("tapestry/counters", "", 0, 0, |d, _, _| Answer::Now(Ok(counters(d)))),
+    command("tapestry/drops", "", 0, 0, |d, _, _| Answer::Now(Ok(drops(d)))),
+    command("time/stop", "", 0, 0, |d, _, _| {
+        if d.allowed.dummies == crate::args::Dummies::Off {
+            return Answer::Now(Err("time can be stopped only with --enable-dummy".to_owned()));
+        }
+        d.clock.stop();
+        Answer::Now(Ok(String::new()))
+    }),
+    command("time/warp", "[large_msecs] msecs", 1, 2, |d, a, _| warp(d, a)),
+    command("version", "", 0, 0, |_, _, _| Answer::Now(Ok(crate::version_text()))),
+    command("vlog/close", "", 0, 0, |d, _, _| {
+        d.log.close();
+        Answer::Now(Ok(String::new()))
+    }),
+    command("vlog/list", "", 0, 0, |d, _, _| Answer::Now(Ok(d.log.list()))),
+    command("vlog/reopen", "", 0, 0, |d, _, _| Answer::Now(d.log.reopen().map(|()| String::new()))),
+    command("vlog/set", "{spec | PATTERN:destination:pattern}...", 1, usize::MAX, |d, a, _| {
+        let set: Result<Vec<()>, String> = a.iter().map(|spec| d.log.set(spec)).collect();
+        Answer::Now(set.map(|_| String::new()))
+    }),
+];
+
+/// Carries out a command line.
+pub fn run(daemon: &mut Daemon, name: &str, args: &[String], now: Instant) -> Answer {
+    let refuse = |text: String| Answer::Now(Err(text));
+    let Some(command) = COMMANDS.iter().find(|c| c.name == name) else {
+        return refuse(format!("\"{name}\" is not a valid command (use \"list-commands\" to see a list of valid commands)"));
+    };
+    if args.len() < command.args_min {
+        return refuse(format!("\"{name}\" command requires at least {} arguments", command.args_min));
+    }
+    if args.len() > command.args_max {
+        return refuse(format!("\"{name}\" command takes at most {} arguments", command.args_max));
+    }
+    (command.run)(daemon, args, now)
+}
+
+fn list_commands() -> String {
+    let mut out = String::from("The available commands are:\n");
+    for c in COMMANDS {
+        let _ = writeln!(out, "  {:<23} {}", c.name, c.usage);
+    }
+    out
+}
+
+fn compact(daemon: &mut Daemon, daemon_now: Instant) -> Result<String, String> {
+    let server = daemon.link.server_mut().ok_or("the database is served by another process")?;
+    let now = daemon_now;
+    server.compact(crate::database::link::DATABASE, now).map(|()| String::new()).map_err(|e| e.to_string())
+}
+
+// --- MAC tables ---
+
+fn fdb_show(daemon: &Daemon, bridge: &str, now: Instant) -> Result<String, String> {
+    let snapshot = daemon.snapshot.load();
+    daemon.workers.fold();
+    snapshot.bridge_by_name(bridge).map(|b| b.mac_text(now)).ok_or_else(|| "no such bridge".to_owned())
+}
+
+fn each_bridge(daemon: &Daemon, bridge: Option<&String>, each: impl Fn(&Bridge)) -> Result<(), String> {
+    let snapshot = daemon.snapshot.load();
+    if let Some(name) = bridge {
+        each(snapshot.bridge_by_name(name).ok_or("no such bridge")?);
+        return Ok(());
+    }
+    snapshot.bridges().for_each(|b| each(b));
+    Ok(())
+}
+
+fn fdb_flush(daemon: &Daemon, bridge: Option<&String>) -> Result<String, String> {
+    each_bridge(daemon, bridge, |b| drop(b.mac().flush(Flush::All)))?;
+    Ok("table successfully flushed".to_owned())
+}
+
+fn fdb_stats_clear(daemon: &Daemon, bridge: Option<&String>) -> Result<String, String> {
+    each_bridge(daemon, bridge, |b| b.mac().clear_stats())?;
+    Ok("statistics successfully cleared".to_owned())
+}
+
+fn fdb_stats(daemon: &Daemon, bridge: &str) -> Result<String, String> {
+    let snapshot = daemon.snapshot.load();
+    let bridge = snapshot.bridge_by_name(bridge).ok_or("no such bridge")?;
+    let stats = bridge.mac().stats();
+    let mut out = format!("Statistics for bridge \"{}\":\n", bridge.name());
+    let _ = writeln!(out, "  Current/maximum MAC entries in the table: {}/{}", stats.entries, stats.entries_max);
+    let _ = writeln!(out, "  Current static MAC entries in the table : {}", stats.static_entries);
+    let _ = writeln!(out, "  Total number of learned MAC entries     : {}", stats.learned);
+    let _ = writeln!(out, "  Total number of expired MAC entries     : {}", stats.expired);
+    let _ = writeln!(out, "  Total number of evicted MAC entries     : {}", stats.evicted);
+    let _ = writeln!(out, "  Total number of port moved MAC entries  : {}", stats.moved);
+    Ok(out)
+}
+
+// --- flows ---
+
+fn bridge_dump_flows(daemon: &mut Daemon, args: &[String], now: Instant) -> Result<String, String> {
+    let name = args.iter().find(|a| !a.starts_with('-')).ok_or("no bridge named")?;
+    daemon.workers.fold();
+    daemon.brain.dump_flows(name, now).ok_or_else(|| "Unknown bridge".to_owned())
+}
+
+fn dump_flows(daemon: &Daemon, bridge: Option<&str>, now: Instant) -> Result<String, String> {
+    let snapshot = daemon.snapshot.load();
+    if let Some(name) = bridge
+        && snapshot.bridge_by_name(name).is_none()
+    {
+        return Err("no such bridge".to_owned());
+    }
+    let mut out = String::new();
+    for worker in 0..daemon.workers.peers().len() {
+        let mut lines = Vec::new();
+        daemon.workers.dump(worker, |dump| {
+            for flow in dump.flows {
+                let home = snapshot.home_of(flow.key.in_port()).map(|(b, _)| b.name().to_owned());
+                if bridge.is_none() || bridge == home.as_deref() {
+                    let shown = dp_text::DpFlow {
+                        key: &flow.key,
+                        mask: &flow.mask,
+                        program: &flow.program,
+                        packets: flow.packets,
+                        bytes: flow.bytes,
+                        last_used: Some(flow.last_seen),
+                        tcp_flags: flow.tcp_flags,
+                    };
+                    lines.push(dp_text::flow_line(&shown, now));
+                }
+            }
+        });
+        if !lines.is_empty() && bridge.is_none() {
+            let _ = writeln!(out, "flow-dump from worker {worker}:");
+        }
+        lines.sort();
+        for line in lines {
+            let _ = writeln!(out, "{line}");
+        }
+    }
+    Ok(out)
+}
+
+/// `ofproto/trace`: a bridge and a flow in ovs-ofctl's syntax, or a datapath flow; a packet in hex instead of, or beside,
+/// the flow; `-generate` to let the side effects happen.
+fn trace(daemon: &mut Daemon, args: &[String], now: Instant) -> Result<String, String> {
+    let snapshot = daemon.snapshot.load_full();
+    let mut generate = SideEffects::None;
+    let mut words = Vec::new();
+    for arg in args {
+        match arg.as_str() {
+            "-generate" | "--generate" => generate = SideEffects::Generate,
+            "--names" | "--no-names" => {}
+            option if option.starts_with("--") => return Err(format!("unsupported option {option}")),
+            word => words.push(word),
+        }
+    }
+    let port_named = |name: &str| daemon.port_named(name);
+    // A datapath may be named before a datapath flow; there is only one.
+    let datapath = |word: &str| word == "ovs-netdev" || word == "netdev@ovs-netdev" || word == "system@ovs-system";
+    let words = if words.first().is_some_and(|w| datapath(w)) { &words[1..] } else { &words[..] };
+    let key = match words {
+        [name, rest @ ..] if snapshot.bridge_by_name(name).is_some() => {
+            let bridge = snapshot.bridge_by_name(name).ok_or("unknown bridge")?;
+            let flow = bridge_flow(bridge, rest)?;
+            let traced = switch::trace::trace_in(&snapshot, bridge.id(), &flow, generate).ok_or("unknown bridge")?;
+            return Ok(traced_text(&snapshot, traced, generate, now));
+        }
+        [flow] => dp_text::parse_dp_key(flow, &port_named).map_err(|e| e.to_string())?,
+        [flow, packet] => {
+            let mut key = frame_key(packet)?;
+            let flow = dp_text::parse_dp_key(flow, &port_named).map_err(|e| e.to_string())?;
+            key.set_in_port(flow.in_port());
+            key
+        }
+        _ => return Err("Must specify bridge name".to_owned()),
+    };
+    let traced = switch::trace::trace(&snapshot, &key, generate);
+    let traced = traced.ok_or("the flow's in_port is not a port of any bridge")?;
+    Ok(traced_text(&snapshot, traced, generate, now))
+}
+
+fn traced_text(snapshot: &Forwarding, traced: Traced, generate: SideEffects, now: Instant) -> String {
+    if generate == SideEffects::Generate {
+        snapshot.commit(&traced.translation.effects, now);
+    }
+    traced.text
+}
+
+/// The flow of `BRIDGE FLOW [PACKET]` or `BRIDGE PACKET`. A packet gives the headers, the flow the rest.
+fn bridge_flow(bridge: &Bridge, rest: &[&str]) -> Result<FlowKey, String> {
+    let (flow, packet) = match rest {
+        [flow] if hex(flow).is_some_and(|b| b.len() >= 14) => ("", Some(*flow)),
+        [flow] => (*flow, None),
+        [flow, packet] => (*flow, Some(*packet)),
+        _ => return Err("Must specify a flow".to_owned()),
+    };
+    let mut key = parse_key(flow, &BridgeNames(bridge)).map_err(|e| e.to_string())?;
+    if let Some(packet) = packet {
+        let in_port = key.slot(slot::IN_PORT);
+        key.packet = frame_key(packet)?;
+        key.set_slot(slot::IN_PORT, in_port);
+    }
+    Ok(key)
+}
+
+fn frame_key(text: &str) -> Result<PacketKey, String> {
+    let bytes = hex(text).ok_or_else(|| format!("bad packet '{text}': not an even number of hex digits"))?;
+    PacketKey::extract(&mut Frame::from_bytes(&bytes)).map_err(|e| format!("bad packet: {e}"))
+}
+
+/// Names of a bridge's ports, for flows.
+struct BridgeNames<'a>(&'a Bridge);
+
+impl PortNames for BridgeNames<'_> {
+    fn number(&self, name: &str) -> Option<OfPort> {
+        self.0.port_by_name(name).map(|p| p.of_port)
+    }
+    fn name(&self, port: OfPort) -> Option<&str> {
+        self.0.port(port).map(|p| &*p.name)
+    }
+}
+
+// --- datapath ---
+
+struct CacheTotals {
+    hits: u64,
+    missed: u64,
+    lost: u64,
+    flows: u64,
+}
+
+fn cache_totals(daemon: &Daemon) -> CacheTotals {
+    let mut totals = CacheTotals { hits: 0, missed: 0, lost: 0, flows: 0 };
+    for peer in daemon.workers.peers() {
+        let cache = &peer.stats().cache;
+        totals.hits += cache.hits.get();
+        totals.missed += cache.misses.get();
+        totals.flows += cache.flows.get();
+    }
+    totals.lost = daemon.drop_totals().iter().filter(|d| d.reason == datapath::Drop::MissCredit).map(|d| d.count).sum();
+    totals
+}
+
+fn dpif_show(daemon: &Daemon) -> String {
+    let totals = cache_totals(daemon);
+    let mut out = format!("netdev@ovs-netdev: hit:{} missed:{}\n", totals.hits, totals.missed);
+    for bridge in daemon.brain.bridges() {
+        let _ = writeln!(out, "  {}:", bridge.config.name);
+        let mut ports: Vec<_> = bridge.ports.values().collect();
+        ports.sort_by(|a, b| a.name.cmp(&b.name));
+        for port in ports {
+            let number = match port.of_port {
+                flowtable::OfPort::LOCAL => "65534".to_owned(),
+                other => other.0.to_string(),
+            };
+            let (dp, kind) = daemon.port_kind(port);
+            let _ = writeln!(out, "    {} {number}/{dp}: ({kind})", port.name);
+        }
+    }
+    let drops = daemon.drop_totals();
+    if !drops.is_empty() {
+        out.push_str("  drops:\n");
+        for d in drops {
+            let _ = writeln!(out, "    {} {}: {}", d.port, d.reason.name(), d.count);
+        }
+    }
+    out
+}
+
+fn dpctl_show(daemon: &Daemon) -> String {
+    let totals = cache_totals(daemon);
+    let mut out = String::from("netdev@ovs-netdev:\n");
+    let _ = writeln!(out, "  lookups: hit:{} missed:{} lost:{}", totals.hits, totals.missed, totals.lost);
+    let _ = writeln!(out, "  flows: {}", totals.flows);
+    for (name, port, _, _) in daemon.devices.open() {
+        let _ = writeln!(out, "  port {port}: {name}");
+    }
+    out
+}
+
+fn counters(daemon: &Daemon) -> String {
+    let totals = cache_totals(daemon);
+    let mut ports = Vec::new();
+    let drops = daemon.drop_totals();
+    for bridge in daemon.brain.bridges() {
+        for port in bridge.ports.values() {
+            let c = daemon.counters_of(port);
+            let dropped: u64 = drops.iter().filter(|d| d.port == port.name).map(|d| d.count).sum();
+            ports.push(serde_json::json!({
+                "name": port.name, "bridge": bridge.config.name, "drops": dropped,
+                "rx_packets": c.rx_packets, "rx_bytes": c.rx_bytes,
+                "tx_packets": c.tx_packets, "tx_bytes": c.tx_bytes,
+            }));
+        }
+    }
+    let cache = serde_json::json!({"hits": totals.hits, "misses": totals.missed, "flows": totals.flows});
+    format!("{}\n", serde_json::json!({"ports": ports, "cache": cache}))
+}
+
+fn drops(daemon: &Daemon) -> String {
+    let list: Vec<_> = daemon
+        .drop_totals()
+        .into_iter()
+        .map(|d| {
+            serde_json::json!({"port": d.port, "reason": d.reason.name(), "what": d.reason.what(), "count": d.count})
+        })
+        .collect();
+    format!("{}\n", serde_json::Value::from(list))
+}
+
+fn coverage(daemon: &Daemon) -> String {
+    let mut out = String::from("Event coverage, all workers:\n");
+    for (name, value) in daemon.coverage() {
+        let _ = writeln!(out, "{name:<24} total: {value}");
+    }
+    out
+}
+
+fn memory(daemon: &mut Daemon) -> String {
+    let rules: usize = daemon.brain.bridges().map(|b| b.rules.tables().rule_count()).sum();
+    let ports: usize = daemon.brain.bridges().map(|b| b.ports.len()).sum();
+    let snapshot = daemon.snapshot.load();
+    let macs: usize = snapshot.bridges().map(|b| b.mac().dump().len()).sum();
+    let flows = cache_totals(daemon).flows;
+    let rss = sys::process::usage().map(|u| u.resident / 1024).unwrap_or(0);
+    let (controls, sessions) = daemon.connection_counts();
+    format!(
+        "cached-flows:{flows} macs:{macs} ofconns:{controls} ports:{ports} resident-kB:{rss} rules:{rules} sessions:{sessions}\n"
+    )
+}
+
+// --- time and dummies ---
+
+fn warp(daemon: &Daemon, args: &[String]) -> Answer {
+    if daemon.allowed.dummies == crate::args::Dummies::Off {
+        return Answer::Now(Err("time can be warped only with --enable-dummy".to_owned()));
+    }
+    let parse = |text: &String| match text.parse::<u64>() {
+        Ok(ms) if ms > 0 => Ok(Duration::from_millis(ms)),
+        _ => Err(format!("invalid MSECS '{text}'")),
+    };
+    let times: Result<Vec<Duration>, String> = args.iter().map(parse).collect();
+    match times.as_deref() {
+        Ok([total]) => Answer::Warp { total: *total, step: *total },
+        Ok([total, step]) => Answer::Warp { total: *total, step: (*step).min(*total) },
+        Ok(_) => Answer::Now(Err("no MSECS".to_owned())),
+        Err(e) => Answer::Now(Err(e.clone())),
+    }
+}
+
+fn dummy_receive(daemon: &mut Daemon, args: &[String], _now: Instant) -> Result<String, String> {
+    if daemon.allowed.dummies == crate::args::Dummies::Off {
+        return Err("frames can be injected only with --enable-dummy".to_owned());
+    }
+    let (name, rest) = args.split_first().ok_or("no interface named")?;
+    let device = daemon.devices.open().find(|(n, ..)| n == name).map(|(_, port, worker, _)| (port, worker));
+    let (port, worker) = device.ok_or_else(|| format!("no device named '{name}'"))?;
+    let mut words = rest.iter().peekable();
+    let mut frames: Vec<Vec<u8>> = Vec::new();
+    while let Some(word) = words.next() {
+        let mut bytes = match hex(word) {
+            Some(bytes) => bytes,
+            None => {
+                let key = dp_text::parse_dp_key(word, &|name| daemon.port_named(name)).map_err(|e| format!("bad packet or flow syntax: {e}"))?;
+                packet::compose(&key, DUMMY_PAYLOAD)
+            }
+        };
+        if words.next_if(|w| *w == "--len").is_some() {
+            let len: usize = words.next().and_then(|n| n.parse().ok()).ok_or("--len needs a number")?;
+            if len > packet::frame::FRAME_LEN_MAX {
+                return Err(format!("--len {len} is more than {}", packet::frame::FRAME_LEN_MAX));
+            }
+            bytes.resize(len.max(bytes.len()), 0);
+        }
+        frames.push(bytes);
+    }
+    for bytes in frames {
+        let inject = WorkerCommand::Inject { port, frame: Frame::from_bytes(&bytes) };
+        daemon.workers.send(worker, inject).map_err(|e| e.to_string())?;
+    }
+    // The answer says that the frames have been forwarded, so that a test may look at once.
+    daemon.workers.settle();
+    Ok(String::new())
+}
+
+/// Bytes in hex, with blanks or without.
+fn hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u32> = text.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_digit(16)).collect::<Option<_>>()?;
+    let pairs = digits.chunks_exact(2);
+    if digits.is_empty() || !pairs.remainder().is_empty() {
+        return None;
+    }
+    Some(pairs.map(|p| (p[0] << 4 | p[1]) as u8).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_sorted_and_unique() {
+        let names: Vec<_> = COMMANDS.iter().map(|c| c.name).collect();
+        let mut sorted = names.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
+        assert_eq!(names, sorted);
+        assert!(list_commands().lines().count() == COMMANDS.len() + 1);
+    }
+
+    #[test]
+    fn hex_digits() {
+        assert_eq!(hex("0aFF 10"), Some(vec![10, 255, 16]));
+        for bad in ["", "abc", "in_port(1)", "0x10"] {
+            assert_eq!(hex(bad), None, "{bad}");
+        }
+    }
+}

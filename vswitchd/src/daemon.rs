@@ -1,0 +1,682 @@
+//! The main thread: one loop over sockets, workers' events, devices and timers around the brain.
+//!
+//! A turn of the loop is: take in what came, let the brain follow, publish the snapshot, then and only then let replies
+//! out. So whoever has read a reply can rely on the next frame's being handled by the new configuration.
+
+use crate::appctl;
+use crate::args::{Args, Places};
+use crate::clock::Clock;
+use crate::database::link::{Link, LinkError};
+use crate::database::read::{Allowed, Wanted, wanted};
+use crate::database::write::{Identity, InterfaceStatus, Status, report};
+use crate::devices::{Devices, News};
+use crate::sockets::{Sockets, WAKER};
+use crate::vlog::Vlog;
+use crate::workers::Workers;
+use anyhow::{Context, Result};
+use arc_swap::ArcSwap;
+use base::{HashSeed, Instant};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use datapath::{CacheLimits, Command as WorkerCommand, Drop, Event, PortError, SlowPath, WorkerConfig};
+use flowtable::OfPort;
+use packet::{DpPort, Frame, PacketKey};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use switch::brain::{Brain, Command};
+use switch::bridge::Device;
+use switch::config::Config;
+use switch::forwarding::{Forwarding, PuntSink, Punted};
+use switch::ofproto::{PacketOutRequest, PortCounters, PortRecord};
+use switch::plan::{Step, plan};
+use sys::netlink::{LinkEvent, LinkWatch};
+use sys::signal::{DaemonSignal, Signals};
+
+/// Frames for controllers that may wait for the main thread.
+const PUNTS_MAX: usize = 4_096;
+/// How often statistics go to the database unless `stats-update-interval` says otherwise.
+const STATS_INTERVAL: Duration = Duration::from_secs(5);
+/// How often devices in other namespaces, of which the kernel sends no news, are asked how they are.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The bounded queue of frames from workers to the main thread.
+struct PuntQueue {
+    sender: Sender<Punted>,
+    notify: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl PuntSink for PuntQueue {
+    fn punt(&self, punted: Punted) -> Result<(), Drop> {
+        self.sender.try_send(punted).map_err(|_| Drop::UpcallFull)?;
+        (self.notify)();
+        Ok(())
+    }
+}
+
+/// A reason for which frames of a port were dropped, and how many.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DropTotal {
+    /// Name of the port; empty for frames of none.
+    pub port: String,
+    /// Why.
+    pub reason: Drop,
+    /// How many.
+    pub count: u64,
+}
+
+/// How the loop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Devices stay for the next start.
+    KeepDevices,
+    /// Devices that the switch made are to go.
+    Cleanup,
+}
+
+/// Time that is being warped, for whom.
+struct Warp {
+    left: Duration,
+    step: Duration,
+    reply_to: crate::sockets::AppctlReply,
+}
+
+/// Everything the main thread owns.
+pub struct Daemon {
+    /// The log.
+    pub log: Vlog,
+    /// The clock.
+    pub clock: Clock,
+    /// What the command line allows.
+    pub allowed: Allowed,
+    /// The brain.
+    pub brain: Brain,
+    /// What workers work from.
+    pub snapshot: Arc<ArcSwap<Forwarding>>,
+    /// The workers.
+    pub workers: Workers,
+    /// The devices.
+    pub devices: Devices,
+    /// The database.
+    pub link: Link,
+    sockets: Sockets,
+    places: Places,
+    config: Config,
+    read: Wanted,
+    configured_once: bool,
+    punts: Receiver<Punted>,
+    watch: Option<LinkWatch>,
+    signals: Signals,
+    identity: Identity,
+    stats_next: Instant,
+    look_next: Instant,
+    statistics: BTreeMap<String, BTreeMap<&'static str, u64>>,
+    warp: Option<Warp>,
+    end: Option<(End, Option<crate::sockets::AppctlReply>)>,
+}
+
+impl Daemon {
+    /// Makes everything but serves nothing yet. Signals must have been blocked before any thread was started.
+    ///
+    /// # Errors
+    /// What could not be had, with its name.
+    pub fn new(args: &Args, places: Places, log: Vlog, signals: Signals) -> Result<Daemon> {
+        let clock = Clock::default();
+        let now = clock.now();
+        let sockets = Sockets::new(&places, args).context("event loop")?;
+        let notify = sockets.notifier();
+        let (sender, punts) = bounded(PUNTS_MAX);
+        let seed = HashSeed::new(sys::random::seed()?, sys::random::seed()?);
+        let sink = PuntQueue { sender, notify: Arc::clone(&notify) };
+        let mut brain = Brain::new(seed, Box::new(sink));
+        let snapshot = Arc::new(ArcSwap::new(brain.publish()));
+        let count = args.workers.unwrap_or_else(default_workers);
+        let workers = Workers::start(count, &snapshot, seed, &clock, &notify)?;
+        let link = match &args.database {
+            Some(_) => Link::outside(),
+            None => open_database(&places, now)?,
+        };
+        let allowed = Allowed { dummies: args.dummies, disable_system: args.disable_system };
+        let watch = if args.disable_system { None } else { watch_links() };
+        Ok(Daemon {
+            log,
+            clock,
+            allowed,
+            brain,
+            snapshot,
+            workers,
+            devices: Devices::default(),
+            link,
+            sockets,
+            places,
+            config: Config::default(),
+            read: Wanted::default(),
+            configured_once: false,
+            punts,
+            watch,
+            signals,
+            identity: identity(),
+            stats_next: now,
+            look_next: now,
+            statistics: BTreeMap::new(),
+            warp: None,
+            end: None,
+        })
+    }
+
+    /// Whether the configuration of the database has been carried out once and every socket answers.
+    pub fn is_ready(&self) -> bool {
+        self.configured_once
+    }
+
+    /// One turn of the loop, including the wait for something to do. `Some` when the daemon is to end.
+    ///
+    /// # Errors
+    /// The loop itself cannot go on.
+    pub fn turn(&mut self) -> Result<Option<End>> {
+        let now = self.clock.now();
+        let timeout = self.timeout(now);
+        self.sockets.wait(timeout, self.watch.as_ref(), &self.signals)?;
+        let now = self.clock.now();
+        self.take_signals()?;
+        self.take_worker_events(now);
+        self.take_punts();
+        self.take_link_events(now);
+        self.serve(now);
+        self.follow_database(now);
+        self.do_what_is_due(now);
+        self.brain.run(now);
+        self.publish(now);
+        self.report(now);
+        self.advance_warp();
+        self.let_out(now);
+        Ok(self.end.as_ref().map(|(end, _)| *end))
+    }
+
+    fn timeout(&self, now: Instant) -> Option<Duration> {
+        if self.sockets.has_unfinished() || self.warp.is_some() || !self.punts.is_empty() || !self.configured_once {
+            return Some(Duration::ZERO).filter(|_| self.configured_once || self.link.replica().is_some()).or(Some(LOOK_INTERVAL));
+        }
+        let mut deadlines = vec![self.stats_next];
+        deadlines.extend(self.brain.next_deadline());
+        deadlines.extend(self.devices.next_deadline());
+        deadlines.extend(self.link.next_deadline());
+        deadlines.extend(self.sockets.next_deadline());
+        if self.devices.open().next().is_some() {
+            deadlines.push(self.look_next);
+        }
+        // Under a stopped clock deadlines do not come nearer: look again soon, as somebody may start it.
+        let soonest = deadlines.into_iter().min()?.saturating_since(now);
+        Some(if self.clock.is_stopped() { soonest.min(LOOK_INTERVAL) } else { soonest })
+    }
+
+    // --- what came in ---
+
+    fn take_signals(&mut self) -> Result<()> {
+        while let Some(signal) = self.signals.read()? {
+            match signal {
+                DaemonSignal::Terminate | DaemonSignal::Interrupt => {
+                    tracing::info!(target: "vswitchd", "terminated by a signal");
+                    self.end.get_or_insert((End::KeepDevices, None));
+                }
+                DaemonSignal::HangUp => {
+                    if let Err(error) = self.log.reopen() {
+                        tracing::info!(target: "vlog", "{error}");
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_worker_events(&mut self, now: Instant) {
+        let events: Vec<Event> = self.workers.events().collect();
+        for event in events {
+            let (port, error) = match event {
+                Event::RxFailed { port, error } | Event::TxFailed { port, error } => (port, error),
+            };
+            match error {
+                PortError::Gone => {
+                    let news = self.devices.gone(port, &mut self.workers, now);
+                    self.tell(news, now);
+                }
+                PortError::Down => {}
+                PortError::Io(error) => tracing::warn!(target: "netdev", "port {}: {error}", self.port_label(port, true)),
+            }
+        }
+    }
+
+    fn take_punts(&mut self) {
+        // Bounded, so that a flood of frames for controllers leaves time for everything else.
+        for punted in self.punts.try_iter().take(PUNTS_MAX / 4).collect::<Vec<_>>() {
+            self.brain.packet_in(punted);
+        }
+    }
+
+    fn take_link_events(&mut self, now: Instant) {
+        let Some(watch) = &mut self.watch else { return };
+        let mut events: Vec<LinkEvent> = Vec::new();
+        if let Err(error) = watch.read(&mut events) {
+            tracing::warn!(target: "netlink", "link news: {error}");
+        }
+        if events.is_empty() {
+            return;
+        }
+        let mut news = self.devices.retry(true, &mut self.workers, now);
+        news.extend(self.devices.look_at_all());
+        news.into_iter().for_each(|n| self.tell(Some(n), now));
+    }
+
+    fn do_what_is_due(&mut self, now: Instant) {
+        if now >= self.look_next {
+            self.look_next = now + LOOK_INTERVAL;
+            let mut news = self.devices.retry(false, &mut self.workers, now);
+            news.extend(self.devices.look_at_all());
+            news.into_iter().for_each(|n| self.tell(Some(n), now));
+        }
+        if now >= self.stats_next {
+            let interval = self.link.replica().and_then(|r| r.singleton("Open_vSwitch"));
+            let interval = interval.and_then(|r| r.map_get("other_config", "stats-update-interval")?.parse().ok());
+            self.stats_next = now + interval.map_or(STATS_INTERVAL, |ms: u64| Duration::from_millis(ms.max(5_000)));
+            self.refresh_statistics();
+        }
+    }
+
+    fn tell(&mut self, news: Option<News>, now: Instant) {
+        match news {
+            Some(News::Open(name, device)) => self.brain.device_open(&name, device, now),
+            Some(News::Closed(name)) => self.brain.device_closed(&name, now),
+            None => {}
+        }
+    }
+
+    /// Reads sockets and carries out what is asked.
+    fn serve(&mut self, now: Instant) {
+        self.sockets.accept(&mut self.link, now);
+        for message in self.sockets.read(&mut self.link, &mut self.brain, now) {
+            if Brain::needs_counters(&message.message) {
+                self.workers.fold();
+                let counters = self.all_counters();
+                self.brain.set_counters(counters);
+            }
+            self.brain.receive(message.conn, message.xid, message.message, &message.raw, now);
+        }
+        for request in self.sockets.take_appctl() {
+            let answer = appctl::run(self, &request.command, &request.args, now);
+            match answer {
+                appctl::Answer::Now(answer) => self.sockets.answer_appctl(&request.reply, &answer),
+                appctl::Answer::Exit { cleanup } => {
+                    let end = if cleanup { End::Cleanup } else { End::KeepDevices };
+                    self.end.get_or_insert((end, Some(request.reply)));
+                }
+                appctl::Answer::Warp { total, step } => {
+                    self.warp = Some(Warp { left: total, step, reply_to: request.reply });
+                }
+            }
+        }
+        if let Some(server) = self.link.server_mut() {
+            server.poll(now);
+        }
+    }
+
+    // --- configuration ---
+
+    fn follow_database(&mut self, now: Instant) {
+        if !self.link.refresh() && self.configured_once || !self.link.is_ours() {
+            return;
+        }
+        let Some(replica) = self.link.replica() else { return };
+        let read = wanted(replica, self.allowed);
+        if self.configured_once && read == self.read {
+            return;
+        }
+        for warning in read.warnings.iter().filter(|w| !self.read.warnings.contains(w)) {
+            tracing::warn!(target: "bridge", "{warning}");
+        }
+        self.read = read;
+        self.carry_out(now);
+        self.configured_once = true;
+    }
+
+    fn carry_out(&mut self, now: Instant) {
+        let steps = plan(&self.config, &self.read.config);
+        self.config = self.read.config.clone();
+        // Bridges are made before the devices of their ports are reported, and ports of devices that go are closed before
+        // the brain forgets them: steps are in that order.
+        let mut news = Vec::new();
+        let mut configured = false;
+        for step in steps {
+            match step {
+                Step::Close { interface, .. } => news.extend(self.devices.forget(&interface, &mut self.workers)),
+                Step::RemoveBridge(name) => self.sockets.remove_bridge(&name),
+                Step::AddBridge(name) => {
+                    if let Err(error) = self.sockets.add_bridge(&name, &self.places) {
+                        tracing::error!(target: "bridge", "bridge {name}: {error}");
+                    }
+                }
+                Step::Open { interface, .. } => {
+                    if !configured {
+                        self.brain.configure(&self.config, now);
+                        configured = true;
+                    }
+                    news.extend(self.devices.want(&interface, &mut self.workers, now));
+                }
+                Step::Change { interface, .. } => news.extend(self.devices.change(&interface, &mut self.workers, now)),
+            }
+        }
+        self.brain.configure(&self.config, now);
+        for item in news {
+            self.tell(Some(item), now);
+        }
+        self.sockets.set_controllers(&self.config, &self.places, now);
+        let cache = CacheLimits {
+            flows: u32::try_from(self.config.cache.flow_limit).unwrap_or(u32::MAX),
+            idle: self.config.cache.max_idle,
+            ..CacheLimits::default()
+        };
+        self.workers.configure(WorkerConfig { cache, ..WorkerConfig::default() });
+    }
+
+    /// Shows the workers the configuration as it stands, then does what the brain wants done under it.
+    fn publish(&mut self, now: Instant) {
+        let newest = self.brain.publish();
+        if !Arc::ptr_eq(&newest, &self.snapshot.load()) {
+            self.snapshot.store(newest);
+        }
+        for command in self.brain.drain_commands() {
+            match command {
+                Command::PacketOut(request) => self.packet_out(&request, now),
+                Command::SetAdmin { interface, up } => self.devices.set_admin(&interface, up),
+            }
+        }
+    }
+
+    fn packet_out(&mut self, request: &PacketOutRequest, now: Instant) {
+        let snapshot = self.snapshot.load_full();
+        let mut frame = Frame::from_bytes(&request.data);
+        let in_port = snapshot.dp_port_of(request.bridge, request.in_port).unwrap_or(DpPort::NONE);
+        frame.in_port = in_port;
+        let Ok(key) = PacketKey::extract(&mut frame) else { return };
+        let translation =
+            snapshot.translate_actions(request.bridge, request.in_port, &key, Arc::clone(&request.actions));
+        snapshot.commit(&translation.effects, now);
+        for credit in &translation.credits {
+            credit.credit(1, frame.len() as u64, now, 0);
+        }
+        let program = Arc::new(translation.program);
+        if let Err(error) = self.workers.send(0, WorkerCommand::Execute { in_port, frame, program }) {
+            tracing::warn!(target: "ofproto", "a packet-out was dropped: {error}");
+        }
+    }
+
+    // --- what goes out ---
+
+    fn report(&mut self, now: Instant) {
+        if !self.configured_once || !self.link.is_ours() {
+            return;
+        }
+        let status = self.status();
+        let Some(replica) = self.link.replica() else { return };
+        let transaction = report(replica, &status);
+        if transaction.is_empty() {
+            return;
+        }
+        if let Err(error) = self.link.transact(&transaction, now) {
+            tracing::warn!(target: "ovsdb", "status could not be written: {error}");
+        }
+    }
+
+    fn status(&self) -> Status {
+        let mut status = Status {
+            interface_errors: self.read.interface_errors.clone(),
+            controllers: self.sockets.controller_status(&self.brain, self.clock.now()),
+            identity: self.identity.clone(),
+            cur_cfg: self.read.next_cfg,
+            ..Status::default()
+        };
+        for bridge in self.brain.bridges() {
+            status.datapath_ids.insert(bridge.config.name.clone(), bridge.datapath_id);
+            for name in bridge.config.ports.values().flat_map(|p| p.interfaces.keys()) {
+                status.interfaces.insert(name.clone(), self.interface_status(name));
+            }
+        }
+        status
+    }
+
+    fn interface_status(&self, name: &str) -> InterfaceStatus {
+        let error = self.devices.error(name).map(str::to_owned);
+        let ofport = self.brain.ofport(name).map(|p| if p == OfPort::LOCAL { 65_534 } else { i64::from(p.0) });
+        let ofport = ofport.or(error.as_ref().map(|_| -1));
+        let mut status = InterfaceStatus { ofport, error, ..InterfaceStatus::default() };
+        let device = self.devices.open().find(|(n, ..)| *n == name).map(|(.., d)| d);
+        if let (Some(device), Some(report)) = (device, self.devices.report(name)) {
+            status.mac_in_use = Some(device.mac);
+            status.mtu = Some(device.state.mtu);
+            status.admin_up = Some(device.state.admin_up);
+            status.link_up = Some(device.state.link_up);
+            status.link_speed = report.speed_mbps.map(|s| u64::from(s) * 1_000_000);
+            status.ifindex = report.ifindex;
+            status.link_resets = Some(report.carrier_changes);
+            if !report.driver.is_empty() {
+                status.status.insert("driver_name".to_owned(), report.driver.clone());
+            }
+        } else if status.ofport.is_some_and(|p| p >= 0) {
+            // A patch port is up as long as it is there.
+            (status.admin_up, status.link_up) = (Some(true), Some(true));
+        }
+        status.statistics = self.statistics.get(name).cloned();
+        status
+    }
+
+    fn refresh_statistics(&mut self) {
+        let mut all = BTreeMap::new();
+        for bridge in self.brain.bridges() {
+            for port in bridge.ports.values() {
+                let c = self.counters_of(port);
+                let columns = [
+                    ("collisions", 0),
+                    ("rx_bytes", c.rx_bytes),
+                    ("rx_crc_err", 0),
+                    ("rx_dropped", c.rx_dropped),
+                    ("rx_errors", c.rx_errors),
+                    ("rx_frame_err", 0),
+                    ("rx_over_err", 0),
+                    ("rx_packets", c.rx_packets),
+                    ("tx_bytes", c.tx_bytes),
+                    ("tx_dropped", c.tx_dropped),
+                    ("tx_errors", c.tx_errors),
+                    ("tx_packets", c.tx_packets),
+                ];
+                all.insert(port.name.clone(), columns.into_iter().collect());
+            }
+        }
+        self.statistics = all;
+    }
+
+    fn let_out(&mut self, now: Instant) {
+        for (conn, outgoing) in self.brain.drain_outbox() {
+            self.sockets.send(conn, outgoing);
+        }
+        self.sockets.flush(&mut self.link, &mut self.brain, now);
+    }
+
+    fn advance_warp(&mut self) {
+        let Some(mut warp) = self.warp.take() else { return };
+        let step = warp.step.min(warp.left);
+        self.clock.advance(step);
+        warp.left -= step;
+        if warp.left.is_zero() {
+            self.sockets.answer_appctl(&warp.reply_to, &Ok("warped".to_owned()));
+        } else {
+            self.warp = Some(warp);
+        }
+    }
+
+    /// Ends: workers stop, devices go or stay, sockets vanish, whoever asked is answered.
+    pub fn finish(mut self, end: End) {
+        self.workers.stop();
+        if end == End::Cleanup {
+            self.devices.discard_all();
+        }
+        drop(std::mem::take(&mut self.devices));
+        if let Some((_, Some(reply))) = self.end.take() {
+            self.sockets.answer_appctl(&reply, &Ok(String::new()));
+            let now = self.clock.now();
+            self.sockets.flush(&mut self.link, &mut self.brain, now);
+        }
+        self.sockets.remove_all();
+    }
+
+    // --- what commands ask ---
+
+    /// A port by number, or by name.
+    pub fn port_label(&self, port: DpPort, by_name: bool) -> String {
+        let name = || self.devices.open().find(|(_, p, ..)| *p == port).map(|(n, ..)| n.to_owned());
+        by_name.then(name).flatten().unwrap_or_else(|| port.to_string())
+    }
+
+    /// Number of a port in the datapath by the name of its interface.
+    pub fn port_named(&self, name: &str) -> Option<u32> {
+        self.devices.open().find(|(n, ..)| *n == name).map(|(_, port, ..)| port.0)
+    }
+
+    /// Number of a port in the datapath and what kind of port it is, for dpif/show.
+    pub fn port_kind(&self, port: &PortRecord) -> (String, &'static str) {
+        match port.device {
+            Device::Patch(_) => ("none".to_owned(), "patch"),
+            Device::Datapath(dp) => {
+                let configs = self.config.bridges.values().flat_map(|b| b.ports.values());
+                let kind = configs.filter_map(|p| p.interfaces.get(&port.name)).next().map(|i| &i.kind);
+                use switch::config::InterfaceKind as Kind;
+                let kind = match kind {
+                    Some(Kind::Tap) if port.of_port == OfPort::LOCAL => "internal",
+                    Some(Kind::Tap) => "tap",
+                    Some(Kind::Dummy) => "dummy",
+                    Some(Kind::Pcap { .. }) => "pcap",
+                    _ => "system",
+                };
+                (dp.to_string(), kind)
+            }
+        }
+    }
+
+    /// Counters of a port over all workers.
+    pub fn counters_of(&self, port: &PortRecord) -> PortCounters {
+        let Device::Datapath(dp) = port.device else { return PortCounters::default() };
+        let mut sum = PortCounters::default();
+        for peer in self.workers.peers() {
+            if let Some(c) = peer.stats().port(dp) {
+                add(&mut sum, &c);
+            }
+        }
+        sum.rx_dropped += self.devices.lost(&port.name);
+        sum
+    }
+
+    fn all_counters(&self) -> BTreeMap<DpPort, PortCounters> {
+        let mut all = BTreeMap::new();
+        for bridge in self.brain.bridges() {
+            for port in bridge.ports.values() {
+                if let Device::Datapath(dp) = port.device {
+                    all.insert(dp, self.counters_of(port));
+                }
+            }
+        }
+        all
+    }
+
+    /// Drops by port and reason, over all workers; those that happened.
+    pub fn drop_totals(&self) -> Vec<DropTotal> {
+        let mut totals: BTreeMap<(String, Drop), u64> = BTreeMap::new();
+        for peer in self.workers.peers() {
+            for (port, counters) in peer.stats().ports() {
+                let name = if port == DpPort::NONE { String::new() } else { self.port_label(port, true) };
+                for (reason, count) in counters.drops.nonzero() {
+                    *totals.entry((name.clone(), reason)).or_default() += count;
+                }
+            }
+        }
+        totals.into_iter().map(|((port, reason), count)| DropTotal { port, reason, count }).collect()
+    }
+
+    /// Event counters, summed over workers.
+    pub fn coverage(&self) -> Vec<(&'static str, u64)> {
+        let sum = |read: fn(&datapath::WorkerStats) -> u64| self.workers.peers().iter().map(|p| read(p.stats())).sum();
+        let mut all: Vec<(&'static str, u64)> = vec![
+            ("worker_step", sum(|s| s.steps.get())),
+            ("cache_hit", sum(|s| s.cache.hits.get())),
+            ("cache_miss", sum(|s| s.cache.misses.get())),
+            ("cache_revalidated", sum(|s| s.cache.revalidated.get())),
+            ("cache_retranslated", sum(|s| s.cache.retranslated.get())),
+            ("cache_uncached", sum(|s| s.cache.uncached.get())),
+            ("cache_evicted", sum(|s| s.cache.evicted.get())),
+            ("cache_expired", sum(|s| s.cache.expired.get())),
+            ("recirculated", sum(|s| s.cache.recirculated.get())),
+        ];
+        let mut drops: BTreeMap<Drop, u64> = BTreeMap::new();
+        for d in self.drop_totals() {
+            *drops.entry(d.reason).or_default() += d.count;
+        }
+        all.extend(drops.into_iter().map(|(reason, count)| (reason.name(), count)));
+        all
+    }
+
+    /// OpenFlow connections and database sessions.
+    pub fn connection_counts(&mut self) -> (usize, usize) {
+        let sessions = self.link.server_mut().map_or(0, |s| s.session_count());
+        (self.sockets.openflow_count(), sessions)
+    }
+}
+
+fn add(sum: &mut PortCounters, c: &datapath::PortCounters) {
+    sum.rx_packets += c.rx_packets.get();
+    sum.rx_bytes += c.rx_bytes.get();
+    sum.rx_dropped += c.drops.get(Drop::MissCredit);
+    sum.rx_errors += c.rx_errors.get() + c.drops.get(Drop::TooShort) + c.drops.get(Drop::BadOffload);
+    sum.tx_packets += c.tx_packets.get();
+    sum.tx_bytes += c.tx_bytes.get();
+    sum.tx_dropped += c.drops.get(Drop::TxFull) + c.drops.get(Drop::TxTooBig) + c.drops.get(Drop::NoPort);
+}
+
+fn default_workers() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    (cores / 4).clamp(1, 4)
+}
+
+fn open_database(places: &Places, now: Instant) -> Result<Link, LinkError> {
+    let (link, opened) = Link::embedded(&places.db, now)?;
+    if let Some(truncated) = &opened.truncated {
+        tracing::warn!(target: "ovsdb", "{}: cut off {} bytes at offset {}: {}", places.db.display(), truncated.bytes, truncated.offset, truncated.reason);
+    }
+    if let Some(version) = &opened.converted_from {
+        tracing::info!(target: "ovsdb", "{}: converted from schema version {version}", places.db.display());
+    }
+    Ok(link)
+}
+
+fn watch_links() -> Option<LinkWatch> {
+    match LinkWatch::open() {
+        Ok(watch) => Some(watch),
+        Err(error) => {
+            tracing::warn!(target: "netlink", "no news of links: {error}");
+            None
+        }
+    }
+}
+
+fn identity() -> Identity {
+    // /etc/os-release is a list of shell assignments (os-release(5)).
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let value = |key: &str| {
+        let line = release.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix('='));
+        line.map_or_else(|| "unknown".to_owned(), |v| v.trim_matches('"').to_owned())
+    };
+    Identity {
+        version: crate::OVS_VERSION.to_owned(),
+        system_type: value("ID"),
+        system_version: value("VERSION_ID"),
+        iface_types: vec!["dummy", "internal", "patch", "pcap", "system", "tap"],
+        datapath_types: vec!["netdev", "system"],
+    }
+}
+
+const _: () = assert!(WAKER.0 == 0);

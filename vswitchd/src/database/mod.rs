@@ -1,0 +1,5 @@
+//! The Open_vSwitch database: what it wants of the switch ([`read`]), and what the switch reports back ([`write`]).
+
+pub mod link;
+pub mod read;
+pub mod write;

@@ -1,0 +1,300 @@
+//! From rows of the Open_vSwitch database to the configuration that is wanted. Pure.
+//!
+//! What a row says wrongly concerns that row alone: an interface that cannot be is left out and gets an `error`, a setting
+//! that cannot be takes its default and is logged.
+
+use crate::args::Dummies;
+use ovsdb::replica::{Replica, RowView};
+use ovsdb::uuid::Uuid;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use switch::bridge::FailMode;
+use switch::config::{
+    BridgeConfig, CacheConfig, Config, ControllerConfig, FlowTableConfig, InterfaceConfig, InterfaceKind, PortConfig,
+};
+use switch::mac::{self, MacAddr};
+use switch::vlan::{PriorityTags, VlanConfig, VlanMode};
+
+/// The wanted configuration, and what was wrong with the rest.
+#[derive(Debug, Default, PartialEq)]
+pub struct Wanted {
+    /// The configuration.
+    pub config: Config,
+    /// `next_cfg` of the root row: confirmed once all this is true.
+    pub next_cfg: i64,
+    /// Interfaces that cannot be, with the text for their `error` column.
+    pub interface_errors: BTreeMap<Uuid, String>,
+    /// Other problems, for the log.
+    pub warnings: Vec<String>,
+}
+
+/// What the daemon allows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Allowed {
+    /// `--enable-dummy`.
+    pub dummies: Dummies,
+    /// `--disable-system`.
+    pub disable_system: bool,
+}
+
+/// Reads the whole configuration.
+pub fn wanted(replica: &Replica, allowed: Allowed) -> Wanted {
+    let mut out = Wanted::default();
+    let Some(root) = replica.singleton("Open_vSwitch") else { return out };
+    out.next_cfg = root.integer("next_cfg").unwrap_or(0);
+    out.config.cache = cache(&root, &mut out.warnings);
+    let mut taken = BTreeSet::new();
+    for row in root.uuids("bridges").filter_map(|id| replica.get("Bridge", id)) {
+        let Some(name) = row.string("name") else { continue };
+        if !is_device_name(name) {
+            out.warnings.push(format!("ignoring bridge with bad name '{name}'"));
+            continue;
+        }
+        let bridge = bridge(replica, &row, name, allowed, &mut taken, &mut out);
+        out.config.bridges.insert(name.to_owned(), bridge);
+    }
+    out
+}
+
+fn number<T: std::str::FromStr>(row: &RowView<'_>, key: &str) -> Option<T> {
+    row.map_get("other_config", key)?.parse().ok()
+}
+
+fn flag(row: &RowView<'_>, key: &str) -> bool {
+    row.map_get("other_config", key) == Some("true")
+}
+
+fn cache(root: &RowView<'_>, warnings: &mut Vec<String>) -> CacheConfig {
+    let mut cache = CacheConfig::default();
+    if let Some(text) = root.map_get("other_config", "flow-limit") {
+        match text.parse() {
+            Ok(limit) => cache.flow_limit = limit,
+            Err(_) => warnings.push(format!("other_config:flow-limit '{text}' is not a number")),
+        }
+    }
+    if let Some(text) = root.map_get("other_config", "max-idle") {
+        match text.parse() {
+            Ok(ms @ 500..) => cache.max_idle = Duration::from_millis(ms),
+            _ => warnings.push(format!("other_config:max-idle '{text}' is not a number of at least 500")),
+        }
+    }
+    cache
+}
+
+/// Names become names of devices and sockets: no slash, no blank, at most 15 bytes for a device.
+fn is_device_name(name: &str) -> bool {
+    !name.is_empty() && name != "." && name != ".." && !name.bytes().any(|b| b == b'/' || b.is_ascii_whitespace() || b == 0)
+}
+
+fn bridge(
+    replica: &Replica,
+    row: &RowView<'_>,
+    name: &str,
+    allowed: Allowed,
+    taken: &mut BTreeSet<String>,
+    out: &mut Wanted,
+) -> BridgeConfig {
+    let mut bridge = BridgeConfig::new(name);
+    bridge.datapath_type = row.string("datapath_type").unwrap_or_default().to_owned();
+    bridge.datapath_id = datapath_id(row, name, &mut out.warnings);
+    bridge.dp_desc = row.map_get("other_config", "dp-desc").map(str::to_owned);
+    bridge.hwaddr = row.map_get("other_config", "hwaddr").and_then(MacAddr::parse).filter(|m| !m.is_multicast());
+    bridge.fail_mode = match row.string("fail_mode") {
+        Some("secure") => FailMode::Secure,
+        _ => FailMode::Standalone,
+    };
+    bridge.protocols = row.strings("protocols").filter_map(protocol).collect();
+    bridge.mac_aging = number(row, "mac-aging-time").map_or(mac::AGING_DEFAULT, |s: u64| Duration::from_secs(s.max(15)));
+    bridge.mac_table_size =
+        number(row, "mac-table-size").map_or(mac::ENTRIES_DEFAULT, |n: usize| n.clamp(10, mac::ENTRIES_MAX));
+    bridge.forward_bpdu = flag(row, "forward-bpdu");
+    bridge.flood_vlans = row.integers("flood_vlans").filter_map(vlan_id).collect();
+    for row in row.uuids("controller").filter_map(|id| replica.get("Controller", id)) {
+        if let Some(target) = row.string("target") {
+            bridge.controllers.insert(target.to_owned(), controller(&row));
+        }
+    }
+    bridge.flow_tables = flow_tables(replica, row);
+    for port_row in row.uuids("ports").filter_map(|id| replica.get("Port", id)) {
+        let Some(port_name) = port_row.string("name") else { continue };
+        let mut port = PortConfig {
+            name: port_name.to_owned(),
+            vlan: vlan(&port_row, name, &mut out.warnings),
+            protected: port_row.boolean("protected").unwrap_or(false),
+            interfaces: BTreeMap::new(),
+        };
+        for row in port_row.uuids("interfaces").filter_map(|id| replica.get("Interface", id)) {
+            let Some(interface_name) = row.string("name") else { continue };
+            if !taken.insert(interface_name.to_owned()) {
+                let text = format!("{interface_name}: interface is in more than one port");
+                out.interface_errors.insert(row.uuid(), text);
+                continue;
+            }
+            match interface(&row, interface_name, &bridge, allowed) {
+                Ok(interface) => drop(port.interfaces.insert(interface_name.to_owned(), interface)),
+                Err(text) => drop(out.interface_errors.insert(row.uuid(), text)),
+            }
+        }
+        bridge.ports.insert(port_name.to_owned(), port);
+    }
+    bridge
+}
+
+fn datapath_id(row: &RowView<'_>, name: &str, warnings: &mut Vec<String>) -> Option<u64> {
+    let text = row.map_get("other_config", "datapath-id")?;
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    match u64::from_str_radix(digits, 16) {
+        Ok(id) if id != 0 && (text.starts_with("0x") || digits.len() == 16) => Some(id),
+        _ => {
+            warnings.push(format!("bridge {name}: other_config:datapath-id '{text}' is not 16 hex digits"));
+            None
+        }
+    }
+}
+
+fn protocol(name: &str) -> Option<u8> {
+    match name {
+        "OpenFlow10" => Some(1),
+        "OpenFlow11" => Some(2),
+        "OpenFlow12" => Some(3),
+        "OpenFlow13" => Some(4),
+        "OpenFlow14" => Some(5),
+        "OpenFlow15" => Some(6),
+        _ => None,
+    }
+}
+
+fn controller(row: &RowView<'_>) -> ControllerConfig {
+    let mut controller = ControllerConfig::default();
+    if let Some(ms) = row.integer("max_backoff").and_then(|ms| u64::try_from(ms).ok()) {
+        controller.max_backoff = Duration::from_millis(ms.max(1_000));
+    }
+    if let Some(ms) = row.integer("inactivity_probe").and_then(|ms| u64::try_from(ms).ok()) {
+        // 0 turns probing off; other values below a second are a second, as in OVS.
+        controller.inactivity_probe = Duration::from_millis(if ms == 0 { 0 } else { ms.max(1_000) });
+    }
+    controller.primary = row.string("type") != Some("service");
+    controller
+}
+
+fn flow_tables(replica: &Replica, row: &RowView<'_>) -> BTreeMap<u8, FlowTableConfig> {
+    let Some(tables) = row.map("flow_tables") else { return BTreeMap::new() };
+    let mut all = BTreeMap::new();
+    for (key, value) in tables.iter() {
+        let (ovsdb::value::Atom::Integer(number), ovsdb::value::Atom::Uuid(id)) = (key, value) else { continue };
+        let (Ok(number), Some(row)) = (u8::try_from(*number), replica.get("Flow_Table", *id)) else { continue };
+        let config = FlowTableConfig {
+            name: row.string("name").map(str::to_owned),
+            flow_limit: row.integer("flow_limit").and_then(|n| usize::try_from(n).ok()),
+            evict: row.string("overflow_policy") == Some("evict"),
+        };
+        all.insert(number, config);
+    }
+    all
+}
+
+fn vlan_id(n: i64) -> Option<u16> {
+    u16::try_from(n).ok().filter(|n| *n < 4096)
+}
+
+fn vlan(row: &RowView<'_>, bridge: &str, warnings: &mut Vec<String>) -> VlanConfig {
+    let name = row.string("name").unwrap_or_default();
+    let mode = row.string("vlan_mode").and_then(|mode| match mode {
+        "access" => Some(VlanMode::Access),
+        "trunk" => Some(VlanMode::Trunk),
+        "native-tagged" => Some(VlanMode::NativeTagged),
+        "native-untagged" => Some(VlanMode::NativeUntagged),
+        "dot1q-tunnel" => Some(VlanMode::Dot1qTunnel),
+        other => {
+            warnings.push(format!("bridge {bridge}: port {name}: unknown vlan_mode '{other}'"));
+            None
+        }
+    });
+    let tag = row.integer("tag").and_then(vlan_id);
+    let mut vlan = VlanConfig::from_columns(mode, tag, row.integers("trunks").filter_map(vlan_id));
+    let cvlans: switch::vlan::VlanSet = row.integers("cvlans").filter_map(vlan_id).collect();
+    vlan.cvlans = (!cvlans.is_empty()).then(|| Box::new(cvlans));
+    if row.map_get("other_config", "qinq-ethtype") == Some("802.1q") {
+        vlan.service_tpid = 0x8100;
+    }
+    vlan.priority_tags = match row.map_get("other_config", "priority-tags") {
+        Some("true" | "if-nonzero") => PriorityTags::IfNonzero,
+        Some("always") => PriorityTags::Always,
+        _ => PriorityTags::Never,
+    };
+    vlan
+}
+
+fn interface(
+    row: &RowView<'_>,
+    name: &str,
+    bridge: &BridgeConfig,
+    allowed: Allowed,
+) -> Result<InterfaceConfig, String> {
+    if !is_device_name(name) {
+        return Err(format!("'{name}' is not a name for an interface"));
+    }
+    let kind = kind(row, name, bridge, allowed)?;
+    let on_device = matches!(kind, InterfaceKind::Tap | InterfaceKind::System);
+    if on_device && name.len() > 15 {
+        return Err(format!("could not open network device {name} (File name too long)"));
+    }
+    let request = |column: &str, most: u16| {
+        row.integer(column).and_then(|n| u16::try_from(n).ok()).filter(|n| (1..=most).contains(n))
+    };
+    Ok(InterfaceConfig {
+        name: name.to_owned(),
+        kind,
+        ofport_request: request("ofport_request", 0xfeff),
+        mtu_request: request("mtu_request", u16::MAX).filter(|mtu| *mtu >= 68),
+        mac: row.string("mac").and_then(MacAddr::parse).filter(|m| !m.is_multicast()),
+        netns: row.map_get("options", "netns").map(str::to_owned),
+    })
+}
+
+fn kind(
+    row: &RowView<'_>,
+    name: &str,
+    bridge: &BridgeConfig,
+    allowed: Allowed,
+) -> Result<InterfaceKind, String> {
+    let option = |key: &str| row.map_get("options", key).map(str::to_owned);
+    let kind = row.string("type").unwrap_or_default();
+    let (rx, tx) = (option("rx_pcap"), option("tx_pcap"));
+    if kind == "patch" {
+        let peer = option("peer").ok_or_else(|| format!("{name}: patch type requires valid 'peer' argument"))?;
+        return match peer == name {
+            true => Err(format!("{name}: patch peer must not be self")),
+            false => Ok(InterfaceKind::Patch { peer }),
+        };
+    }
+    let local = name == bridge.name;
+    let dummy = allowed.dummies == Dummies::Override
+        || matches!(kind, "dummy" | "dummy-internal" | "dummy-pmd")
+        || local && bridge.datapath_type == "dummy"
+        || kind == "internal" && bridge.datapath_type == "dummy";
+    if rx.is_some() || tx.is_some() {
+        return match dummy || kind == "pcap" {
+            true => Ok(InterfaceKind::Pcap { rx, tx }),
+            false => Err(format!("{name}: options rx_pcap and tx_pcap are for type pcap or dummy")),
+        };
+    }
+    if dummy {
+        return match allowed.dummies {
+            Dummies::Off => Err(format!("could not open network device {name} (Address family not supported by protocol)")),
+            _ => Ok(InterfaceKind::Dummy),
+        };
+    }
+    let refused = || Err(format!("could not open network device {name} (system interfaces are disabled)"));
+    match kind {
+        _ if local && allowed.disable_system => refused(),
+        _ if local => Ok(InterfaceKind::Tap),
+        "internal" | "tap" if allowed.disable_system => refused(),
+        "" | "system" if allowed.disable_system => refused(),
+        "internal" | "tap" => Ok(InterfaceKind::Tap),
+        "" | "system" => Ok(InterfaceKind::System),
+        "pcap" => Err(format!("{name}: type pcap requires options rx_pcap or tx_pcap")),
+        // OVS says the same of a type that its build does not have.
+        other => Err(format!("could not open network device {name} (Address family not supported by protocol): no interface type '{other}'")),
+    }
+}

@@ -1,0 +1,292 @@
+//! Devices: opens and closes what stands behind interfaces, hands their sides to workers, and knows how they are.
+//!
+//! A device that cannot be opened, or that went away, is tried again when the kernel reports a change of links and from
+//! time to time; until then its interface carries the error.
+
+use crate::workers::Workers;
+use base::Instant;
+use datapath::port::{
+    AfPacketConfig, AfPacketPort, DeviceChange, LinkReport, PcapConfig, PcapPort, Port, PortConfigError, TapConfig,
+    TapPort,
+};
+use datapath::{Command, PortError};
+use packet::DpPort;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use switch::brain::{DeviceState, OpenDevice};
+use switch::config::{InterfaceConfig, InterfaceKind};
+use switch::mac::MacAddr;
+use sys::IfName;
+use sys::netns::Netns;
+
+/// Pause before a device that could not be opened is tried again without a sign that it would work now.
+const RETRY: Duration = Duration::from_secs(2);
+/// MTU of a device without one of its own.
+const MTU_DEFAULT: u32 = 1_500;
+
+/// A device that is open.
+struct Device {
+    port: Box<dyn Port>,
+    dp_port: DpPort,
+    worker: usize,
+    /// Address of a device that has none of its own.
+    made_up_mac: MacAddr,
+    report: LinkReport,
+}
+
+/// What an interface should have behind it, and has.
+struct Slot {
+    config: InterfaceConfig,
+    device: Option<Device>,
+    error: Option<String>,
+    retry_at: Instant,
+    /// Whether a TAP of this name was ours before, so that finding it gone is worth a word.
+    opened_before: bool,
+}
+
+/// All devices.
+#[derive(Default)]
+pub struct Devices {
+    slots: BTreeMap<String, Slot>,
+    next_port: u32,
+    made_up: u32,
+}
+
+/// Something about an interface that the brain has to know.
+#[derive(Clone, Debug, PartialEq)]
+pub enum News {
+    /// It has a device, or its device has changed.
+    Open(String, OpenDevice),
+    /// It has none any more.
+    Closed(String),
+}
+
+impl Devices {
+    /// An interface is wanted. Opens its device now; a failure is kept as its error and tried again later.
+    pub fn want(&mut self, config: &InterfaceConfig, workers: &mut Workers, now: Instant) -> Option<News> {
+        let slot = Slot { config: config.clone(), device: None, error: None, retry_at: now, opened_before: false };
+        self.slots.insert(config.name.clone(), slot);
+        self.try_open(&config.name, workers, now)
+    }
+
+    /// An interface is wanted no more: its device is closed, and vanishes if it was made by the switch.
+    pub fn forget(&mut self, name: &str, workers: &mut Workers) -> Option<News> {
+        let mut slot = self.slots.remove(name)?;
+        let mut device = slot.device.take()?;
+        workers.remove_port(device.dp_port);
+        workers.unload(device.worker);
+        // A device that is gone already needs no discarding.
+        let _ = device.port.discard();
+        Some(News::Closed(name.to_owned()))
+    }
+
+    /// Settings of an open device have changed.
+    pub fn change(&mut self, config: &InterfaceConfig, workers: &mut Workers, now: Instant) -> Option<News> {
+        let slot = self.slots.get_mut(&config.name)?;
+        let old = std::mem::replace(&mut slot.config, config.clone());
+        if old.netns != config.netns {
+            // A device cannot be pulled out of one namespace into another from here: it is made anew.
+            let closed = self.forget(&config.name, workers);
+            return self.want(config, workers, now).or(closed);
+        }
+        let device = slot.device.as_mut()?;
+        slot.error = None;
+        let wanted = [
+            (old.mtu_request != config.mtu_request).then_some(config.mtu_request).flatten().map(|m| DeviceChange::Mtu(m.into())),
+            (old.mac != config.mac).then_some(config.mac).flatten().map(|m| DeviceChange::Mac(m.to_bytes())),
+        ];
+        for change in wanted.into_iter().flatten() {
+            if let Err(error) = device.port.change(change) {
+                tracing::warn!(target: "netdev", "{}: {error}", config.name);
+                slot.error = Some(error.to_string());
+            }
+        }
+        self.look(&config.name)
+    }
+
+    /// Takes a device up or down for a controller.
+    pub fn set_admin(&mut self, name: &str, up: bool) {
+        if let Some(device) = self.slots.get_mut(name).and_then(|s| s.device.as_mut())
+            && let Err(error) = device.port.change(DeviceChange::Admin { up })
+            && !matches!(error, PortConfigError::Unsupported(_))
+        {
+            tracing::warn!(target: "netdev", "{name}: cannot be set {}: {error}", if up { "up" } else { "down" });
+        }
+    }
+
+    /// Asks a device how it is; news if that is not as before.
+    fn look(&mut self, name: &str) -> Option<News> {
+        let device = self.slots.get_mut(name)?.device.as_mut()?;
+        let report = device.port.link().ok()?;
+        let before = device.state();
+        device.report = report;
+        (device.state() != before).then(|| News::Open(name.to_owned(), device.state()))
+    }
+
+    /// Asks every device how it is.
+    pub fn look_at_all(&mut self) -> Vec<News> {
+        let names: Vec<String> = self.slots.keys().cloned().collect();
+        names.iter().filter_map(|name| self.look(name)).collect()
+    }
+
+    /// A worker says that the device of a port is gone.
+    pub fn gone(&mut self, port: DpPort, workers: &mut Workers, now: Instant) -> Option<News> {
+        let found = self.slots.iter_mut().find(|(_, s)| s.device.as_ref().is_some_and(|d| d.dp_port == port));
+        let (name, slot) = found?;
+        let name = name.clone();
+        let device = slot.device.take()?;
+        slot.error = Some(format!("{name}: network device has gone (No such device)"));
+        slot.retry_at = now + RETRY;
+        tracing::info!(target: "bridge", "interface {name}: network device has gone");
+        workers.remove_port(device.dp_port);
+        workers.unload(device.worker);
+        Some(News::Closed(name))
+    }
+
+    /// Tries again what could not be opened. `now_or_never`: the kernel reported a change, so do not wait for the pause.
+    pub fn retry(&mut self, links_changed: bool, workers: &mut Workers, now: Instant) -> Vec<News> {
+        let due = |s: &Slot| s.device.is_none() && has_device(&s.config) && (links_changed || s.retry_at <= now);
+        let names: Vec<String> = self.slots.iter().filter(|(_, s)| due(s)).map(|(n, _)| n.clone()).collect();
+        names.iter().filter_map(|name| self.try_open(name, workers, now)).collect()
+    }
+
+    /// When `retry` has something to do.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.slots.values().filter(|s| s.device.is_none() && has_device(&s.config)).map(|s| s.retry_at).min()
+    }
+
+    fn try_open(&mut self, name: &str, workers: &mut Workers, now: Instant) -> Option<News> {
+        let (next_port, made_up) = (self.next_port + 1, self.made_up + 1);
+        let slot = self.slots.get_mut(name)?;
+        if !has_device(&slot.config) {
+            return None;
+        }
+        let opened = open(&slot.config).and_then(|mut port| {
+            let report = port.link()?;
+            Ok((port, report))
+        });
+        let (mut port, report) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                let text = format!("could not open network device {name} ({error})");
+                if slot.error.as_ref() != Some(&text) {
+                    tracing::warn!(target: "bridge", "{text}");
+                }
+                slot.error = Some(text);
+                slot.retry_at = now + RETRY;
+                return None;
+            }
+        };
+        let dp_port = DpPort(next_port);
+        let worker = workers.least_loaded();
+        if let Err(error) = hand_over(&mut *port, dp_port, worker, workers) {
+            slot.error = Some(format!("{name}: {error}"));
+            slot.retry_at = now + RETRY;
+            workers.remove_port(dp_port);
+            workers.unload(worker);
+            return None;
+        }
+        if slot.opened_before {
+            tracing::info!(target: "bridge", "interface {name}: network device is back");
+        }
+        let made_up_mac = MacAddr(0xaa55_aa55_0000 + u64::from(made_up));
+        let device = Device { port, dp_port, worker, made_up_mac, report };
+        let state = device.state();
+        (slot.device, slot.error, slot.opened_before) = (Some(device), None, true);
+        (self.next_port, self.made_up) = (next_port, made_up);
+        Some(News::Open(name.to_owned(), state))
+    }
+
+    /// The error of an interface, if there is one.
+    pub fn error(&self, name: &str) -> Option<&str> {
+        self.slots.get(name)?.error.as_deref()
+    }
+
+    /// What the device of an interface said last.
+    pub fn report(&self, name: &str) -> Option<&LinkReport> {
+        Some(&self.slots.get(name)?.device.as_ref()?.report)
+    }
+
+    /// The open devices: name, port, the worker that receives from it, state.
+    pub fn open(&self) -> impl Iterator<Item = (&str, DpPort, usize, OpenDevice)> {
+        self.slots.iter().filter_map(|(name, s)| {
+            let device = s.device.as_ref()?;
+            Some((name.as_str(), device.dp_port, device.worker, device.state()))
+        })
+    }
+
+    /// Frames lost between the device of an interface and its worker.
+    pub fn lost(&self, name: &str) -> u64 {
+        let Some(device) = self.slots.get(name).and_then(|s| s.device.as_ref()) else { return 0 };
+        device.port.losses().iter().map(|l| l.too_long.get() + l.overflow.get() + l.unreadable.get()).sum()
+    }
+
+    /// `exit --cleanup`: every device that the switch made vanishes.
+    pub fn discard_all(&mut self) {
+        for device in self.slots.values_mut().filter_map(|s| s.device.as_mut()) {
+            let _ = device.port.discard();
+        }
+    }
+}
+
+impl Device {
+    fn state(&self) -> OpenDevice {
+        OpenDevice {
+            port: self.dp_port,
+            mac: self.report.mac.map_or(self.made_up_mac, MacAddr::from_bytes),
+            state: DeviceState {
+                link_up: self.report.carrier,
+                admin_up: self.report.admin_up,
+                mtu: self.report.mtu.unwrap_or(MTU_DEFAULT),
+                speed_mbps: self.report.speed_mbps.unwrap_or(0),
+            },
+        }
+    }
+}
+
+fn has_device(config: &InterfaceConfig) -> bool {
+    !matches!(config.kind, InterfaceKind::Patch { .. })
+}
+
+fn open(config: &InterfaceConfig) -> Result<Box<dyn Port>, PortConfigError> {
+    let name = || IfName::new(&config.name).map_err(|e| PortConfigError::NoDevice(format!("{}: {e}", config.name)));
+    let mtu = config.mtu_request.map(u32::from);
+    match &config.kind {
+        InterfaceKind::Tap => {
+            let netns = config.netns.as_deref().map(Netns::find).transpose()?;
+            let mac = config.mac.map(MacAddr::to_bytes);
+            let wanted = TapConfig { netns: netns.as_ref(), mac, mtu, ..TapConfig::new(name()?) };
+            Ok(Box::new(TapPort::open(&wanted)?))
+        }
+        InterfaceKind::System => {
+            Ok(Box::new(AfPacketPort::open(&AfPacketConfig { mtu, ..AfPacketConfig::new(name()?) })?))
+        }
+        // What goes out of a dummy goes nowhere; what comes in is injected by command.
+        InterfaceKind::Dummy => pcap(&config.name, &PcapConfig::default()),
+        InterfaceKind::Pcap { rx, tx } => {
+            let files = PcapConfig { rx: rx.as_ref().map(Into::into), tx: tx.as_ref().map(Into::into) };
+            pcap(&config.name, &files)
+        }
+        InterfaceKind::Patch { .. } => Err(PortConfigError::Unsupported("device")),
+    }
+}
+
+fn pcap(name: &str, files: &PcapConfig) -> Result<Box<dyn Port>, PortConfigError> {
+    Ok(Box::new(PcapPort::open(name, files, Arc::new(sys::clock::wall))?))
+}
+
+/// Gives each worker a sending side and one worker the receiving sides.
+fn hand_over(port: &mut dyn Port, dp_port: DpPort, worker: usize, workers: &Workers) -> Result<(), PortError> {
+    let refused = |e: datapath::CommandRefused| PortError::Io(std::io::Error::other(e));
+    for n in 0..workers.peers().len() {
+        let tx = port.new_tx()?;
+        workers.send(n, Command::AddTx { port: dp_port, tx, done: None }).map_err(refused)?;
+    }
+    // Every worker can send to the port before the first frame from it can be answered.
+    workers.settle();
+    for rx in port.take_rx() {
+        workers.send(worker, Command::AddRx { port: dp_port, rx, done: None }).map_err(refused)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,629 @@
+//! Every socket of the daemon: who listens where, which connection speaks what, and the bytes in between.
+//!
+//! What is said is for others: OVSDB for `ovsdb`'s server or client, ovs-appctl for [`appctl`](crate::appctl), OpenFlow
+//! for the brain. Snoop sockets get a copy of what controllers and the switch say to each other.
+
+mod controller;
+mod openflow_port;
+
+use crate::args::{Args, Places};
+use crate::database::link::Link;
+use crate::streams::{CONNECTIONS_MAX, Connection, Listener, ReadResult, Stream, Target};
+use crate::unixctl;
+use base::Instant;
+use controller::Controllers;
+use mio::{Events, Interest, Poll, Token, Waker};
+use crate::of_session::Session;
+use openflow::message::{Message, Xid};
+use ovsdb::session::SessionId;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+use std::time::Duration;
+use switch::brain::Brain;
+use switch::ofproto::{ConnId, ConnKind, Outgoing};
+use sys::netlink::LinkWatch;
+use sys::signal::Signals;
+
+/// Wakes the loop from workers.
+pub const WAKER: Token = Token(0);
+const SIGNALS: Token = Token(1);
+const LINKS: Token = Token(2);
+const FIRST_FREE: usize = 16;
+
+/// Port of OVSDB over TCP (RFC 7047 §7).
+const OVSDB_PORT: u16 = 6640;
+/// Longest pause between attempts to reach an outside database.
+const DATABASE_BACKOFF_MAX: Duration = Duration::from_secs(8);
+/// Inactivity probe of OpenFlow clients that connected to us; they are not probed, as ovs-ofctl's pauses are its own affair.
+const SERVICE_PROBE: Option<Duration> = None;
+
+/// Permissions of control sockets: the daemon's user and group, nobody else.
+const SOCKET_MODE: u32 = 0o770;
+
+/// What a listener is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Door {
+    Database,
+    Appctl,
+    OpenFlow { bridge: String },
+    Snoop { bridge: String },
+}
+
+/// What a connection speaks.
+enum Talk {
+    Database(SessionId),
+    /// The client end of an outside database.
+    OutsideDatabase,
+    Appctl(unixctl::Session),
+    OpenFlow(Box<OpenFlowTalk>),
+    Snoop { bridge: String, output: Vec<u8> },
+}
+
+/// An OpenFlow connection.
+struct OpenFlowTalk {
+    conn: ConnId,
+    bridge: String,
+    kind: ConnKind,
+    session: Session,
+    /// Whether the brain knows of it: from the moment its version is negotiated.
+    announced: bool,
+    /// The controller it belongs to, if the daemon made it.
+    target: Option<String>,
+}
+
+struct Peer {
+    connection: Connection,
+    talk: Talk,
+    /// To be closed once its output is written.
+    closing: bool,
+}
+
+/// Where the answer to a command goes.
+#[derive(Clone, Debug)]
+pub struct AppctlReply {
+    token: Token,
+    id: Value,
+}
+
+/// A command from ovs-appctl.
+#[derive(Clone, Debug)]
+pub struct AppctlRequest {
+    /// The command.
+    pub command: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Where the answer goes.
+    pub reply: AppctlReply,
+}
+
+/// An OpenFlow message that came in.
+#[derive(Debug)]
+pub struct OpenFlowRequest {
+    /// From whom.
+    pub conn: ConnId,
+    /// Its transaction id.
+    pub xid: Xid,
+    /// It.
+    pub message: Message,
+    /// Its bytes.
+    pub raw: Vec<u8>,
+}
+
+/// All sockets. See the module's text.
+pub struct Sockets {
+    poll: Poll,
+    events: Events,
+    waker: Arc<Waker>,
+    listeners: BTreeMap<Token, (Door, Listener)>,
+    ready_doors: BTreeSet<Token>,
+    peers: BTreeMap<Token, Peer>,
+    conns: BTreeMap<ConnId, Token>,
+    appctl: Vec<AppctlRequest>,
+    next_token: usize,
+    next_conn: u64,
+    controllers: Controllers,
+    outside: Option<OutsideTarget>,
+    registered: bool,
+    paths: Vec<std::path::PathBuf>,
+    buffer: Vec<u8>,
+}
+
+/// The outside database's address and when to try it again.
+struct OutsideTarget {
+    target: Target,
+    text: String,
+    token: Option<Token>,
+    retry_at: Instant,
+    backoff: Duration,
+}
+
+impl Sockets {
+    /// Listens for ovs-appctl, and for OVSDB clients unless the database is outside.
+    ///
+    /// # Errors
+    /// A socket cannot be had: its name is taken by a live process, or the system refuses.
+    pub fn new(places: &Places, args: &Args) -> anyhow::Result<Sockets> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let outside = match &args.database {
+            None => None,
+            Some(text) => Some(OutsideTarget {
+                target: Target::active(text, &places.rundir, OVSDB_PORT).map_err(anyhow::Error::msg)?,
+                text: text.clone(),
+                token: None,
+                retry_at: Instant::ZERO,
+                backoff: Duration::from_secs(1),
+            }),
+        };
+        let mut sockets = Sockets {
+            poll,
+            events: Events::with_capacity(1_024),
+            waker,
+            listeners: BTreeMap::new(),
+            ready_doors: BTreeSet::new(),
+            peers: BTreeMap::new(),
+            conns: BTreeMap::new(),
+            appctl: Vec::new(),
+            next_token: FIRST_FREE,
+            next_conn: 1,
+            controllers: Controllers::default(),
+            outside,
+            registered: false,
+            paths: Vec::new(),
+            buffer: Vec::new(),
+        };
+        sockets.listen(Door::Appctl, &Target::Unix(places.unixctl(args, std::process::id())))?;
+        if sockets.outside.is_none() {
+            sockets.listen(Door::Database, &Target::Unix(places.db_socket()))?;
+        }
+        Ok(sockets)
+    }
+
+    /// Something that wakes the loop from any thread.
+    pub fn notifier(&self) -> Arc<dyn Fn() + Send + Sync> {
+        let waker = Arc::clone(&self.waker);
+        Arc::new(move || {
+            // An eventfd that is full wakes as well.
+            let _ = waker.wake();
+        })
+    }
+
+    fn token(&mut self) -> Token {
+        self.next_token += 1;
+        Token(self.next_token)
+    }
+
+    fn listen(&mut self, door: Door, target: &Target) -> anyhow::Result<()> {
+        let name = match target {
+            Target::Unix(path) => path.display().to_string(),
+            Target::Tcp(address) => address.to_string(),
+        };
+        let token = self.token();
+        let listener = Listener::open(target, SOCKET_MODE).and_then(|mut l| {
+            l.register(self.poll.registry(), token)?;
+            Ok(l)
+        });
+        let listener = listener.map_err(|e| anyhow::anyhow!("{name}: {e}"))?;
+        if let Target::Unix(path) = target {
+            self.paths.push(path.clone());
+        }
+        self.listeners.insert(token, (door, listener));
+        Ok(())
+    }
+
+    /// Sleeps until a socket, a signal, the kernel or a worker has something, or `timeout` has passed.
+    ///
+    /// # Errors
+    /// The system's polling itself fails.
+    pub fn wait(&mut self, timeout: Option<Duration>, links: Option<&LinkWatch>, signals: &Signals) -> io::Result<()> {
+        if !self.registered {
+            self.registered = true;
+            let registry = self.poll.registry();
+            registry.register(&mut mio::unix::SourceFd(&signals.as_fd().as_raw_fd()), SIGNALS, Interest::READABLE)?;
+            if let Some(links) = links {
+                registry.register(&mut mio::unix::SourceFd(&links.as_fd().as_raw_fd()), LINKS, Interest::READABLE)?;
+            }
+        }
+        match self.poll.poll(&mut self.events, timeout) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            Err(e) => return Err(e),
+        }
+        for event in &self.events {
+            let token = event.token();
+            if let Some(peer) = self.peers.get_mut(&token) {
+                peer.connection.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+                peer.connection.writable |= event.is_writable();
+            } else if self.listeners.contains_key(&token) {
+                self.ready_doors.insert(token);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether something that came in has not been looked at.
+    pub fn has_unfinished(&self) -> bool {
+        !self.ready_doors.is_empty() || self.peers.values().any(|p| p.connection.readable && !p.closing)
+    }
+
+    /// When something is to be done here without anything having come in.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let sessions = self.peers.values().filter_map(|p| match &p.talk {
+            Talk::OpenFlow(t) => t.session.next_deadline(),
+            _ => None,
+        });
+        let outside = self.outside.iter().filter(|o| o.token.is_none()).map(|o| o.retry_at);
+        sessions.chain(self.controllers.next_deadline()).chain(outside).min()
+    }
+
+    fn add_peer(&mut self, stream: Stream, talk: Talk) -> io::Result<Token> {
+        let token = self.token();
+        let connection = Connection::register(stream, self.poll.registry(), token)?;
+        if let Talk::OpenFlow(t) = &talk {
+            self.conns.insert(t.conn, token);
+        }
+        self.peers.insert(token, Peer { connection, talk, closing: false });
+        Ok(token)
+    }
+
+    fn conn_id(&mut self) -> ConnId {
+        self.next_conn += 1;
+        ConnId(self.next_conn)
+    }
+
+    /// Takes in new connections, and begins those that the daemon itself is to make.
+    pub fn accept(&mut self, link: &mut Link, now: Instant) {
+        for token in std::mem::take(&mut self.ready_doors) {
+            let Some((door, listener)) = self.listeners.get_mut(&token) else { continue };
+            let door = door.clone();
+            for stream in listener.accept_all() {
+                if self.peers.len() >= CONNECTIONS_MAX {
+                    tracing::warn!(target: "stream", "a connection was refused: {CONNECTIONS_MAX} are open");
+                    continue;
+                }
+                let talk = match self.talk_of(&door, link, now) {
+                    Ok(talk) => talk,
+                    Err(text) => {
+                        tracing::warn!(target: "stream", "a connection was refused: {text}");
+                        continue;
+                    }
+                };
+                if let Err(error) = self.add_peer(stream, talk) {
+                    tracing::warn!(target: "stream", "a connection was lost: {error}");
+                }
+            }
+        }
+        self.reach_out(link, now);
+    }
+
+    fn talk_of(&mut self, door: &Door, link: &mut Link, now: Instant) -> Result<Talk, String> {
+        match door {
+            Door::Database => {
+                let server = link.server_mut().ok_or("the database is outside")?;
+                // ovs-vsctl --timeout=0 may wait for hours: Unix peers are not probed.
+                server.connect(None, now).map(Talk::Database).map_err(|e| e.to_string())
+            }
+            Door::Appctl => Ok(Talk::Appctl(unixctl::Session::default())),
+            Door::Snoop { bridge } => Ok(Talk::Snoop { bridge: bridge.clone(), output: Vec::new() }),
+            Door::OpenFlow { bridge } => {
+                let conn = self.conn_id();
+                let session = self.session(bridge, SERVICE_PROBE, now);
+                let talk = OpenFlowTalk {
+                    conn,
+                    bridge: bridge.clone(),
+                    kind: ConnKind::Service,
+                    session,
+                    announced: false,
+                    target: None,
+                };
+                Ok(Talk::OpenFlow(Box::new(talk)))
+            }
+        }
+    }
+
+    /// Connects to the outside database and to controllers whose time has come.
+    fn reach_out(&mut self, link: &mut Link, now: Instant) {
+        if let Some(outside) = &self.outside
+            && outside.token.is_none()
+            && outside.retry_at <= now
+        {
+            let connected = Stream::connect(&outside.target).and_then(|s| self.add_peer(s, Talk::OutsideDatabase));
+            let Some(outside) = &mut self.outside else { return };
+            match connected {
+                Ok(token) => {
+                    outside.token = Some(token);
+                    if let Some(o) = link.outside_mut() {
+                        o.connected(now);
+                    }
+                }
+                Err(error) => {
+                    tracing::info!(target: "reconnect", "{}: connection attempt failed ({error})", outside.text);
+                    outside.retry_at = now + outside.backoff;
+                    outside.backoff = (outside.backoff * 2).min(DATABASE_BACKOFF_MAX);
+                }
+            }
+        }
+        self.reach_controllers(now);
+    }
+
+    /// Reads every connection that has something, one piece each; gives the OpenFlow messages.
+    pub fn read(&mut self, link: &mut Link, brain: &mut Brain, now: Instant) -> Vec<OpenFlowRequest> {
+        let ready: Vec<Token> =
+            self.peers.iter().filter(|(_, p)| p.connection.readable && !p.closing).map(|(t, _)| *t).collect();
+        let mut requests = Vec::new();
+        let mut buffer = std::mem::take(&mut self.buffer);
+        for token in ready {
+            let Some(peer) = self.peers.get_mut(&token) else { continue };
+            match peer.connection.read(&mut buffer) {
+                ReadResult::Nothing => {}
+                ReadResult::Closed(error) => {
+                    if let Some(error) = error {
+                        tracing::debug!(target: "stream", "connection failed: {error}");
+                    }
+                    self.close(token, link, brain, now);
+                }
+                ReadResult::Bytes(_) => {
+                    if let Err(text) = self.take_bytes(token, &buffer, link, brain, now, &mut requests) {
+                        tracing::warn!(target: "stream", "connection dropped: {text}");
+                        self.close_after_output(token, link, brain, now);
+                    }
+                }
+            }
+        }
+        self.buffer = buffer;
+        self.poll_sessions(link, brain, now);
+        requests
+    }
+
+    fn take_bytes(
+        &mut self,
+        token: Token,
+        bytes: &[u8],
+        link: &mut Link,
+        brain: &mut Brain,
+        now: Instant,
+        requests: &mut Vec<OpenFlowRequest>,
+    ) -> Result<(), String> {
+        let Some(peer) = self.peers.get_mut(&token) else { return Ok(()) };
+        match &mut peer.talk {
+            Talk::Database(session) => {
+                let server = link.server_mut().ok_or("no database")?;
+                server.receive(*session, bytes, now).map_err(|e| e.to_string())
+            }
+            Talk::OutsideDatabase => match link.outside_mut() {
+                Some(outside) => outside.receive(bytes, now).map_err(|e| e.to_string()),
+                None => Ok(()),
+            },
+            Talk::Appctl(session) => {
+                for request in session.receive(bytes).map_err(|e| e.to_string())? {
+                    let reply = AppctlReply { token, id: request.id };
+                    self.appctl.push(AppctlRequest { command: request.command, args: request.args, reply });
+                }
+                Ok(())
+            }
+            // Nothing is expected from who only listens.
+            Talk::Snoop { .. } => Ok(()),
+            Talk::OpenFlow(talk) => {
+                let result = talk.session.receive(bytes, now).map_err(|e| e.to_string());
+                // What came before the fault is still carried out.
+                self.take_messages(token, brain, requests);
+                result
+            }
+        }
+    }
+
+    /// The commands that came from ovs-appctl.
+    pub fn take_appctl(&mut self) -> Vec<AppctlRequest> {
+        std::mem::take(&mut self.appctl)
+    }
+
+    /// Answers a command; nothing if whoever asked has gone.
+    pub fn answer_appctl(&mut self, reply: &AppctlReply, answer: &Result<String, String>) {
+        if let Some(peer) = self.peers.get_mut(&reply.token)
+            && let Talk::Appctl(session) = &mut peer.talk
+        {
+            session.reply(&reply.id, answer);
+        }
+    }
+
+    /// Gives the brain's messages to their connections.
+    pub fn send(&mut self, conn: ConnId, outgoing: Outgoing) {
+        let Some(token) = self.conns.get(&conn).copied() else { return };
+        let Some(peer) = self.peers.get_mut(&token) else { return };
+        let Talk::OpenFlow(talk) = &mut peer.talk else { return };
+        let start = talk.session.output().len();
+        let sent = match outgoing {
+            Outgoing::Message(xid, message) => talk.session.send(xid, &message).map_err(|e| e.to_string()),
+            Outgoing::Error(xid, error, quote) => talk.session.send_error(xid, error, &quote).map_err(|e| e.to_string()),
+        };
+        if let Err(text) = sent {
+            tracing::warn!(target: "vconn", "{}: a message could not be sent: {text}", talk.bridge);
+            if talk.session.is_overrun() {
+                peer.closing = true;
+                peer.connection.readable = false;
+            }
+            return;
+        }
+        let bridge = talk.bridge.clone();
+        let copy = talk.session.output().get(start..).unwrap_or_default().to_vec();
+        if peer_is_controller(talk) {
+            self.snoop(&bridge, &copy);
+        }
+    }
+
+    /// Copies bytes to who listens on a bridge's snoop socket.
+    fn snoop(&mut self, bridge: &str, bytes: &[u8]) {
+        for peer in self.peers.values_mut() {
+            if let Talk::Snoop { bridge: b, output } = &mut peer.talk
+                && b == bridge
+                && output.len() < SNOOP_OUTPUT_MAX
+            {
+                output.extend_from_slice(bytes);
+            }
+        }
+    }
+
+    /// Writes what the connections take, and closes those that are through.
+    pub fn flush(&mut self, link: &mut Link, brain: &mut Brain, now: Instant) {
+        if let Some(server) = link.server_mut() {
+            for (session, error) in server.take_closed() {
+                tracing::warn!(target: "jsonrpc", "connection dropped: {error}");
+                let token = self.peers.iter().find(|(_, p)| matches!(&p.talk, Talk::Database(s) if *s == session));
+                if let Some(token) = token.map(|(t, _)| *t) {
+                    self.close(token, link, brain, now);
+                }
+            }
+        }
+        let mut broken = Vec::new();
+        for (token, peer) in &mut self.peers {
+            if !peer.connection.writable {
+                continue;
+            }
+            let written = match &mut peer.talk {
+                Talk::Database(session) => {
+                    let Some(server) = link.server_mut() else { continue };
+                    let written = peer.connection.write(server.output(*session));
+                    if let Ok(n) = written {
+                        server.consume_output(*session, n);
+                    }
+                    written
+                }
+                Talk::OutsideDatabase => {
+                    let Some(outside) = link.outside_mut() else { continue };
+                    let written = peer.connection.write(outside.output());
+                    if let Ok(n) = written {
+                        outside.consume_output(n);
+                    }
+                    written
+                }
+                Talk::Appctl(session) => {
+                    let written = peer.connection.write(session.output());
+                    if let Ok(n) = written {
+                        session.consume(n);
+                    }
+                    written
+                }
+                Talk::OpenFlow(talk) => {
+                    let written = peer.connection.write(talk.session.output());
+                    if let Ok(n) = written {
+                        talk.session.consume_output(n);
+                    }
+                    written
+                }
+                Talk::Snoop { output, .. } => {
+                    let written = peer.connection.write(output);
+                    if let Ok(n) = written {
+                        output.drain(..n);
+                    }
+                    written
+                }
+            };
+            if written.is_err() || peer.closing && !has_output(&peer.talk, link) {
+                broken.push(*token);
+            }
+        }
+        for token in broken {
+            self.close(token, link, brain, now);
+        }
+    }
+
+    /// Closes once everything that is to be said has been said.
+    fn close_after_output(&mut self, token: Token, link: &mut Link, brain: &mut Brain, now: Instant) {
+        let Some(peer) = self.peers.get_mut(&token) else { return };
+        peer.closing = true;
+        if !has_output(&peer.talk, link) {
+            self.close(token, link, brain, now);
+        }
+    }
+
+    fn close(&mut self, token: Token, link: &mut Link, brain: &mut Brain, now: Instant) {
+        let Some(mut peer) = self.peers.remove(&token) else { return };
+        peer.connection.deregister(self.poll.registry());
+        match peer.talk {
+            Talk::Database(session) => {
+                if let Some(server) = link.server_mut() {
+                    server.disconnect(session);
+                }
+            }
+            Talk::OutsideDatabase => {
+                if let Some(outside) = link.outside_mut() {
+                    outside.disconnected();
+                }
+                if let Some(target) = &mut self.outside {
+                    tracing::info!(target: "reconnect", "{}: connection closed", target.text);
+                    target.token = None;
+                    target.retry_at = now + target.backoff;
+                    target.backoff = (target.backoff * 2).min(DATABASE_BACKOFF_MAX);
+                }
+            }
+            Talk::OpenFlow(talk) => {
+                self.conns.remove(&talk.conn);
+                if talk.announced {
+                    brain.disconnect(talk.conn);
+                }
+                if let Some(target) = &talk.target {
+                    self.controllers.lost(&talk.bridge, target, now);
+                }
+            }
+            Talk::Appctl(_) | Talk::Snoop { .. } => {}
+        }
+    }
+
+    /// Does what sessions have to do without anything having come in: probes, and giving up silent peers.
+    fn poll_sessions(&mut self, link: &mut Link, brain: &mut Brain, now: Instant) {
+        let mut silent = Vec::new();
+        for (token, peer) in &mut self.peers {
+            let failed = match &mut peer.talk {
+                Talk::OpenFlow(talk) => talk.session.poll(now).is_err(),
+                Talk::OutsideDatabase => link.outside_mut().is_some_and(|o| o.poll(now).is_err()),
+                _ => false,
+            };
+            if failed {
+                silent.push(*token);
+            }
+        }
+        for token in silent {
+            tracing::warn!(target: "rconn", "no response to inactivity probe, disconnecting");
+            self.close(token, link, brain, now);
+        }
+        if let Some(outside) = &mut self.outside
+            && link.replica().is_some()
+        {
+            outside.backoff = Duration::from_secs(1);
+        }
+    }
+
+    /// OpenFlow connections that are open.
+    pub fn openflow_count(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// Removes every socket from the file system.
+    pub fn remove_all(&mut self) {
+        self.listeners.clear();
+        for path in self.paths.drain(..) {
+            // Another daemon may have put its own there; then it is not ours to remove.
+            let _ = sys::unix_socket::remove(&path);
+        }
+    }
+}
+
+/// Bytes kept for a listener that does not read.
+const SNOOP_OUTPUT_MAX: usize = 1 << 20;
+
+fn peer_is_controller(talk: &OpenFlowTalk) -> bool {
+    talk.kind == ConnKind::Primary
+}
+
+fn has_output(talk: &Talk, link: &mut Link) -> bool {
+    match talk {
+        Talk::Database(session) => link.server_mut().is_some_and(|s| !s.output(*session).is_empty()),
+        Talk::OutsideDatabase => link.outside_mut().is_some_and(|o| !o.output().is_empty()),
+        Talk::Appctl(session) => !session.output().is_empty(),
+        Talk::OpenFlow(talk) => !talk.session.output().is_empty(),
+        Talk::Snoop { output, .. } => !output.is_empty(),
+    }
+}

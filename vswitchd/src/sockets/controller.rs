@@ -1,0 +1,226 @@
+//! Connections to controllers that the configuration names: made, kept, and made again with growing pauses.
+
+use super::{Door, OpenFlowTalk, Sockets, Talk};
+use crate::args::Places;
+use crate::database::write::ControllerStatus;
+use crate::streams::{Stream, Target};
+use base::Instant;
+use openflow::{OfVersion, OfVersions};
+use openflow::message::Role;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use switch::brain::Brain;
+use switch::config::{Config, ControllerConfig};
+use switch::ofproto::ConnKind;
+
+/// Port of OpenFlow (OpenFlow 1.3.3 §6.3.3).
+const OPENFLOW_PORT: u16 = 6653;
+/// Pause after the first failure; doubled by each.
+const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+
+/// A controller to connect to.
+struct Active {
+    address: Target,
+    config: ControllerConfig,
+    connected: bool,
+    /// When the present state began.
+    since: Option<Instant>,
+    retry_at: Instant,
+    backoff: Duration,
+    last_error: Option<String>,
+}
+
+/// What is known of all controllers.
+#[derive(Default)]
+pub struct Controllers {
+    active: BTreeMap<(String, String), Active>,
+    /// Passive targets (`ptcp:`, `punix:`) that are open: bridge and target.
+    passive: BTreeSet<(String, String)>,
+    versions: BTreeMap<String, OfVersions>,
+}
+
+impl Controllers {
+    pub(super) fn versions(&self, bridge: &str) -> Option<OfVersions> {
+        self.versions.get(bridge).copied()
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.active.values().filter(|a| !a.connected).map(|a| a.retry_at).min()
+    }
+
+    pub(super) fn forget_bridge(&mut self, bridge: &str) {
+        self.active.retain(|(b, _), _| b != bridge);
+        self.passive.retain(|(b, _)| b != bridge);
+        self.versions.remove(bridge);
+    }
+
+    /// A connection speaks OpenFlow: pauses start small again.
+    pub(super) fn established(&mut self, bridge: &str, target: &str) {
+        if let Some(a) = self.active.get_mut(&(bridge.to_owned(), target.to_owned())) {
+            a.backoff = BACKOFF_FIRST;
+            a.last_error = None;
+        }
+    }
+
+    pub(super) fn lost(&mut self, bridge: &str, target: &str, now: Instant) {
+        if let Some(a) = self.active.get_mut(&(bridge.to_owned(), target.to_owned())) {
+            tracing::info!(target: "rconn", "{bridge}<->{target}: connection closed");
+            a.fail(None, now);
+        }
+    }
+}
+
+impl Active {
+    fn fail(&mut self, error: Option<String>, now: Instant) {
+        self.connected = false;
+        self.since = Some(now);
+        self.retry_at = now + self.backoff;
+        self.backoff = (self.backoff * 2).min(self.config.max_backoff);
+        self.last_error = error.or(self.last_error.take());
+    }
+}
+
+impl Sockets {
+    /// Makes the controllers those of the configuration.
+    pub fn set_controllers(&mut self, config: &Config, places: &Places, now: Instant) {
+        let mut wanted = BTreeSet::new();
+        for bridge in config.bridges.values() {
+            let allowed: Vec<OfVersion> = bridge.protocols.iter().filter_map(|v| OfVersion::from_wire(*v)).collect();
+            let versions = if bridge.protocols.is_empty() { OfVersions::ALL } else { OfVersions::of(&allowed) };
+            self.controllers.versions.insert(bridge.name.clone(), versions);
+            for (target, settings) in &bridge.controllers {
+                let key = (bridge.name.clone(), target.clone());
+                wanted.insert(key.clone());
+                if target.starts_with('p') {
+                    self.open_passive(key, places);
+                    continue;
+                }
+                match Target::active(target, &places.rundir, OPENFLOW_PORT) {
+                    Ok(address) => {
+                        let active = self.controllers.active.entry(key).or_insert_with(|| Active {
+                            address: address.clone(),
+                            config: settings.clone(),
+                            connected: false,
+                            since: None,
+                            retry_at: now,
+                            backoff: BACKOFF_FIRST,
+                            last_error: None,
+                        });
+                        active.config = settings.clone();
+                    }
+                    Err(error) => tracing::warn!(target: "rconn", "{}: {error}", bridge.name),
+                }
+            }
+        }
+        self.controllers.active.retain(|key, _| wanted.contains(key));
+        let closed: Vec<_> = self.controllers.passive.iter().filter(|k| !wanted.contains(*k)).cloned().collect();
+        for key in closed {
+            self.controllers.passive.remove(&key);
+            self.close_passive(&key, places);
+        }
+        // Connections to controllers that are no longer named end.
+        for peer in self.peers.values_mut() {
+            if let Talk::OpenFlow(t) = &peer.talk
+                && let Some(target) = &t.target
+                && !wanted.contains(&(t.bridge.clone(), target.clone()))
+            {
+                peer.closing = true;
+            }
+        }
+    }
+
+    fn open_passive(&mut self, key: (String, String), places: &Places) {
+        if self.controllers.passive.contains(&key) {
+            return;
+        }
+        let (bridge, target) = &key;
+        let opened = Target::passive(target, &places.rundir, OPENFLOW_PORT)
+            .map_err(anyhow::Error::msg)
+            .and_then(|t| self.listen(Door::OpenFlow { bridge: bridge.clone() }, &t));
+        match opened {
+            Ok(()) => drop(self.controllers.passive.insert(key)),
+            Err(error) => tracing::warn!(target: "rconn", "{bridge}: {target}: {error}"),
+        }
+    }
+
+    fn close_passive(&mut self, key: &(String, String), places: &Places) {
+        let (bridge, target) = key;
+        let Ok(address) = Target::passive(target, &places.rundir, OPENFLOW_PORT) else { return };
+        let found = self.listeners.iter().find(|(_, (door, listener))| {
+            matches!(door, Door::OpenFlow { bridge: b } if b == bridge) && listener.is_at(&address)
+        });
+        if let Some(token) = found.map(|(t, _)| *t) {
+            self.listeners.remove(&token);
+        }
+    }
+
+    /// Begins connections whose time has come.
+    pub(super) fn reach_controllers(&mut self, now: Instant) {
+        let due: Vec<(String, String)> = self
+            .controllers
+            .active
+            .iter()
+            .filter(|(_, a)| !a.connected && a.retry_at <= now)
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in due {
+            let Some(active) = self.controllers.active.get(&key) else { continue };
+            let (address, config) = (active.address.clone(), active.config.clone());
+            let probe = (!config.inactivity_probe.is_zero()).then_some(config.inactivity_probe);
+            let (bridge, target) = key.clone();
+            let connected = Stream::connect(&address).and_then(|stream| {
+                let talk = OpenFlowTalk {
+                    conn: self.conn_id(),
+                    session: self.session(&bridge, probe, now),
+                    bridge,
+                    kind: if config.primary { ConnKind::Primary } else { ConnKind::Service },
+                    announced: false,
+                    target: Some(target),
+                };
+                self.add_peer(stream, Talk::OpenFlow(Box::new(talk)))
+            });
+            let Some(active) = self.controllers.active.get_mut(&key) else { continue };
+            match connected {
+                Ok(_) => (active.connected, active.since) = (true, Some(now)),
+                Err(error) => {
+                    tracing::info!(target: "rconn", "{}<->{}: connection failed ({error})", key.0, key.1);
+                    active.fail(Some(error.to_string()), now);
+                }
+            }
+        }
+    }
+
+    /// What the Controller table is to say.
+    pub fn controller_status(&self, brain: &Brain, now: Instant) -> BTreeMap<String, ControllerStatus> {
+        let mut all = BTreeMap::new();
+        for ((bridge, target), active) in &self.controllers.active {
+            let talk = self.peers.values().find_map(|p| match &p.talk {
+                Talk::OpenFlow(t) if t.bridge == *bridge && t.target.as_ref() == Some(target) => Some(t),
+                _ => None,
+            });
+            let established = talk.filter(|t| t.announced);
+            let role = established.and_then(|t| brain.connections(bridge).find(|c| c.id == t.conn)).map(|c| match c.role {
+                Role::Primary => "master",
+                Role::Secondary => "slave",
+                _ => "other",
+            });
+            let state = match (established.is_some(), active.connected) {
+                (true, _) => "ACTIVE",
+                (false, true) => "CONNECTING",
+                _ => "BACKOFF",
+            };
+            let mut status = BTreeMap::from([("state".to_owned(), state.to_owned())]);
+            if let Some(error) = &active.last_error {
+                status.insert("last_error".to_owned(), error.clone());
+            }
+            // Whole tens of seconds: the database need not be written every second to tell the time.
+            if let Some(since) = active.since {
+                let seconds = now.saturating_since(since).as_secs() / 10 * 10;
+                let key = if established.is_some() { "sec_since_connect" } else { "sec_since_disconnect" };
+                status.insert(key.to_owned(), seconds.to_string());
+            }
+            all.insert(target.clone(), ControllerStatus { is_connected: established.is_some(), role, status });
+        }
+        all
+    }
+}

@@ -1,0 +1,211 @@
+//! Threads for workers: each runs `Worker::step` while there is something to do and sleeps in epoll when there is not.
+
+use crate::clock::Clock;
+use anyhow::{Context, Result};
+use arc_swap::ArcSwap;
+use base::HashSeed;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use datapath::command::EVENTS_MAX;
+use datapath::{Command, CommandRefused, DumpCursor, Event, FlowDump, Worker, WorkerConfig, WorkerPeer, WorkerSetup};
+use packet::DpPort;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use switch::forwarding::Forwarding;
+use sys::poll::{Interest, PollToken, Poller};
+
+/// Longest that the main thread waits for a worker's answer. A worker answers at its next batch boundary, so only a stalled
+/// machine comes near.
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// The running workers.
+pub struct Workers {
+    peers: Vec<WorkerPeer>,
+    threads: Vec<JoinHandle<()>>,
+    events: Receiver<Event>,
+    /// How many receiving sides each worker has, to spread ports.
+    load: Vec<usize>,
+}
+
+impl Workers {
+    /// Starts `count` threads. `notify` wakes the main thread when a worker has an event.
+    ///
+    /// # Errors
+    /// A thread or its epoll could not be made.
+    pub fn start(
+        count: usize,
+        snapshot: &Arc<ArcSwap<Forwarding>>,
+        seed: HashSeed,
+        clock: &Clock,
+        notify: &Arc<dyn Fn() + Send + Sync>,
+    ) -> Result<Workers> {
+        let (event_sender, events) = bounded(EVENTS_MAX);
+        let mut workers = Workers { peers: Vec::new(), threads: Vec::new(), events, load: vec![0; count] };
+        for n in 0..count {
+            let poller = Poller::new().context("epoll")?;
+            let waker = poller.waker();
+            let wake: datapath::Wake = Arc::new(move || waker.wake());
+            let setup = WorkerSetup {
+                snapshot: Arc::clone(snapshot),
+                seed,
+                config: WorkerConfig::default(),
+                events: event_sender.clone(),
+                wake,
+            };
+            let (clock, notify) = (clock.clone(), Arc::clone(notify));
+            let pending = workers.events.clone();
+            let (hand_over, take): (Sender<WorkerPeer>, _) = bounded(1);
+            // A worker is made on its own thread: its buffers are then near it, and nothing of it need be `Send`.
+            let body = move || {
+                let (worker, peer) = Worker::new(setup);
+                if hand_over.send(peer).is_ok() {
+                    run(worker, poller, &clock, &|| {
+                        if !pending.is_empty() {
+                            notify();
+                        }
+                    });
+                }
+            };
+            let builder = std::thread::Builder::new().name(format!("worker-{n}"));
+            workers.threads.push(builder.spawn(body).context("cannot start a worker thread")?);
+            workers.peers.push(take.recv().context("a worker ended at once")?);
+        }
+        Ok(workers)
+    }
+
+    /// The workers.
+    pub fn peers(&self) -> &[WorkerPeer] {
+        &self.peers
+    }
+
+    /// What happened at workers since this was last asked.
+    pub fn events(&self) -> impl Iterator<Item = Event> + '_ {
+        self.events.try_iter()
+    }
+
+    /// The worker with the fewest ports, for a new one.
+    pub fn least_loaded(&mut self) -> usize {
+        let least = self.load.iter().enumerate().min_by_key(|(_, n)| **n).map_or(0, |(i, _)| i);
+        if let Some(n) = self.load.get_mut(least) {
+            *n += 1;
+        }
+        least
+    }
+
+    /// A port of this worker is gone.
+    pub fn unload(&mut self, worker: usize) {
+        if let Some(n) = self.load.get_mut(worker) {
+            *n = n.saturating_sub(1);
+        }
+    }
+
+    /// Sends a command to one worker.
+    ///
+    /// # Errors
+    /// See [`CommandRefused`].
+    pub fn send(&self, worker: usize, command: Command) -> Result<(), CommandRefused> {
+        self.peers.get(worker).ok_or(CommandRefused::Ended)?.send(command)
+    }
+
+    /// Sends each worker a command that it confirms, and waits for all.
+    fn confirm<T>(&self, command: impl Fn(Sender<T>) -> Command) -> Vec<T> {
+        let (reply, answers) = bounded(self.peers.len().max(1));
+        let asked = self.peers.iter().filter(|p| p.send(command(reply.clone())).is_ok()).count();
+        (0..asked).map_while(|_| answers.recv_timeout(ANSWER_WAIT_MAX).ok()).collect()
+    }
+
+    /// Makes every worker credit what its cached flows have counted.
+    pub fn fold(&self) {
+        self.confirm(|done| Command::Fold { done: Some(done) });
+    }
+
+    /// Removes every cached flow; how many there were.
+    pub fn flush(&self) -> usize {
+        self.confirm(|reply| Command::Flush { reply: Some(reply) }).into_iter().sum()
+    }
+
+    /// Changes the settings of all workers.
+    pub fn configure(&self, config: WorkerConfig) {
+        for peer in &self.peers {
+            // A full queue means that the worker will see a later configuration; the daemon sends it again on change.
+            let _ = peer.send(Command::Configure(config));
+        }
+    }
+
+    /// Waits until every worker has carried out what was sent before.
+    pub fn settle(&self) {
+        self.fold();
+    }
+
+    /// Every cached flow of a worker, in pieces.
+    pub fn dump(&self, worker: usize, mut each: impl FnMut(FlowDump)) {
+        let mut from = Some(DumpCursor::default());
+        while let (Some(cursor), Some(peer)) = (from, self.peers.get(worker)) {
+            let (reply, answer) = bounded(1);
+            if peer.send(Command::DumpFlows { from: cursor, reply }).is_err() {
+                return;
+            }
+            let Ok(dump) = answer.recv_timeout(ANSWER_WAIT_MAX) else { return };
+            from = dump.next;
+            each(dump);
+        }
+    }
+
+    /// Stops receiving on and sending to a port, on every worker, and waits for it.
+    pub fn remove_port(&self, port: DpPort) {
+        self.confirm(|reply| Command::RemoveRx { port, reply: Some(reply) });
+        self.confirm(|done| Command::RemoveTx { port, done: Some(done) });
+    }
+
+    /// Ends the threads.
+    pub fn stop(&mut self) {
+        for peer in &self.peers {
+            let _ = peer.send(Command::Stop);
+        }
+        for thread in self.threads.drain(..) {
+            // A worker that panicked has taken the process with it, so this cannot fail.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// `after_step` is called after each step: it tells the main thread if there is news.
+fn run(mut worker: Worker<Forwarding>, mut poller: Poller, clock: &Clock, after_step: &dyn Fn()) {
+    let mut generation = u64::MAX;
+    let mut ready = Vec::new();
+    loop {
+        let progress = worker.step(clock.now());
+        after_step();
+        if progress.stopped {
+            return;
+        }
+        if worker.poll_generation() != generation {
+            generation = worker.poll_generation();
+            watch(&worker, &mut poller);
+        }
+        // Busy workers look without waiting, so that a port that was quiet is not overheard.
+        let timeout = match progress.idle {
+            false => Some(Duration::ZERO),
+            true => worker.next_deadline().map(|at| at.saturating_since(clock.now())),
+        };
+        if let Err(error) = poller.wait(timeout, &mut ready) {
+            tracing::error!(target: "dpif", "a worker cannot wait for its ports: {error}");
+        }
+        for event in &ready {
+            worker.wake_rx(datapath::RxToken(event.token.0));
+        }
+    }
+}
+
+/// Makes epoll watch the descriptors that the worker names now. The set is made anew: a receiving side that is gone may
+/// have left a duplicate of its descriptor with the sending side, which would be reported for ever.
+fn watch(worker: &Worker<Forwarding>, poller: &mut Poller) {
+    if let Err(error) = poller.clear() {
+        tracing::error!(target: "dpif", "a worker cannot change what it waits for: {error}");
+    }
+    for (fd, token) in worker.poll_fds() {
+        if let Err(error) = poller.add(fd, PollToken(token.0), Interest::Read) {
+            tracing::warn!(target: "dpif", "a worker cannot wait for a port: {error}");
+        }
+    }
+}
