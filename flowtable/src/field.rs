@@ -197,7 +197,7 @@ fields! {
     /// Datapath hash.
     DpHash "dp_hash" [] 4 slot::DP_HASH, Arbitrary Hex None ReadOnly [nx(35, "NXM_NX_DP_HASH")];
     /// Recirculation id.
-    RecircId "recirc_id" [] 4 slot::RECIRC_ID, Exact Decimal None ReadOnly [nx(36, "NXM_NX_RECIRC_ID")];
+    RecircId "recirc_id" [] 4 slot::RECIRC_ID, Exact Hex None ReadOnly [nx(36, "NXM_NX_RECIRC_ID")];
     /// Output port in the action set.
     ActsetOutput "actset_output" [] 4 pipeline_slot::ACTSET_OUTPUT, Exact OfPort None ReadOnly [onf(43, V1_3, "ONFOXM_ET_ACTSET_OUTPUT"), oxm(43, V1_5, "OXM_OF_ACTSET_OUTPUT")];
     /// Connection state.

@@ -260,8 +260,9 @@ impl ActionList<'_> {
             return Err(fault(name, TextFault::ReadOnly(row.name)));
         }
         let (number, mask) = value(row, text, self.names)?;
+        let written = mask.unwrap_or(u128::MAX);
         let mask = mask.unwrap_or(row.slot.ones());
-        if mask & !row.slot.ones() != 0 || number & mask & !row.value_bits() != 0 {
+        if mask & !row.slot.ones() != 0 || number & written & !row.value_bits() != 0 {
             return Err(not_a_value(row, text));
         }
         Ok(OfAction::SetField { field, value: number & mask, mask })

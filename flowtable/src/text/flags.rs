@@ -39,7 +39,13 @@ impl FlagNames {
     }
 
     fn bit(&self, name: &str) -> Option<u128> {
-        self.names.iter().position(|n| *n == name).map(|i| 1 << i)
+        // Flags without name are printed as `[200]`; ovs-ofctl prints that too, but does not read it.
+        let unnamed = || {
+            let digits = name.strip_prefix('[')?.strip_suffix(']')?;
+            let bit = u128::from_str_radix(digits, 16).ok()?;
+            (bit.is_power_of_two() && bit & self.allowed != 0).then_some(bit)
+        };
+        self.names.iter().position(|n| *n == name).map(|i| 1 << i).or_else(unnamed)
     }
 
     /// Value and mask; no mask means exactly.
@@ -50,11 +56,16 @@ impl FlagNames {
                 |s: &str| digits(s).ok().filter(|v| v & !self.allowed == 0).ok_or_else(|| unknown(word));
             return match word.split_once('/') {
                 None => Ok((number(word)?, None)),
-                Some((value, mask)) => Ok((number(value)?, Some(number(mask)?))),
+                // All flags there are is no mask.
+                Some((value, mask)) => {
+                    let (value, mask) = (number(value)?, number(mask)?);
+                    Ok((value, (mask != self.allowed).then_some(mask)))
+                }
             };
         }
         if word.starts_with(['+', '-']) {
-            return self.parse_signed(word).map(|(value, mask)| (value, Some(mask)));
+            let (value, mask) = self.parse_signed(word)?;
+            return Ok((value, (mask != self.allowed).then_some(mask)));
         }
         let mut value = 0;
         for name in word.split('|').filter(|n| !n.is_empty()) {
