@@ -4,7 +4,9 @@
 //! It keeps what controllers and administrators see (rules with their timeouts, port numbers, connections) and stages what
 //! workers see (`Forwarding`). The daemon publishes before it sends any reply, which is what makes replies mean something.
 
-use crate::bridge::{self, BridgeId, BridgePort, Bundle, BundleId, Device, FailMode, Link, MissBehaviour, PatchPeer};
+use crate::bridge::{
+    self, BridgeId, BridgePort, Bundle, BundleId, Device, FailMode, Link, MissBehaviour, PatchPeer,
+};
 use crate::config::{BridgeConfig, Config, InterfaceConfig, InterfaceKind, PortConfig};
 use crate::forwarding::{Forwarding, PuntSink, Staging};
 use crate::mac::MacAddr;
@@ -180,7 +182,8 @@ impl Brain {
         let mut out = String::new();
         for rule in state.rules.tables().iter().flat_map(|t| t.rules()) {
             // OVS names the table only where it is not the first.
-            let table = if rule.table == TableId(0) { String::new() } else { format!("table_id={}, ", rule.table.0) };
+            let table =
+                if rule.table == TableId(0) { String::new() } else { format!("table_id={}, ", rule.table.0) };
             let style = TextStyle::default();
             let _ = writeln!(
                 out,
@@ -369,7 +372,8 @@ impl Brain {
         let stays = |p: &PortRecord| {
             let Some(i) = wanted.iter().find(|i| i.name == p.name) else { return false };
             // A port moves to its requested number, and away from a number that somebody else requests.
-            let moves = i.ofport_request.is_some_and(|r| u32::from(r) != p.of_port.0) && p.of_port != OfPort::LOCAL;
+            let moves =
+                i.ofport_request.is_some_and(|r| u32::from(r) != p.of_port.0) && p.of_port != OfPort::LOCAL;
             let in_the_way = requests.get(&p.of_port.0).is_some_and(|n| *n != p.name);
             let first = requests.iter().any(|(n, who)| *who == p.name && *n != p.of_port.0);
             !(moves && first || in_the_way)
@@ -392,7 +396,8 @@ impl Brain {
         };
         if let Some(port) = state.ports.values_mut().find(|p| p.name == interface.name) {
             let before = port.desc();
-            let same_device = port.device == device || matches!((port.device, device), (Device::Patch(_), Device::Patch(_)));
+            let same_device = port.device == device
+                || matches!((port.device, device), (Device::Patch(_), Device::Patch(_)));
             if !same_device {
                 port.device = device;
             }
@@ -405,8 +410,15 @@ impl Brain {
         }
         let Some(of_port) = state.number_for(interface) else { return };
         let config = bridge::PortConfig::default();
-        let record =
-            PortRecord { of_port, name: interface.name.clone(), device, mac, config, state: device_state, since: now };
+        let record = PortRecord {
+            of_port,
+            name: interface.name.clone(),
+            device,
+            mac,
+            config,
+            state: device_state,
+            since: now,
+        };
         state.ports.insert(of_port, record);
         self.port_changed(name, of_port, None);
     }
@@ -453,7 +465,8 @@ impl Brain {
                 wanted.insert(bundle.id, bundle);
             }
         }
-        let gone: Vec<BundleId> = staged.bundles().map(|b| b.id).filter(|id| !wanted.contains_key(id)).collect();
+        let gone: Vec<BundleId> =
+            staged.bundles().map(|b| b.id).filter(|id| !wanted.contains_key(id)).collect();
         let changed: Vec<Bundle> = wanted.into_values().filter(|b| staged.bundle(b.id) != Some(b)).collect();
         let live: BTreeSet<&String> = config.ports.keys().collect();
         state.bundles.retain(|name, _| live.contains(name));
@@ -481,7 +494,9 @@ impl Brain {
             }
         }
         for (of_port, peer) in changes {
-            let Some(port) = self.bridges.get_mut(name).and_then(|b| b.ports.get_mut(&of_port)) else { continue };
+            let Some(port) = self.bridges.get_mut(name).and_then(|b| b.ports.get_mut(&of_port)) else {
+                continue;
+            };
             let before = port.desc();
             port.device = Device::Patch(peer);
             port.state.link_up = peer.is_some();
@@ -503,7 +518,8 @@ impl Brain {
             let port = b.ports.values().find(|p| p.name == peer && matches!(p.device, Device::Patch(_)))?;
             Some((b, port.of_port))
         })?;
-        (find(&bridge.config, &peer).as_deref() == Some(interface)).then_some(PatchPeer { bridge: bridge.id, port })
+        (find(&bridge.config, &peer).as_deref() == Some(interface))
+            .then_some(PatchPeer { bridge: bridge.id, port })
     }
 }
 

@@ -131,6 +131,8 @@ pub struct InterfaceConfig {
     pub name: String,
     /// What it is.
     pub kind: InterfaceKind,
+    /// `type` as the row says it: `internal` and `tap` are the same kind.
+    pub type_name: String,
     /// `ofport_request`, 1 to 65279.
     pub ofport_request: Option<u16>,
     /// `mtu_request`, in bytes of packet.

@@ -46,7 +46,8 @@ pub fn flow_line(flow: &DpFlow<'_>, now: Instant) -> String {
         None => write!(line, "never"),
     };
     if flow.tcp_flags != 0 {
-        let letters = [(1, 'S'), (0, 'F'), (3, 'P'), (2, 'R'), (5, 'U'), (4, '.'), (6, 'E'), (7, 'C'), (8, 'N')];
+        let letters =
+            [(1, 'S'), (0, 'F'), (3, 'P'), (2, 'R'), (5, 'U'), (4, '.'), (6, 'E'), (7, 'C'), (8, 'N')];
         let set = letters.into_iter().filter(|(bit, _)| flow.tcp_flags >> bit & 1 == 1);
         let _ = write!(line, ", flags:{}", set.map(|(_, letter)| letter).collect::<String>());
     }
@@ -58,6 +59,7 @@ pub fn flow_line(flow: &DpFlow<'_>, now: Instant) -> String {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Form {
     Decimal,
+    Byte,
     Hex,
     Mac,
     Ipv4,
@@ -93,7 +95,7 @@ const ARP: &[Part] = &[
     ("tha", slot::ARP_THA, Form::Mac),
 ];
 const PORTS: &[Part] = &[("src", slot::TP_SRC, Form::Decimal), ("dst", slot::TP_DST, Form::Decimal)];
-const ICMP: &[Part] = &[("type", slot::TP_SRC, Form::Decimal), ("code", slot::TP_DST, Form::Decimal)];
+const ICMP: &[Part] = &[("type", slot::TP_SRC, Form::Byte), ("code", slot::TP_DST, Form::Byte)];
 const ND: &[Part] = &[
     ("target", slot::ND_TARGET, Form::Ipv6),
     ("sll", slot::ARP_SHA, Form::Mac),
@@ -125,7 +127,7 @@ fn transport_parts(dl_type: u16, proto: u8) -> Option<(&'static str, &'static [P
 /// One value with its mask.
 fn write_value(out: &mut String, form: Form, place: Slot, value: u128, mask: u128) -> fmt::Result {
     let one = |out: &mut String, v: u128| match form {
-        Form::Decimal => write!(out, "{v}"),
+        Form::Decimal | Form::Byte => write!(out, "{v}"),
         Form::Hex if v == 0 => write!(out, "0"),
         Form::Hex => write!(out, "{v:#x}"),
         Form::Mac => write!(out, "{}", MacAddr(v as u64)),
@@ -138,12 +140,14 @@ fn write_value(out: &mut String, form: Form, place: Slot, value: u128, mask: u12
         }),
     };
     one(out, value)?;
-    if mask == place.ones() || form == Form::Frag {
+    // ICMP's types and codes take half of their slots.
+    let whole = if matches!(form, Form::Byte) { 0xff } else { place.ones() };
+    if mask & whole == whole || form == Form::Frag {
         return Ok(());
     }
     out.push('/');
     match form {
-        Form::Decimal | Form::Hex => write!(out, "{mask:#x}"),
+        Form::Decimal | Form::Byte | Form::Hex => write!(out, "{mask:#x}"),
         _ => one(out, mask),
     }
 }
@@ -178,10 +182,7 @@ pub fn display_dp_key(key: &PacketKey, mask: &Mask<PacketKey>) -> String {
     parts.push(format!("in_port({})", key.in_port()));
     parts.extend(header("eth", ETH, key, mask));
     let mut closing = 0;
-    let tags = [
-        (slot::VLAN_TPID, slot::VLAN_TCI),
-        (slot::VLAN_TPID_INNER, slot::VLAN_TCI_INNER),
-    ];
+    let tags = [(slot::VLAN_TPID, slot::VLAN_TCI), (slot::VLAN_TPID_INNER, slot::VLAN_TCI_INNER)];
     for (tpid, tci) in tags {
         let (tci, bits) = (key.get(tci) as u16, mask.0.get(tci) as u16);
         if tci & VLAN_PRESENT == 0 || bits & VLAN_PRESENT == 0 {

@@ -235,7 +235,8 @@ impl Forwarding {
 
     /// Revision of a domain now; `Revision(u64::MAX)`, which nothing has, for a domain that is gone.
     pub(crate) fn revision_of(&self, domain: Domain) -> Revision {
-        let (bridge, kind, index) = (BridgeId((domain.0 >> 32) as u32), domain.0 >> 16 & 0xffff, domain.0 & 0xffff);
+        let (bridge, kind, index) =
+            (BridgeId((domain.0 >> 32) as u32), domain.0 >> 16 & 0xffff, domain.0 & 0xffff);
         match kind {
             KIND_RECIRC => self.shared.recirc.revision(),
             KIND_BRIDGES => self.homes_revision,

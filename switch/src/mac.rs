@@ -332,8 +332,13 @@ impl MacTable {
             Flush::Port(bundle) => e.bundle == bundle,
             Flush::Vlan(vlan) => e.key.vlan == vlan,
         };
-        let doomed: Vec<MacKey> =
-            state.entries.values().map(|s| &*s.entry).filter(|e| !e.is_static && wanted(e)).map(|e| e.key).collect();
+        let doomed: Vec<MacKey> = state
+            .entries
+            .values()
+            .map(|s| &*s.entry)
+            .filter(|e| !e.is_static && wanted(e))
+            .map(|e| e.key)
+            .collect();
         for key in &doomed {
             state.remove(*key);
         }

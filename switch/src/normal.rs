@@ -89,7 +89,9 @@ impl Walk<'_> {
                 self.learn(Effect::Learn { bridge: self.bridge.id(), key, bundle: bundle.id });
                 if self.generates() {
                     let name = &bundle.name;
-                    self.note(Note::Detail, || format!("learned that {source} is on port {name} in VLAN {vlan}"));
+                    self.note(Note::Detail, || {
+                        format!("learned that {source} is on port {name} in VLAN {vlan}")
+                    });
                 }
             }
         }
@@ -100,9 +102,12 @@ impl Walk<'_> {
         let learns = !bridge.settings().flood_vlans.contains(tags.vid());
         let mut egress = None;
         if !destination.is_multicast() && learns {
-            let found = bridge.mac().lookup(MacKey { vlan: tags.vid(), mac: destination });
+            let key = MacKey { vlan: tags.vid(), mac: destination };
+            let found = bridge.mac().lookup(key);
             self.depend(found.domain, found.revision);
-            egress = found.entry.and_then(|e| bridge.bundle(e.bundle));
+            // A frame to its own sender: the sender is where it has just been seen.
+            let to_itself = ingress.filter(|i| self.learns(bridge.id(), key, i.id));
+            egress = to_itself.or_else(|| found.entry.and_then(|e| bridge.bundle(e.bundle)));
         }
         let Some(egress) = egress else {
             self.note(Note::Detail, || "no learned MAC for destination, flooding".to_owned());
@@ -112,12 +117,8 @@ impl Walk<'_> {
             self.note(Note::Detail, || "learned port is input port, dropping".to_owned());
             return self.why(Drop::NoAction);
         }
-        if ingress.is_some_and(|i| i.protected && egress.protected) {
-            self.note(Note::Detail, || "learned port is protected, dropping".to_owned());
-            return self.why(Drop::NoAction);
-        }
         self.note(Note::Detail, || "forwarding to learned port".to_owned());
-        self.to_bundle(egress, tags);
+        self.to_bundle(ingress, egress, tags);
     }
 
     fn flood(&mut self, ingress: Option<&Bundle>, tags: &TagStack) {
@@ -125,13 +126,13 @@ impl Walk<'_> {
         let vid = tags.vid();
         self.why(Drop::NoAction);
         for bundle in bridge.bundles() {
-            let back = ingress.is_some_and(|i| i.id == bundle.id || i.protected && bundle.protected);
+            let back = ingress.is_some_and(|i| i.id == bundle.id);
             if back || !bundle.vlan.carries(vid) {
                 continue;
             }
             let quiet = |p: &OfPort| bridge.port(*p).is_some_and(|p| p.config.has(PortConfig::NO_FLOOD));
             if !bundle.members.iter().any(quiet) {
-                self.to_bundle(bundle, tags);
+                self.to_bundle(ingress, bundle, tags);
             }
             if self.is_over() {
                 return;
@@ -140,9 +141,13 @@ impl Walk<'_> {
     }
 
     /// Sends on a logical port, dressed as its VLAN configuration says.
-    fn to_bundle(&mut self, bundle: &Bundle, tags: &TagStack) {
+    fn to_bundle(&mut self, ingress: Option<&Bundle>, bundle: &Bundle, tags: &TagStack) {
+        if ingress.is_some_and(|i| i.protected && bundle.protected) {
+            self.note(Note::Warn, || "Flow is between protected ports, skipping output.".to_owned());
+            return self.why(Drop::NoAction);
+        }
         if !bundle.vlan.carries(tags.vid()) {
-            return;
+            return self.why(Drop::NoAction);
         }
         let Some(port) = self.bridge.egress_of(bundle).map(|p| p.of_port) else {
             return self.why(Drop::NoPort);

@@ -117,7 +117,8 @@ mod tests {
                 Step::AddBridge(b) => assert!(self.bridges.insert(b.clone())),
                 Step::Open { bridge, interface } => {
                     assert!(self.bridges.contains(bridge), "bridges come before their interfaces");
-                    let before = self.open.insert(interface.name.clone(), (bridge.clone(), interface.clone()));
+                    let before =
+                        self.open.insert(interface.name.clone(), (bridge.clone(), interface.clone()));
                     assert_eq!(before, None, "opened twice");
                 }
                 Step::Change { bridge, interface } => {
@@ -135,13 +136,16 @@ mod tests {
             Just(InterfaceKind::System),
             "[xy]".prop_map(|peer| InterfaceKind::Patch { peer }),
         ];
-        ("[a-f]", kind, proptest::option::of(1u16..4)).prop_map(|(name, kind, ofport_request)| InterfaceConfig {
-            name,
-            kind,
-            ofport_request,
-            mtu_request: None,
-            mac: None,
-            netns: None,
+        ("[a-f]", kind, proptest::option::of(1u16..4)).prop_map(|(name, kind, ofport_request)| {
+            InterfaceConfig {
+                name,
+                kind,
+                type_name: String::new(),
+                ofport_request,
+                mtu_request: None,
+                mac: None,
+                netns: None,
+            }
         })
     }
 
@@ -154,7 +158,8 @@ mod tests {
                 if !taken.insert(interface.name.clone()) {
                     continue;
                 }
-                let bridge = config.bridges.entry(bridge.clone()).or_insert_with(|| BridgeConfig::new(&bridge));
+                let bridge =
+                    config.bridges.entry(bridge.clone()).or_insert_with(|| BridgeConfig::new(&bridge));
                 let port = PortConfig {
                     name: interface.name.clone(),
                     vlan: VlanConfig::default(),

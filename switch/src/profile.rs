@@ -44,25 +44,79 @@ impl EtherClass {
 
     /// The slots that only frames of some classes have, with those classes' keys never zero elsewhere. Slots that are in
     /// no row belong to all.
-    fn absent(self) -> &'static [Slot] {
+    pub(crate) fn absent(self) -> &'static [Slot] {
         use slot::*;
         match self {
             EtherClass::Ipv4 => &[
-                IPV6_SRC, IPV6_DST, IPV6_LABEL, ND_TARGET, ND_OPTIONS_TYPE, ND_RESERVED, ARP_SHA, ARP_THA,
-                MPLS_LSE0, MPLS_LSE1, MPLS_LSE2,
+                IPV6_SRC,
+                IPV6_DST,
+                IPV6_LABEL,
+                ND_TARGET,
+                ND_OPTIONS_TYPE,
+                ND_RESERVED,
+                ARP_SHA,
+                ARP_THA,
+                MPLS_LSE0,
+                MPLS_LSE1,
+                MPLS_LSE2,
             ],
             EtherClass::Ipv6 => &[NW_SRC, NW_DST, MPLS_LSE0, MPLS_LSE1, MPLS_LSE2],
             EtherClass::Arp => &[
-                NW_FRAG, NW_TOS, NW_TTL, TP_SRC, TP_DST, TCP_FLAGS, IPV6_SRC, IPV6_DST, IPV6_LABEL, ND_TARGET,
-                ND_OPTIONS_TYPE, ND_RESERVED, MPLS_LSE0, MPLS_LSE1, MPLS_LSE2,
+                NW_FRAG,
+                NW_TOS,
+                NW_TTL,
+                TP_SRC,
+                TP_DST,
+                TCP_FLAGS,
+                IPV6_SRC,
+                IPV6_DST,
+                IPV6_LABEL,
+                ND_TARGET,
+                ND_OPTIONS_TYPE,
+                ND_RESERVED,
+                MPLS_LSE0,
+                MPLS_LSE1,
+                MPLS_LSE2,
             ],
             EtherClass::Mpls => &[
-                NW_SRC, NW_DST, NW_PROTO, NW_FRAG, NW_TOS, NW_TTL, TP_SRC, TP_DST, TCP_FLAGS, IPV6_SRC, IPV6_DST,
-                IPV6_LABEL, ND_TARGET, ND_OPTIONS_TYPE, ND_RESERVED, ARP_SHA, ARP_THA,
+                NW_SRC,
+                NW_DST,
+                NW_PROTO,
+                NW_FRAG,
+                NW_TOS,
+                NW_TTL,
+                TP_SRC,
+                TP_DST,
+                TCP_FLAGS,
+                IPV6_SRC,
+                IPV6_DST,
+                IPV6_LABEL,
+                ND_TARGET,
+                ND_OPTIONS_TYPE,
+                ND_RESERVED,
+                ARP_SHA,
+                ARP_THA,
             ],
             EtherClass::Other => &[
-                NW_SRC, NW_DST, NW_PROTO, NW_FRAG, NW_TOS, NW_TTL, TP_SRC, TP_DST, TCP_FLAGS, IPV6_SRC, IPV6_DST,
-                IPV6_LABEL, ND_TARGET, ND_OPTIONS_TYPE, ND_RESERVED, ARP_SHA, ARP_THA, MPLS_LSE0, MPLS_LSE1,
+                NW_SRC,
+                NW_DST,
+                NW_PROTO,
+                NW_FRAG,
+                NW_TOS,
+                NW_TTL,
+                TP_SRC,
+                TP_DST,
+                TCP_FLAGS,
+                IPV6_SRC,
+                IPV6_DST,
+                IPV6_LABEL,
+                ND_TARGET,
+                ND_OPTIONS_TYPE,
+                ND_RESERVED,
+                ARP_SHA,
+                ARP_THA,
+                MPLS_LSE0,
+                MPLS_LSE1,
                 MPLS_LSE2,
             ],
         }
@@ -101,7 +155,8 @@ fn add_action(summary: &mut ActionSummary, table: TableId, action: &OfAction) {
     let bits = &mut summary.reads;
     let field = |bits: &mut Mask<FlowKey>, id: FieldId| add_field(bits, id, id.slot().ones());
     match action {
-        OfAction::Output { port: OfPort::NORMAL, .. } | OfAction::OutputTrunc { port: OfPort::NORMAL, .. } => {
+        OfAction::Output { port: OfPort::NORMAL, .. }
+        | OfAction::OutputTrunc { port: OfPort::NORMAL, .. } => {
             summary.marks |= MARK_NORMAL;
         }
         OfAction::OutputReg { src, .. } => {
@@ -141,7 +196,10 @@ fn add_action(summary: &mut ActionSummary, table: TableId, action: &OfAction) {
             bits.add_all(slot::NW_TTL);
             bits.add_all(slot::NW_TOS);
         }
-        OfAction::SetMplsLabel(_) | OfAction::SetMplsTc(_) | OfAction::SetMplsTtl(_) | OfAction::DecMplsTtl => {
+        OfAction::SetMplsLabel(_)
+        | OfAction::SetMplsTc(_)
+        | OfAction::SetMplsTtl(_)
+        | OfAction::DecMplsTtl => {
             add_mpls(bits);
         }
         OfAction::SetTunnel(_) => bits.add_all(slot::TUN_ID),
@@ -304,7 +362,8 @@ fn needs_of(bridges: &[Arc<Bridge>], start: &Bridge) -> Mask<PacketKey> {
             Device::Patch(Some(peer)) => Some(peer.bridge),
             _ => None,
         });
-        let known = |id: BridgeId| bridges.binary_search_by_key(&id, |b| b.id()).ok().and_then(|i| bridges.get(i));
+        let known =
+            |id: BridgeId| bridges.binary_search_by_key(&id, |b| b.id()).ok().and_then(|i| bridges.get(i));
         todo.extend(peers.filter_map(known).map(|b| &**b));
     }
     for s in [slot::IN_PORT, slot::RECIRC_ID, slot::DL_TYPE] {

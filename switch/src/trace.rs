@@ -1,14 +1,19 @@
 //! ofproto/trace: how a translation came about, in the words of ovs-appctl. The translation itself is the one that the
 //! datapath gets: a [`Trace`] only listens.
 
+use crate::bridge::BridgeId;
 use crate::dp_text::display_program;
 use crate::forwarding::{Effect, Forwarding};
+use crate::profile::class_of;
 use crate::translate;
 use datapath::Translation;
-use flowtable::text::{Dialect, TextStyle, display_actions, display_key, display_match};
-use flowtable::{FlowKey, Mask, Match, OfAction, Rule, Words};
+use flowtable::text::{
+    Dialect, TextStyle, display_actions, display_key, display_match, display_subfield, display_value,
+};
+use flowtable::{FlowKey, Mask, Match, OfAction, Rule, SubField, Words};
 use packet::PacketKey;
-use packet::key::{VLAN_PRESENT, slot};
+use packet::key::slot;
+use packet::wire::ETHERTYPE_VLAN;
 use std::fmt::Write;
 
 /// Whether a trace carries out what the frame would cause.
@@ -156,27 +161,46 @@ pub struct Traced {
     pub seen: Mask<PacketKey>,
 }
 
-/// Traces a frame's key, whose IN_PORT is a datapath port. Nothing is changed; with [`SideEffects::Generate`] the caller is
-/// to commit the translation's effects.
-pub fn trace(fwd: &Forwarding, key: &PacketKey, side_effects: SideEffects) -> Traced {
-    let mut trace = Trace::new(side_effects);
-    let translation = translate::traced(fwd, key, &mut trace);
+/// Traces a frame's key, whose IN_PORT is a datapath port. `None` if no bridge has that port.
+pub fn trace(fwd: &Forwarding, key: &PacketKey, side_effects: SideEffects) -> Option<Traced> {
+    let (bridge, port) = fwd.home_of(key.in_port())?;
     let mut flow = FlowKey::from(*key);
-    if let Some((_, port)) = fwd.home_of(key.in_port()) {
-        flow.set_slot(slot::IN_PORT, port.0.into());
+    flow.set_slot(slot::IN_PORT, port.0.into());
+    trace_in(fwd, bridge.id(), &flow, side_effects)
+}
+
+/// Traces a key as a bridge's rules see it: its IN_PORT is an OpenFlow port, of the bridge or not, and registers may be
+/// set. Nothing is changed; with [`SideEffects::Generate`] the caller is to commit the translation's effects. `None` if
+/// there is no such bridge.
+pub fn trace_in(
+    fwd: &Forwarding,
+    bridge: BridgeId,
+    flow: &FlowKey,
+    side_effects: SideEffects,
+) -> Option<Traced> {
+    let bridge = fwd.bridge(bridge)?;
+    let mut flow = *flow;
+    for (tci, tpid) in [(slot::VLAN_TCI, slot::VLAN_TPID), (slot::VLAN_TCI_INNER, slot::VLAN_TPID_INNER)] {
+        // Keys written by hand do not say which kind of tag.
+        if flow.slot(tci) != 0 && flow.slot(tpid) == 0 {
+            flow.set_slot(tpid, ETHERTYPE_VLAN.into());
+        }
     }
+    let flow = &flow;
+    let mut trace = Trace::new(side_effects);
+    let translation = translate::traced(fwd, bridge, flow, &mut trace);
     let mut text = String::new();
     // Writing to a string cannot fail.
-    let _ = writeln!(text, "Flow: {}", display_key(&flow, style()));
+    let _ = writeln!(text, "Flow: {}", display_key(flow, style()));
     trace.print(&mut text, &trace.roots, 0);
-    let last = trace.last.unwrap_or(flow);
-    let _ = match last == flow {
+    let last = trace.last.unwrap_or(*flow);
+    let _ = match last == *flow {
         true => writeln!(text, "\nFinal flow: unchanged"),
         false => writeln!(text, "\nFinal flow: {}", display_key(&last, style())),
     };
-    let _ = writeln!(text, "Megaflow: {}", megaflow(&flow, &trace.seen));
-    let _ = writeln!(text, "Datapath actions: {}", display_program(&translation.program, key));
-    Traced { text, translation, seen: trace.seen.packet() }
+    let _ = writeln!(text, "Megaflow: {}", megaflow(flow, &trace.seen));
+    let _ = writeln!(text, "Datapath actions: {}", display_program(&translation.program, &flow.packet));
+    Some(Traced { text, translation, seen: trace.seen.packet() })
 }
 
 /// The bits looked at, as OVS would install them.
@@ -187,17 +211,29 @@ fn megaflow(flow: &FlowKey, seen: &Mask<FlowKey>) -> String {
     mask.add_all(slot::DL_TYPE);
     let tpids = [slot::VLAN_TPID, slot::VLAN_TPID_INNER];
     tpids.into_iter().for_each(|s| mask.0.set_slot(s, 0));
-    for tci in [slot::VLAN_TCI, slot::VLAN_TCI_INNER] {
-        // That there is no tag is told by the EtherType.
-        match flow.slot(tci) {
-            0 => mask.0.set_slot(tci, 0),
-            _ if tci == slot::VLAN_TCI => mask.add(tci, VLAN_PRESENT.into()),
-            _ => {}
-        }
-    }
+    // That there is no tag is told by the EtherType, and so is which fields a frame cannot have.
+    let untagged = [slot::VLAN_TCI, slot::VLAN_TCI_INNER].into_iter().filter(|s| flow.slot(*s) == 0);
+    let absent = class_of(flow.packet.dl_type()).absent().iter().copied();
+    untagged.chain(absent).for_each(|s| mask.0.set_slot(s, 0));
     if matches!(flow.packet.dl_type(), 0x0800 | 0x86dd) {
         mask.add(slot::NW_FRAG, 3);
     }
     let text = display_match(&Match::new(flow, mask), 0x8000, style()).to_string();
-    format!("recirc_id={},eth,{text}", flow.slot(slot::RECIRC_ID))
+    let recirc = format!("recirc_id={},eth", flow.slot(slot::RECIRC_ID));
+    match text.split_once(',') {
+        Some((mark, rest)) if mark.starts_with("pkt_mark=") => format!("{mark},{recirc},{rest}"),
+        _ => format!("{recirc},{text}"),
+    }
+}
+
+/// `NXM_OF_IP_DST[] is now 10.0.0.1`; a part of a field is a number.
+pub(crate) fn sub_field_text(sub: SubField, value: u128) -> String {
+    let row = sub.field.row();
+    let ones = 1u128.checked_shl(sub.width.into()).map_or(u128::MAX, |b| b - 1);
+    let name = display_subfield(sub);
+    if sub.start == 0 && sub.width == row.bits() {
+        format!("{name} is now {}", display_value(sub.field, value & ones, row.slot.ones(), style()))
+    } else {
+        format!("{name} is now {:#x}", value & ones)
+    }
 }

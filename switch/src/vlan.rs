@@ -116,7 +116,11 @@ impl VlanConfig {
     }
 
     /// From the columns `vlan_mode`, `tag` and `trunks`. Without a mode, a tag makes an access port.
-    pub fn from_columns(mode: Option<VlanMode>, tag: Option<u16>, trunks: impl IntoIterator<Item = u16>) -> VlanConfig {
+    pub fn from_columns(
+        mode: Option<VlanMode>,
+        tag: Option<u16>,
+        trunks: impl IntoIterator<Item = u16>,
+    ) -> VlanConfig {
         let default = if tag.is_some() { VlanMode::Access } else { VlanMode::Trunk };
         let mode = mode.unwrap_or(default);
         VlanConfig { mode, tag: tag.unwrap_or(0), ..VlanConfig::trunk(trunks) }
@@ -161,20 +165,23 @@ impl VlanConfig {
     /// The tags that a frame of this VLAN wears when it goes out on the port, which carries it.
     pub fn dress(&self, tags: &TagStack) -> TagStack {
         let vid = tags.vid();
-        let bare = match self.mode {
+        let unwraps = match self.mode {
             VlanMode::Access | VlanMode::Dot1qTunnel => true,
-            VlanMode::NativeUntagged => vid == self.tag || vid == 0,
-            VlanMode::Trunk | VlanMode::NativeTagged => vid == 0,
+            VlanMode::NativeUntagged => vid == self.tag,
+            VlanMode::Trunk | VlanMode::NativeTagged => false,
         };
         let mut dressed = *tags;
-        if bare && let Some(tag) = dressed.pop() {
-            let priority = match self.priority_tags {
+        if (unwraps || vid == 0)
+            && let Some(tag) = dressed.pop()
+        {
+            let keeps_priority = match self.priority_tags {
                 _ if self.mode == VlanMode::Dot1qTunnel => false,
-                PriorityTags::Never => false,
+                // A trunk lets the priority of a frame that came with one pass (seen of OVS, against its manual).
+                PriorityTags::Never => !unwraps && tag.pcp() != 0,
                 PriorityTags::IfNonzero => tag.pcp() != 0,
                 PriorityTags::Always => true,
             };
-            if priority {
+            if keeps_priority {
                 dressed.push(Tag { tci: tag.tci & 0xe000, ..tag });
             }
         }
@@ -224,6 +231,8 @@ impl Tag {
 
     /// From slots of a key: `None` without the presence bit.
     pub const fn from_key(tpid: u16, tci: u16) -> Option<Tag> {
+        // Keys written by hand may leave the TPID out.
+        let tpid = if tpid == 0 { ETHERTYPE_VLAN } else { tpid };
         if tci & VLAN_PRESENT == 0 { None } else { Some(Tag { tpid, tci: tci & !VLAN_PRESENT }) }
     }
 }
@@ -338,25 +347,37 @@ mod tests {
         assert_eq!(port.admit(&tagged(10, 0)), Err(Refusal::TaggedOnAccess { vid: 10 }));
         assert_eq!(port.dress(&tagged(10, 5)), TagStack::default());
         let prio = VlanConfig { priority_tags: PriorityTags::IfNonzero, ..port.clone() };
-        assert_eq!((prio.dress(&tagged(10, 5)), prio.dress(&tagged(10, 0))), (tagged(0, 5), TagStack::default()));
+        assert_eq!(
+            (prio.dress(&tagged(10, 5)), prio.dress(&tagged(10, 0))),
+            (tagged(0, 5), TagStack::default())
+        );
         let always = VlanConfig { priority_tags: PriorityTags::Always, ..port };
-        assert_eq!((always.dress(&tagged(10, 0)), always.dress(&TagStack::default())), (tagged(0, 0), TagStack::default()));
+        assert_eq!(
+            (always.dress(&tagged(10, 0)), always.dress(&TagStack::default())),
+            (tagged(0, 0), TagStack::default())
+        );
     }
 
     #[test]
     fn trunks_carry_what_they_list() {
         let all = VlanConfig::default();
         let some = VlanConfig::trunk([10, 4095]);
-        assert_eq!((all.admit(&tagged(7, 0)), all.admit(&TagStack::default())), (Ok(tagged(7, 0)), Ok(TagStack::default())));
+        assert_eq!(
+            (all.admit(&tagged(7, 0)), all.admit(&TagStack::default())),
+            (Ok(tagged(7, 0)), Ok(TagStack::default()))
+        );
         assert_eq!(some.admit(&TagStack::default()), Err(Refusal::NotTrunked { vid: 0 }));
         assert_eq!(some.admit(&tagged(11, 0)), Err(Refusal::NotTrunked { vid: 11 }));
         assert_eq!(some.admit(&tagged(4095, 0)), Ok(tagged(4095, 0)));
-        assert_eq!((all.dress(&tagged(7, 1)), all.dress(&tagged(0, 1))), (tagged(7, 1), TagStack::default()));
+        assert_eq!((all.dress(&tagged(7, 1)), all.dress(&tagged(0, 0))), (tagged(7, 1), TagStack::default()));
+        assert_eq!(all.dress(&tagged(0, 1)), tagged(0, 1));
     }
 
     #[test]
     fn native_vlans() {
-        for (mode, out) in [(VlanMode::NativeTagged, tagged(5, 0)), (VlanMode::NativeUntagged, TagStack::default())] {
+        for (mode, out) in
+            [(VlanMode::NativeTagged, tagged(5, 0)), (VlanMode::NativeUntagged, TagStack::default())]
+        {
             let port = VlanConfig::from_columns(Some(mode), Some(5), [6]);
             assert_eq!(port.admit(&TagStack::default()), Ok(tagged(5, 0)));
             assert_eq!(port.admit(&tagged(5, 0)), Ok(tagged(5, 0)));

@@ -4,8 +4,8 @@
 use base::{HashSeed, Instant};
 use datapath::{Deps, DpAction, Profile, ProfileId, Revision, SlowPath, Translation, Upcall};
 use flowtable::{
-    Cookie, FieldId, FlowMod, FlowModCommand, Mask, Match, OfAction, OfPort, PacketInReason, RuleStore, SubField,
-    TableId, Words,
+    Cookie, FieldId, FlowMod, FlowModCommand, Mask, Match, OfAction, OfPort, PacketInReason, RuleStore,
+    SubField, TableId, Words,
 };
 use packet::key::slot;
 use packet::{DpPort, PacketKey};
@@ -122,7 +122,16 @@ const WRITABLE: [FieldId; 19] = [
 
 fn a_port(d: &mut Dice) -> OfPort {
     let real = OfPort(1 + d.below(u64::from(PORTS) + 2) as u32);
-    d.of(&[real, real, OfPort::NORMAL, OfPort::NORMAL, OfPort::FLOOD, OfPort::ALL, OfPort::IN_PORT, OfPort::CONTROLLER])
+    d.of(&[
+        real,
+        real,
+        OfPort::NORMAL,
+        OfPort::NORMAL,
+        OfPort::FLOOD,
+        OfPort::ALL,
+        OfPort::IN_PORT,
+        OfPort::CONTROLLER,
+    ])
 }
 
 fn an_action(d: &mut Dice, table: u8) -> OfAction {
@@ -140,7 +149,8 @@ fn an_action(d: &mut Dice, table: u8) -> OfAction {
             let (src, width) = (d.of(&WRITABLE), 1 + d.below(8) as u16);
             let fit = |f: FieldId| width.min(f.slot().width.into());
             let width = fit(src).min(fit(field));
-            let start = |d: &mut Dice, f: FieldId| d.below(u64::from(f.slot().width) - u64::from(width) + 1) as u16;
+            let start =
+                |d: &mut Dice, f: FieldId| d.below(u64::from(f.slot().width) - u64::from(width) + 1) as u16;
             let src = SubField { field: src, start: start(d, src), width };
             OfAction::Move { src, dst: SubField { field, start: start(d, field), width } }
         }
@@ -152,9 +162,14 @@ fn an_action(d: &mut Dice, table: u8) -> OfAction {
         17 => OfAction::PopMpls(d.of(&[0x0800, 0x8847, 0x86dd])),
         18 | 19 => {
             let table = if d.one_in(8) { TableId(table) } else { up };
-            OfAction::Resubmit { port: d.one_in(3).then(|| OfPort(1 + d.below(5) as u32)), table: Some(table) }
+            OfAction::Resubmit {
+                port: d.one_in(3).then(|| OfPort(1 + d.below(5) as u32)),
+                table: Some(table),
+            }
         }
-        20 => OfAction::WriteActions(vec![OfAction::Output { port: a_port(d), max_len: 0 }, OfAction::PopVlan]),
+        20 => {
+            OfAction::WriteActions(vec![OfAction::Output { port: a_port(d), max_len: 0 }, OfAction::PopVlan])
+        }
         21 => OfAction::OutputTrunc { port: OfPort(1 + d.below(4) as u32), max_len: 60 },
         22 => OfAction::Controller {
             max_len: 0xffff,
@@ -173,7 +188,13 @@ fn a_flow_mod(d: &mut Dice) -> FlowMod {
     if d.one_in(3) {
         actions.push(OfAction::GotoTable(TableId(table + 1)));
     }
-    let command = d.of(&[FlowModCommand::Add, FlowModCommand::Add, FlowModCommand::Add, FlowModCommand::Modify, FlowModCommand::Delete]);
+    let command = d.of(&[
+        FlowModCommand::Add,
+        FlowModCommand::Add,
+        FlowModCommand::Add,
+        FlowModCommand::Modify,
+        FlowModCommand::Delete,
+    ]);
     let mut fm = FlowMod::new(command, TableId(table), a_match(d));
     fm.priority = d.below(4) as u16;
     fm.new_cookie = Some(Cookie(d.below(3)));
@@ -211,12 +232,22 @@ fn world(d: &mut Dice) -> World {
                 mac: MacAddr(0x0200_0000_0000 + u64::from(n)),
                 config: PortConfig::default(),
                 link: Link::Up,
-                device: if last { Device::Patch(Some(peer)) } else { Device::Datapath(DpPort(10 * b as u32 + n)) },
+                device: if last {
+                    Device::Patch(Some(peer))
+                } else {
+                    Device::Datapath(DpPort(10 * b as u32 + n))
+                },
                 bundle: BundleId(n),
             });
             let vlan = a_vlan_config(d);
             let members = vec![OfPort(n)];
-            bridge.put_bundle(Bundle { id: BundleId(n), name: format!("p{n}").into(), members, vlan, protected: d.one_in(6) });
+            bridge.put_bundle(Bundle {
+                id: BundleId(n),
+                name: format!("p{n}").into(),
+                members,
+                vlan,
+                protected: d.one_in(6),
+            });
         }
         bridge.settings_mut().miss = d.of(&[MissBehaviour::Drop, MissBehaviour::Controller { max_len: 128 }]);
     }
@@ -268,7 +299,11 @@ fn change(w: &mut World, d: &mut Dice) {
         _ => {
             let s = bridge.settings_mut();
             s.forward_bpdu = d.one_in(2);
-            s.miss = d.of(&[MissBehaviour::Drop, MissBehaviour::Controller { max_len: 128 }, MissBehaviour::Continue]);
+            s.miss = d.of(&[
+                MissBehaviour::Drop,
+                MissBehaviour::Controller { max_len: 128 },
+                MissBehaviour::Continue,
+            ]);
         }
     }
 }
@@ -291,18 +326,29 @@ fn a_key(d: &mut Dice, dl_type: u16) -> PacketKey {
     put(d, FieldId::EthDst);
     match dl_type {
         0x0800 => [FieldId::IpSrc, FieldId::IpDst].into_iter().for_each(|f| put(d, f)),
-        0x86dd => [FieldId::Ipv6Src, FieldId::Ipv6Dst, FieldId::Ipv6Label].into_iter().for_each(|f| put(d, f)),
+        0x86dd => {
+            [FieldId::Ipv6Src, FieldId::Ipv6Dst, FieldId::Ipv6Label].into_iter().for_each(|f| put(d, f))
+        }
         0x0806 => {
             let fields = [FieldId::ArpSpa, FieldId::ArpTpa, FieldId::ArpOp, FieldId::ArpSha, FieldId::ArpTha];
             fields.into_iter().for_each(|f| put(d, f));
         }
         0x8847 => {
-            [FieldId::MplsLabel, FieldId::MplsTc, FieldId::MplsTtl, FieldId::MplsBos].into_iter().for_each(|f| put(d, f));
+            [FieldId::MplsLabel, FieldId::MplsTc, FieldId::MplsTtl, FieldId::MplsBos]
+                .into_iter()
+                .for_each(|f| put(d, f));
         }
         _ => {}
     }
     if matches!(dl_type, 0x0800 | 0x86dd) {
-        let fields = [FieldId::NwProto, FieldId::NwTtl, FieldId::IpDscp, FieldId::NwEcn, FieldId::TcpSrc, FieldId::TcpDst];
+        let fields = [
+            FieldId::NwProto,
+            FieldId::NwTtl,
+            FieldId::IpDscp,
+            FieldId::NwEcn,
+            FieldId::TcpSrc,
+            FieldId::TcpDst,
+        ];
         fields.into_iter().for_each(|f| put(d, f));
         if d.one_in(4) {
             key.set(slot::NW_FRAG, d.of(&[1, 3]));
@@ -324,7 +370,9 @@ fn a_key(d: &mut Dice, dl_type: u16) -> PacketKey {
 /// A translation's answer in a form that can be compared.
 fn answer(t: &Translation<Effect>) -> Vec<String> {
     let steps = t.program.actions.iter().map(|a| match a {
-        DpAction::Upcall { max_len, cookie } => format!("upcall {max_len} {:?}", cookie.downcast_ref::<PacketIn>()),
+        DpAction::Upcall { max_len, cookie } => {
+            format!("upcall {max_len} {:?}", cookie.downcast_ref::<PacketIn>())
+        }
         other => format!("{other:?}"),
     });
     steps.chain(t.effects.iter().map(|e| format!("{e:?}"))).collect()
@@ -348,14 +396,24 @@ struct Tally {
 
 impl Cache {
     /// One frame, as a worker would handle it; checks the answer against a fresh translation.
-    fn frame(&mut self, fwd: &Forwarding, key: &PacketKey, now: Instant, tally: &mut Tally) -> Option<Vec<DpAction>> {
+    fn frame(
+        &mut self,
+        fwd: &Forwarding,
+        key: &PacketKey,
+        now: Instant,
+        tally: &mut Tally,
+    ) -> Option<Vec<DpAction>> {
         let revision = fwd.revision();
         let profile: &Profile = fwd.profile(key.in_port(), key.dl_type()).ok()?;
         let place = (profile.id, profile.mask.apply(key));
         let fresh = fwd.translate(&Upcall { key });
         if let Some(cached) = self.0.get_mut(&place) {
             if cached.stamp == revision || fwd.still_valid(&cached.deps) {
-                assert_eq!(cached.answer, answer(&fresh), "cached flow is wrong for {key:?}\nprofile {profile:?}");
+                assert_eq!(
+                    cached.answer,
+                    answer(&fresh),
+                    "cached flow is wrong for {key:?}\nprofile {profile:?}"
+                );
                 cached.stamp = revision;
                 tally.hits += 1;
             } else {
@@ -436,7 +494,7 @@ proptest! {
             }
             let (a, b) = (fwd.translate(&Upcall { key: &key }), fwd.translate(&Upcall { key: &mixed }));
             prop_assert_eq!(answer(&a), answer(&b), "{:?} and {:?} under {:?}", key, mixed, profile);
-            let traced = switch::trace::trace(&fwd, &key, switch::trace::SideEffects::None);
+            let traced = switch::trace::trace(&fwd, &key, switch::trace::SideEffects::None).unwrap();
             prop_assert_eq!(answer(&a), answer(&traced.translation), "traced");
             // A field that frames of the class do not have is not in the profile; it can be looked at in vain.
             let looked = Mask(traced.seen.apply(&key));

@@ -72,7 +72,9 @@ pub fn parse_dp_key(text: &str, port: &dyn Fn(&str) -> Option<u32>) -> Result<Pa
             }
             "eth_type" => {
                 let value = number(&name, &inside)? as u16;
-                if matches!(value, 0x8100 | 0x88a8) && after.trim_start_matches([',', ' ']).starts_with("vlan(") {
+                if matches!(value, 0x8100 | 0x88a8)
+                    && after.trim_start_matches([',', ' ']).starts_with("vlan(")
+                {
                     let place = if tags == 0 { slot::VLAN_TPID } else { slot::VLAN_TPID_INNER };
                     key.set(place, value.into());
                 } else {
@@ -113,9 +115,14 @@ fn next_field(text: &str) -> Result<(&str, &str, &str), DpTextError> {
         }
         if depth == 0 {
             let (inside, after) = tail.split_at(i);
-            let after = after.trim_start_matches(')').trim_start_matches(|c: char| c == ',' || c.is_whitespace());
+            let after =
+                after.trim_start_matches(')').trim_start_matches(|c: char| c == ',' || c.is_whitespace());
             // Only one parenthesis belongs to the field.
-            let after = if tail.get(i + 1..).is_some_and(|t| t.starts_with(')')) { tail.get(i + 1..) } else { Some(after) };
+            let after = if tail.get(i + 1..).is_some_and(|t| t.starts_with(')')) {
+                tail.get(i + 1..)
+            } else {
+                Some(after)
+            };
             return Ok((name, inside, after.unwrap_or_default()));
         }
     }
@@ -239,7 +246,7 @@ fn number(field: &str, value: &str) -> Result<u128, DpTextError> {
 
 fn value_of(field: &str, value: &str, form: Form) -> Result<u128, DpTextError> {
     match form {
-        Form::Decimal | Form::Hex => number(field, value),
+        Form::Decimal | Form::Byte | Form::Hex => number(field, value),
         Form::Ipv4 => value.parse::<Ipv4Addr>().map(|a| u32::from(a).into()).map_err(|_| bad(field, value)),
         Form::Ipv6 => value.parse::<Ipv6Addr>().map(u128::from).map_err(|_| bad(field, value)),
         Form::Mac => mac(value).ok_or_else(|| bad(field, value)),

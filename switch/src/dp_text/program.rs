@@ -1,6 +1,9 @@
 //! Programs as OVS prints datapath actions.
 
-use super::{ARP, ETH, Form, ICMP, IPV4, IPV6, ND, PORTS, Part, Hex, mpls_text, network_parts, transport_parts, write_value};
+use super::{
+    ARP, ETH, Form, Hex, ICMP, IPV4, IPV6, ND, PORTS, Part, mpls_text, network_parts, transport_parts,
+    write_value,
+};
 use crate::forwarding::PacketIn;
 use datapath::{DpAction, Program, UpcallCookie};
 use flowtable::PacketInReason;
@@ -53,12 +56,17 @@ fn follow(action: &DpAction, key: &mut PacketKey) {
     match action {
         DpAction::PushMpls { lse, ethertype } => {
             key.set(slot::DL_TYPE, (*ethertype).into());
+            let (first, second) = (key.get(slot::MPLS_LSE0), key.get(slot::MPLS_LSE1));
+            key.set(slot::MPLS_LSE2, second);
+            key.set(slot::MPLS_LSE1, first);
             key.set(slot::MPLS_LSE0, (*lse).into());
         }
         DpAction::PopMpls { ethertype } => {
             key.set(slot::DL_TYPE, (*ethertype).into());
-            let next = key.get(slot::MPLS_LSE1);
-            key.set(slot::MPLS_LSE0, next);
+            let (second, third) = (key.get(slot::MPLS_LSE1), key.get(slot::MPLS_LSE2));
+            key.set(slot::MPLS_LSE0, second);
+            key.set(slot::MPLS_LSE1, third);
+            key.set(slot::MPLS_LSE2, 0);
         }
         _ => {}
     }

@@ -6,7 +6,8 @@ use base::Instant;
 use flowtable::flow_mod::{self, FlowModError, OnMissing, RuleChange};
 use flowtable::{Cookie, Match, OfAction, OfPort, RemovalReason, Rule, RuleFlags, TableId};
 use openflow::message::{
-    AsyncClass, FlowMod, FlowModCommand, FlowModFlags, FlowRemoved, FlowRemovedReason, GROUP_ANY, Message, Xid,
+    AsyncClass, FlowMod, FlowModCommand, FlowModFlags, FlowRemoved, FlowRemovedReason, GROUP_ANY, Message,
+    Xid,
 };
 use openflow::{OfError, OfVersion};
 
@@ -163,7 +164,14 @@ impl Brain {
     }
 
     /// Two errors, as OVS sends them: what is wrong with the message, and that the bundle failed because of it.
-    fn bundle_failed(&mut self, r: &Request<'_>, xid: Xid, error: OfError, quote: &[u8], _index: usize) -> OfError {
+    fn bundle_failed(
+        &mut self,
+        r: &Request<'_>,
+        xid: Xid,
+        error: OfError,
+        quote: &[u8],
+        _index: usize,
+    ) -> OfError {
         self.refuse(r.conn, xid, error, quote);
         OfError::BundleFailedMsgFailed
     }
@@ -198,7 +206,7 @@ impl Brain {
             priority: rule.priority,
             reason,
             table: rule.table,
-            duration: now.saturating_since(rule.created),
+            duration: super::duration(rule.created, now),
             idle_timeout: rule.idle_timeout,
             hard_timeout: rule.hard_timeout,
             packets: (!rule.flags.has(RuleFlags::NO_PKT_COUNTS)).then(|| rule.stats.packets()),

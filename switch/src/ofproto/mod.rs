@@ -20,8 +20,8 @@ pub use port::{PortCounters, PortRecord};
 use crate::brain::Brain;
 use base::Instant;
 use openflow::message::{
-    AsyncClass, Capabilities, FragmentHandling, Message, Role, RoleMessage, RoleReason, RoleStatus, SwitchConfig,
-    SwitchFeatures, TlvTableReply, Xid,
+    AsyncClass, Capabilities, FragmentHandling, Message, Role, RoleMessage, RoleReason, RoleStatus,
+    SwitchConfig, SwitchFeatures, TlvTableReply, Xid,
 };
 use openflow::{OfError, OfVersion};
 
@@ -29,6 +29,13 @@ use openflow::{OfError, OfVersion};
 const QUOTE_MAX: usize = 64;
 /// Tables that a bridge announces, as OVS does: table 254 is there but left to the switch's own use by convention.
 const TABLES_ANNOUNCED: u8 = 254;
+
+/// A span of time as OVS reports it: in whole milliseconds.
+pub(crate) fn duration(since: Instant, now: Instant) -> std::time::Duration {
+    std::time::Duration::from_millis(
+        u64::try_from(now.saturating_since(since).as_millis()).unwrap_or(u64::MAX),
+    )
+}
 
 /// What goes out on a connection.
 #[derive(Clone, Debug, PartialEq)]
@@ -109,7 +116,9 @@ impl Brain {
                 Ok(vec![])
             }
             // The session itself follows these; nothing is left for the switch to do.
-            Message::FlowModTableId(_) | Message::SetFlowFormat(_) | Message::SetPacketInFormat(_) => Ok(vec![]),
+            Message::FlowModTableId(_) | Message::SetFlowFormat(_) | Message::SetPacketInFormat(_) => {
+                Ok(vec![])
+            }
             Message::FlowAge => Ok(vec![]),
             Message::FlowMod(flow_mod) => self.flow_mod(r, flow_mod),
             Message::PacketOut(out) => self.packet_out(r, out),
@@ -157,12 +166,14 @@ impl Brain {
 
     fn features(&mut self, r: &Request<'_>) -> Answer {
         let bridge = self.bridge(&r.bridge)?;
-        let mut capabilities = Capabilities::FLOW_STATS | Capabilities::TABLE_STATS | Capabilities::PORT_STATS;
+        let mut capabilities =
+            Capabilities::FLOW_STATS | Capabilities::TABLE_STATS | Capabilities::PORT_STATS;
         match r.version {
             OfVersion::V10 => capabilities |= Capabilities::QUEUE_STATS | Capabilities::ARP_MATCH_IP,
             OfVersion::V13 => capabilities |= Capabilities::QUEUE_STATS,
             _ => {
-                capabilities |= Capabilities::QUEUE_STATS | Capabilities::BUNDLES | Capabilities::FLOW_MONITORING;
+                capabilities |=
+                    Capabilities::QUEUE_STATS | Capabilities::BUNDLES | Capabilities::FLOW_MONITORING;
             }
         }
         Ok(vec![Message::FeaturesReply(SwitchFeatures {

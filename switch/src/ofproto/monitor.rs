@@ -7,8 +7,8 @@ use crate::brain::Brain;
 use flowtable::{Match, Rule, RuleChange, TableId};
 use openflow::OfError;
 use openflow::message::{
-    FlowMonitor, FlowUpdate, GROUP_ANY, Message, MonitorCommand, MonitorEvent, MonitorFlags, MultipartReply, RuleUpdate,
-    Xid,
+    FlowMonitor, FlowUpdate, GROUP_ANY, Message, MonitorCommand, MonitorEvent, MonitorFlags, MultipartReply,
+    RuleUpdate, Xid,
 };
 
 fn watches(monitor: &FlowMonitor, rule: &Rule, matching: &Match) -> bool {
@@ -88,17 +88,22 @@ impl Brain {
     }
 
     /// Tells monitors of changes; a connection that made a change itself gets it abbreviated unless it asked otherwise.
-    pub(super) fn monitors_follow(&mut self, bridge: &str, changes: &[RuleChange], cause: Option<&Request<'_>>) {
+    pub(super) fn monitors_follow(
+        &mut self,
+        bridge: &str,
+        changes: &[RuleChange],
+        cause: Option<&Request<'_>>,
+    ) {
         for c in self.connections.values().filter(|c| c.bridge == bridge && !c.monitors.is_empty()) {
             let own = cause.filter(|r| r.conn == c.id);
             let mut updates = Vec::new();
             for change in changes {
                 let (what, flag, rule) = event(change);
                 let matching = rule.matching();
-                let wanting = c.monitors.values().filter(|m| m.flags.has(flag) && watches(m, rule, &matching));
-                let wanting: Vec<_> = wanting
-                    .filter(|m| own.is_some() || !m.flags.has(MonitorFlags::ONLY_OWN))
-                    .collect();
+                let wanting =
+                    c.monitors.values().filter(|m| m.flags.has(flag) && watches(m, rule, &matching));
+                let wanting: Vec<_> =
+                    wanting.filter(|m| own.is_some() || !m.flags.has(MonitorFlags::ONLY_OWN)).collect();
                 if wanting.is_empty() {
                     continue;
                 }

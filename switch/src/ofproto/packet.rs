@@ -100,12 +100,8 @@ impl Brain {
         if out.actions.iter().any(|a| matches!(a, OfAction::Enqueue { .. })) {
             return Err(OfError::BadActionBadQueue);
         }
-        let request = PacketOutRequest {
-            bridge: bridge.id,
-            in_port,
-            actions: out.actions.into(),
-            data: out.data,
-        };
+        let request =
+            PacketOutRequest { bridge: bridge.id, in_port, actions: out.actions.into(), data: out.data };
         self.commands.push(Command::PacketOut(request));
         Ok(vec![])
     }

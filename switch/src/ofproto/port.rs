@@ -1,15 +1,15 @@
 //! Ports over OpenFlow: descriptions, settings that a controller may change, news of changes, counters.
 
 use super::{Answer, Outgoing, Request};
-use crate::bridge::{Device, PortConfig as Bits};
 use crate::brain::{Brain, BridgeState, DeviceState};
+use crate::bridge::{Device, PortConfig as Bits};
 use crate::mac::MacAddr;
 use base::Instant;
 use flowtable::OfPort;
 use openflow::OfError;
 use openflow::message::{
-    AsyncClass, LinkModes, Message, MultipartReply, OfPortDesc, OfPortStats, PortConfig, PortMod, PortState, PortStatus,
-    PortStatusReason, QueueConfig, QueueStats, Xid,
+    AsyncClass, LinkModes, Message, MultipartReply, OfPortDesc, OfPortStats, PortConfig, PortMod, PortState,
+    PortStatus, PortStatusReason, QueueConfig, QueueStats, Xid,
 };
 
 /// A port of a bridge, as OpenFlow knows it.
@@ -196,7 +196,7 @@ impl Brain {
             rx_over_err: 0,
             rx_crc_err: 0,
             collisions: 0,
-            duration: Some(now.saturating_since(port.since)),
+            duration: Some(super::duration(port.since, now)),
             ..OfPortStats::unknown(port.of_port)
         }
     }
@@ -233,7 +233,8 @@ impl Brain {
     }
 
     fn check_queue_port(&self, r: &Request<'_>, port: OfPort) -> Result<(), OfError> {
-        let known = |b: &BridgeState| port == OfPort::ANY || port == OfPort::ALL || b.ports.contains_key(&port);
+        let known =
+            |b: &BridgeState| port == OfPort::ANY || port == OfPort::ALL || b.ports.contains_key(&port);
         match known(self.bridge(&r.bridge)?) {
             true => Ok(()),
             false => Err(OfError::QueueOpFailedBadPort),

@@ -2,14 +2,14 @@
 
 use super::{Answer, Request};
 use crate::brain::{Brain, BridgeState};
+use base::Instant;
 use flowtable::{Cookie, Rule, RuleFilter, RuleFlags, TableId};
 use openflow::OfError;
 use openflow::OfVersion;
 use openflow::message::{
-    AggregateStats, FlowModFlags, FlowStats, FlowStatsForm, FlowStatsRequest, GROUP_ANY, GroupFeatures, Message,
-    MeterFeatures, MultipartReply, MultipartRequest, OfTableStats, SwitchDesc,
+    AggregateStats, FlowModFlags, FlowStats, FlowStatsForm, FlowStatsRequest, GROUP_ANY, GroupFeatures,
+    Message, MeterFeatures, MultipartReply, MultipartRequest, OfTableStats, SwitchDesc,
 };
-use base::Instant;
 
 /// OpenFlow 1.0's wildcards that rules may use: all of them.
 const WILDCARDS_1_0: u32 = 0x003f_ffff;
@@ -43,7 +43,7 @@ pub(crate) fn flow_stats(rule: &Rule, now: Instant) -> FlowStats {
         matching: rule.matching(),
         priority: rule.priority,
         cookie: rule.cookie.0,
-        duration: now.saturating_since(rule.created),
+        duration: super::duration(rule.created, now),
         idle_timeout: rule.idle_timeout,
         hard_timeout: rule.hard_timeout,
         idle_age: Some(age(rule.stats.last_used(), now)),

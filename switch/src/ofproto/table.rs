@@ -7,7 +7,8 @@ use crate::bridge::MissBehaviour;
 use flowtable::TableId;
 use flowtable::field::{Access, Masking};
 use openflow::message::{
-    ActionAbilities, FieldSet, Message, MultipartReply, TableAbilities, TableConfig, TableFeatures, TableMod, TableSet,
+    ActionAbilities, FieldSet, Message, MultipartReply, TableAbilities, TableConfig, TableFeatures, TableMod,
+    TableSet,
 };
 use openflow::{OfError, OfVersion};
 
@@ -15,7 +16,8 @@ use openflow::{OfError, OfVersion};
 const INSTRUCTIONS: u32 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5;
 const GOTO_TABLE: u32 = 1 << 1;
 // ofp_action_type (OpenFlow 1.3.5 §A.2.5): output, the MPLS TTL pair, VLAN and MPLS push and pop, IP TTL pair, set_field.
-const ACTIONS: u32 = 1 << 0 | 1 << 15 | 1 << 16 | 1 << 17 | 1 << 18 | 1 << 19 | 1 << 20 | 1 << 23 | 1 << 24 | 1 << 25;
+const ACTIONS: u32 =
+    1 << 0 | 1 << 15 | 1 << 16 | 1 << 17 | 1 << 18 | 1 << 19 | 1 << 20 | 1 << 23 | 1 << 24 | 1 << 25;
 
 // ofp_table_config before 1.4: what happens to frames that no rule matches (OpenFlow 1.1 §A.3.3).
 const MISS_CONTINUE: u32 = 1;
@@ -30,7 +32,11 @@ fn features(bridge: &BridgeState, table: &flowtable::Table) -> TableFeatures {
     let last = table.id.0 + 1 >= TABLES_ANNOUNCED;
     let abilities = TableAbilities {
         instructions: if last { INSTRUCTIONS & !GOTO_TABLE } else { INSTRUCTIONS },
-        next_tables: if last { TableSet::default() } else { TableSet::range(table.id.0 + 1, TABLES_ANNOUNCED - 1) },
+        next_tables: if last {
+            TableSet::default()
+        } else {
+            TableSet::range(table.id.0 + 1, TABLES_ANNOUNCED - 1)
+        },
         write: actions,
         apply: actions,
     };
@@ -65,7 +71,8 @@ impl Brain {
     pub(super) fn table_descs(&mut self, r: &Request<'_>) -> Answer {
         let bridge = self.bridge(&r.bridge)?;
         let tables = bridge.rules.tables().iter().filter(|t| t.id.0 < TABLES_ANNOUNCED);
-        let descs = tables.map(|t| TableConfig { table: t.id, eviction: false, vacancy: None, bits: 0 }).collect();
+        let descs =
+            tables.map(|t| TableConfig { table: t.id, eviction: false, vacancy: None, bits: 0 }).collect();
         Ok(vec![Message::MultipartReply { more: false, reply: MultipartReply::TableDesc(descs) }])
     }
 

@@ -5,6 +5,7 @@ use super::output::{Cut, Punt};
 use super::{Level, Step, Walk};
 use crate::trace::{Note, action_text};
 use flowtable::field::Prereq;
+use flowtable::key::pipeline_slot;
 use flowtable::{FieldId, OfAction, OfPort, PacketInReason, TableId, Words};
 use packet::key::slot;
 use std::sync::Arc;
@@ -44,17 +45,36 @@ impl Walk<'_> {
             OfAction::WriteMetadata { value, mask } => {
                 self.write(FieldId::Metadata, (*value).into(), (*mask).into());
             }
-            OfAction::ClearActions => self.action_set.clear(),
+            OfAction::ClearActions => {
+                self.note_set("was");
+                self.action_set.clear();
+                self.note_set_output();
+            }
             OfAction::WriteActions(actions) => {
                 self.action_set.extend(actions.iter().cloned());
-                if self.trace.is_some() {
-                    let set: Vec<String> = ordered(&self.action_set).iter().map(action_text).collect();
-                    self.note(Note::Detail, || format!("action set is: {}", set.join(",")));
-                }
+                self.note_set("is");
+                self.note_set_output();
             }
             other => self.rewrite(other),
         }
         Step::Next
+    }
+
+    fn note_set(&mut self, tense: &str) {
+        if self.trace.is_some() {
+            let set: Vec<String> = ordered(&self.action_set).iter().map(action_text).collect();
+            self.note(Note::Detail, || format!("action set {tense}: {}", set.join(",")));
+        }
+    }
+
+    /// Keeps `actset_output` true.
+    pub(super) fn note_set_output(&mut self) {
+        let output = |a: &OfAction| match a {
+            OfAction::Output { port, .. } => Some(*port),
+            _ => None,
+        };
+        let port = self.action_set.iter().rev().find_map(output).unwrap_or(OfPort::UNSET);
+        self.flow.set_slot(pipeline_slot::ACTSET_OUTPUT, port.0.into());
     }
 
     /// Actions that only change the frame.
@@ -81,6 +101,7 @@ impl Walk<'_> {
                 if self.has(src.field) {
                     let value = self.read(*src);
                     self.write_sub(*dst, value);
+                    self.note_written(*dst);
                 }
             }
             OfAction::SetTunnel(id) => set(FieldId::TunId, (*id).into()),

@@ -5,7 +5,8 @@ use datapath::DpAction;
 use flowtable::Words;
 use packet::key::{Slot, slot};
 
-/// What steps can write, in the order in which they do: outer headers first.
+/// What steps can write, in the order in which they do: outer headers first. What a tunnel is to do is not among it: it
+/// concerns outputs to tunnel ports alone.
 const WRITABLE: &[Slot] = &[
     slot::DL_SRC,
     slot::DL_DST,
@@ -26,16 +27,6 @@ const WRITABLE: &[Slot] = &[
     slot::TP_DST,
     slot::MPLS_LSE0,
     slot::PKT_MARK,
-    slot::TUN_ID,
-    slot::TUN_SRC,
-    slot::TUN_DST,
-    slot::TUN_IPV6_SRC,
-    slot::TUN_IPV6_DST,
-    slot::TUN_FLAGS,
-    slot::TUN_TOS,
-    slot::TUN_TTL,
-    slot::TUN_GBP_ID,
-    slot::TUN_GBP_FLAGS,
 ];
 
 impl Walk<'_> {

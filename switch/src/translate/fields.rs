@@ -2,6 +2,7 @@
 
 use super::Walk;
 use crate::profile::sub_ones;
+use crate::trace::{Note, sub_field_text};
 use crate::vlan::{Tag, TagStack};
 use flowtable::field::{Access, Prereq};
 use flowtable::{FieldId, OfPort, SubField, Words};
@@ -32,6 +33,14 @@ impl Walk<'_> {
             _ => self.flow.slot(row.slot),
         };
         (value & ones) >> sub.start.min(127)
+    }
+
+    /// Tells a trace what a sub-field is now.
+    pub(super) fn note_written(&mut self, sub: SubField) {
+        if self.trace.is_some() {
+            let value = self.flow.slot(sub.field.slot()) >> sub.start.min(127);
+            self.note(Note::Detail, || sub_field_text(sub, value));
+        }
     }
 
     /// Writes a sub-field.

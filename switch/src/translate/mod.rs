@@ -19,17 +19,18 @@ mod output;
 
 pub(crate) use output::Cut;
 
-use crate::bridge::{Bridge, BridgeId};
-use crate::forwarding::{Effect, Forwarding, RECIRC_DOMAIN, BRIDGES_DOMAIN, settings_domain};
-use crate::mac::MacEntry;
+use crate::bridge::{Bridge, BridgeId, BundleId};
+use crate::forwarding::{BRIDGES_DOMAIN, Effect, Forwarding, RECIRC_DOMAIN, settings_domain};
+use crate::mac::{MacEntry, MacKey};
 use crate::recirc::Frozen;
 use crate::trace::{Note, Trace};
 use crate::vlan::{Tag, TagStack};
 use base::Instant;
 use datapath::{Credit, Deps, Domain, DpAction, Drop, Program, RecircId, Revision, Translation};
-use flowtable::{FlowKey, LookupCounters, Mask, OfAction, OfPort, RuleStats, TableId, Words};
-use packet::key::{Slot, slot};
+use flowtable::key::pipeline_slot;
+use flowtable::{FlowKey, LookupCounters, Mask, OfAction, OfPort, PipelineKey, RuleStats, TableId, Words};
 use packet::PacketKey;
+use packet::key::{Slot, slot};
 use std::sync::Arc;
 
 /// How often tables may be asked for one frame (OVS's limit).
@@ -130,25 +131,47 @@ pub(crate) struct Walk<'a> {
     trace: Option<&'a mut Trace>,
 }
 
+/// Registers and metadata of a frame that enters a bridge.
+pub(crate) fn pipeline_start() -> PipelineKey {
+    let mut key = FlowKey::default();
+    key.set_slot(pipeline_slot::ACTSET_OUTPUT, OfPort::UNSET.0.into());
+    key.pipeline
+}
+
 /// Translates a frame's key.
 pub(crate) fn translate(fwd: &Forwarding, key: &PacketKey) -> Translation<Effect> {
-    run(fwd, key, None)
+    run(fwd, key)
 }
 
-/// Translates a frame's key and tells how.
-pub(crate) fn traced(fwd: &Forwarding, key: &PacketKey, trace: &mut Trace) -> Translation<Effect> {
-    run(fwd, key, Some(trace))
+/// Translates a key as a bridge's rules see it, its IN_PORT an OpenFlow port, and tells how.
+pub(crate) fn traced(
+    fwd: &Forwarding,
+    bridge: &Bridge,
+    flow: &FlowKey,
+    trace: &mut Trace,
+) -> Translation<Effect> {
+    let recirc = RecircId(flow.slot(slot::RECIRC_ID) as u32);
+    if recirc != RecircId(0) {
+        return resume(fwd, &flow.packet, recirc, Some(trace));
+    }
+    let in_port = OfPort(flow.slot(slot::IN_PORT) as u32);
+    let mut walk = Walk::new(fwd, bridge, in_port, &flow.packet, Some(trace));
+    walk.flow.pipeline = flow.pipeline;
+    walk.note_set_output();
+    walk.ingress();
+    walk.walk();
+    walk.finish()
 }
 
-fn run(fwd: &Forwarding, key: &PacketKey, trace: Option<&mut Trace>) -> Translation<Effect> {
+fn run(fwd: &Forwarding, key: &PacketKey) -> Translation<Effect> {
     let recirc = RecircId(key.get(slot::RECIRC_ID) as u32);
     if recirc != RecircId(0) {
-        return resume(fwd, key, recirc, trace);
+        return resume(fwd, key, recirc, None);
     }
     let Some((bridge, in_port)) = fwd.home_of(key.in_port()) else {
         return dropped(fwd, Drop::NoBridge, BRIDGES_DOMAIN);
     };
-    let mut walk = Walk::new(fwd, bridge, in_port, key, trace);
+    let mut walk = Walk::new(fwd, bridge, in_port, key, None);
     walk.ingress();
     walk.walk();
     walk.finish()
@@ -216,6 +239,7 @@ impl<'a> Walk<'a> {
         let mut flow = FlowKey::from(*key);
         flow.set_slot(slot::IN_PORT, in_port.0.into());
         flow.set_slot(slot::RECIRC_ID, 0);
+        flow.pipeline = pipeline_start();
         let tag = |tpid: Slot, tci: Slot| Tag::from_key(key.get(tpid) as u16, key.get(tci) as u16);
         let tags = TagStack::new(
             tag(slot::VLAN_TPID, slot::VLAN_TCI),
@@ -340,7 +364,10 @@ impl<'a> Walk<'a> {
         let is_end = |a: &DpAction| {
             matches!(
                 a,
-                DpAction::Output(_) | DpAction::OutputTrunc { .. } | DpAction::Upcall { .. } | DpAction::Recirculate(_)
+                DpAction::Output(_)
+                    | DpAction::OutputTrunc { .. }
+                    | DpAction::Upcall { .. }
+                    | DpAction::Recirculate(_)
             )
         };
         let end = self.out.iter().rposition(is_end).map_or(0, |i| i + 1);
@@ -381,6 +408,11 @@ impl<'a> Walk<'a> {
         if !self.effects.contains(&effect) {
             self.effects.push(effect);
         }
+    }
+
+    /// Whether the frame makes a station known on a port.
+    pub(crate) fn learns(&self, bridge: BridgeId, key: MacKey, bundle: BundleId) -> bool {
+        self.effects.contains(&Effect::Learn { bridge, key, bundle })
     }
 
     pub(crate) fn credit_station(&mut self, entry: Arc<MacEntry>) {

@@ -7,7 +7,7 @@ use crate::trace::Note;
 use datapath::{DpAction, Drop};
 use flowtable::field::Prereq;
 use flowtable::{FieldId, Words};
-use packet::key::{Slot, slot};
+use packet::key::{Slot, VLAN_PRESENT, slot};
 use packet::wire::{ETHERTYPE_IPV6, ETHERTYPE_MPLS, ETHERTYPE_MPLS_UPSTREAM};
 
 /// Bottom-of-stack bit of an entry.
@@ -82,6 +82,7 @@ impl Walk<'_> {
             return;
         }
         self.see(slot::MPLS_LSE0, BOTTOM);
+        self.see(slot::VLAN_TCI, VLAN_PRESENT.into());
         self.commit();
         self.flow.set_slot(slot::MPLS_LSE0, self.flow.slot(slot::MPLS_LSE1));
         self.flow.set_slot(slot::MPLS_LSE1, self.flow.slot(slot::MPLS_LSE2));

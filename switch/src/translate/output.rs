@@ -1,11 +1,11 @@
 //! Where frames go: ports, floods, controllers, other bridges.
 
-use super::{Origin, Outer, PATCHES_MAX, RESUBMITS_MAX, Step, Walk};
+use super::{Origin, Outer, PATCHES_MAX, RESUBMITS_MAX, Step, Walk, pipeline_start};
 use crate::bridge::{Device, PatchPeer, PortConfig};
 use crate::forwarding::{PacketIn, settings_domain};
 use crate::trace::Note;
 use datapath::{DpAction, Drop};
-use flowtable::{OfPort, PacketInReason, PipelineKey, TableId, Words};
+use flowtable::{OfPort, PacketInReason, TableId, Words};
 use packet::DpPort;
 use packet::key::slot;
 use std::sync::Arc;
@@ -177,7 +177,7 @@ impl Walk<'_> {
         let waiting = Outer { bridge: self.bridge, flow: self.flow, tags: self.tags, levels, action_set };
         self.outer.push(waiting);
         self.bridge = bridge;
-        self.flow.pipeline = PipelineKey::default();
+        self.flow.pipeline = pipeline_start();
         self.flow.set_slot(slot::IN_PORT, peer.port.0.into());
         if let Some(trace) = &mut self.trace {
             trace.enter_bridge(bridge.name());
@@ -200,7 +200,9 @@ impl<'a> Walk<'a> {
         self.levels = outer.levels;
         self.action_set = outer.action_set;
         if !self.can_return_to(outer.flow.packet.dl_type()) {
-            self.note(Note::Error, || "frame was changed for good in another bridge, dropping the rest".to_owned());
+            self.note(Note::Error, || {
+                "frame was changed for good in another bridge, dropping the rest".to_owned()
+            });
             self.action_set.clear();
             while !self.levels.is_empty() {
                 self.drop_level();
