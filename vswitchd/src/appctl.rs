@@ -48,13 +48,21 @@ pub struct Command {
     run: Run,
 }
 
-const fn command(name: &'static str, usage: &'static str, args_min: usize, args_max: usize, run: Run) -> Command {
+const fn command(
+    name: &'static str,
+    usage: &'static str,
+    args_min: usize,
+    args_max: usize,
+    run: Run,
+) -> Command {
     Command { name, usage, args_min, args_max, run }
 }
 
 /// Every command, by name.
 pub const COMMANDS: &[Command] = &[
-    command("bridge/dump-flows", "[--offload-stats] bridge", 1, 2, |d, a, n| Answer::Now(bridge_dump_flows(d, a, n))),
+    command("bridge/dump-flows", "[--offload-stats] bridge", 1, 2, |d, a, n| {
+        Answer::Now(bridge_dump_flows(d, a, n))
+    }),
     command("coverage/show", "", 0, 0, |d, _, _| Answer::Now(Ok(coverage(d)))),
     command("dpctl/del-flows", "[dp]", 0, 1, |d, _, _| {
         d.workers.flush();
@@ -87,9 +95,13 @@ pub const COMMANDS: &[Command] = &[
     command("ofproto/list", "", 0, 0, |d, _, _| {
         Answer::Now(Ok(d.brain.bridges().map(|b| format!("{}\n", b.config.name)).collect()))
     }),
-    command("ofproto/trace", "{[dp_name] odp_flow | bridge br_flow} [OPTIONS...] [-generate|packet]", 1, 8, |d, a, n| {
-        Answer::Now(trace(d, a, n))
-    }),
+    command(
+        "ofproto/trace",
+        "{[dp_name] odp_flow | bridge br_flow} [OPTIONS...] [-generate|packet]",
+        1,
+        8,
+        |d, a, n| Answer::Now(trace(d, a, n)),
+    ),
     command("ovsdb-server/compact", "", 0, 1, |d, _, n| Answer::Now(compact(d, n))),
     command("ovsdb-server/list-dbs", "", 0, 0, |d, _, _| {
         let names = d.link.server_mut().map(|s| s.database_names().map(|n| format!("{n}\n")).collect());
@@ -131,7 +143,9 @@ pub const COMMANDS: &[Command] = &[
 pub fn run(daemon: &mut Daemon, name: &str, args: &[String], now: Instant) -> Answer {
     let refuse = |text: String| Answer::Now(Err(text));
     let Some(command) = COMMANDS.iter().find(|c| c.name == name) else {
-        return refuse(format!("\"{name}\" is not a valid command (use \"list-commands\" to see a list of valid commands)"));
+        return refuse(format!(
+            "\"{name}\" is not a valid command (use \"list-commands\" to see a list of valid commands)"
+        ));
     };
     if args.len() < command.args_min {
         return refuse(format!("\"{name}\" command requires at least {} arguments", command.args_min));
@@ -175,7 +189,9 @@ fn each_bridge(daemon: &Daemon, bridge: Option<&String>, each: impl Fn(&Bridge))
 }
 
 fn fdb_flush(daemon: &Daemon, bridge: Option<&String>) -> Result<String, String> {
-    each_bridge(daemon, bridge, |b| drop(b.mac().flush(Flush::All)))?;
+    each_bridge(daemon, bridge, |b| {
+        b.mac().flush(Flush::All);
+    })?;
     Ok("table successfully flushed".to_owned())
 }
 
@@ -189,7 +205,8 @@ fn fdb_stats(daemon: &Daemon, bridge: &str) -> Result<String, String> {
     let bridge = snapshot.bridge_by_name(bridge).ok_or("no such bridge")?;
     let stats = bridge.mac().stats();
     let mut out = format!("Statistics for bridge \"{}\":\n", bridge.name());
-    let _ = writeln!(out, "  Current/maximum MAC entries in the table: {}/{}", stats.entries, stats.entries_max);
+    let _ =
+        writeln!(out, "  Current/maximum MAC entries in the table: {}/{}", stats.entries, stats.entries_max);
     let _ = writeln!(out, "  Current static MAC entries in the table : {}", stats.static_entries);
     let _ = writeln!(out, "  Total number of learned MAC entries     : {}", stats.learned);
     let _ = writeln!(out, "  Total number of expired MAC entries     : {}", stats.expired);
@@ -260,13 +277,15 @@ fn trace(daemon: &mut Daemon, args: &[String], now: Instant) -> Result<String, S
     }
     let port_named = |name: &str| daemon.port_named(name);
     // A datapath may be named before a datapath flow; there is only one.
-    let datapath = |word: &str| word == "ovs-netdev" || word == "netdev@ovs-netdev" || word == "system@ovs-system";
+    let datapath =
+        |word: &str| word == "ovs-netdev" || word == "netdev@ovs-netdev" || word == "system@ovs-system";
     let words = if words.first().is_some_and(|w| datapath(w)) { &words[1..] } else { &words[..] };
     let key = match words {
         [name, rest @ ..] if snapshot.bridge_by_name(name).is_some() => {
             let bridge = snapshot.bridge_by_name(name).ok_or("unknown bridge")?;
             let flow = bridge_flow(bridge, rest)?;
-            let traced = switch::trace::trace_in(&snapshot, bridge.id(), &flow, generate).ok_or("unknown bridge")?;
+            let traced =
+                switch::trace::trace_in(&snapshot, bridge.id(), &flow, generate).ok_or("unknown bridge")?;
             return Ok(traced_text(&snapshot, traced, generate, now));
         }
         [flow] => dp_text::parse_dp_key(flow, &port_named).map_err(|e| e.to_string())?,
@@ -341,7 +360,8 @@ fn cache_totals(daemon: &Daemon) -> CacheTotals {
         totals.missed += cache.misses.get();
         totals.flows += cache.flows.get();
     }
-    totals.lost = daemon.drop_totals().iter().filter(|d| d.reason == datapath::Drop::MissCredit).map(|d| d.count).sum();
+    totals.lost =
+        daemon.drop_totals().iter().filter(|d| d.reason == datapath::Drop::MissCredit).map(|d| d.count).sum();
     totals
 }
 
@@ -465,7 +485,8 @@ fn dummy_receive(daemon: &mut Daemon, args: &[String], _now: Instant) -> Result<
         let mut bytes = match hex(word) {
             Some(bytes) => bytes,
             None => {
-                let key = dp_text::parse_dp_key(word, &|name| daemon.port_named(name)).map_err(|e| format!("bad packet or flow syntax: {e}"))?;
+                let key = dp_text::parse_dp_key(word, &|name| daemon.port_named(name))
+                    .map_err(|e| format!("bad packet or flow syntax: {e}"))?;
                 packet::compose(&key, DUMMY_PAYLOAD)
             }
         };
@@ -489,7 +510,8 @@ fn dummy_receive(daemon: &mut Daemon, args: &[String], _now: Instant) -> Result<
 
 /// Bytes in hex, with blanks or without.
 fn hex(text: &str) -> Option<Vec<u8>> {
-    let digits: Vec<u32> = text.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_digit(16)).collect::<Option<_>>()?;
+    let digits: Vec<u32> =
+        text.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_digit(16)).collect::<Option<_>>()?;
     let pairs = digits.chunks_exact(2);
     if digits.is_empty() || !pairs.remainder().is_empty() {
         return None;

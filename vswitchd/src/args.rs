@@ -151,9 +151,15 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Request, ArgsE
             }
             Long("log-file") => args.log_file = Some(parser.optional_value().map(PathBuf::from)),
             Long("syslog-target" | "syslog-method") => drop(parser.value()?),
-            Long("user") => return Err(ArgsError::Unsupported("user", "start the daemon as the user it is to run as")),
-            Long("private-key") | Short('p') => return Err(ArgsError::Unsupported("private-key", "no SSL/TLS")),
-            Long("certificate") | Short('c') => return Err(ArgsError::Unsupported("certificate", "no SSL/TLS")),
+            Long("user") => {
+                return Err(ArgsError::Unsupported("user", "start the daemon as the user it is to run as"));
+            }
+            Long("private-key") | Short('p') => {
+                return Err(ArgsError::Unsupported("private-key", "no SSL/TLS"));
+            }
+            Long("certificate") | Short('c') => {
+                return Err(ArgsError::Unsupported("certificate", "no SSL/TLS"));
+            }
             Long("ca-cert") | Short('C') => return Err(ArgsError::Unsupported("ca-cert", "no SSL/TLS")),
             Value(_) if args.database.is_some() => return Err(ArgsError::TooMany),
             Value(database) => args.database = Some(database.string()?),
@@ -247,8 +253,15 @@ mod tests {
     #[test]
     fn ovs_vswitchd_as_its_init_script_starts_it() {
         let args = run(&[
-            "unix:/run/openvswitch/db.sock", "-vconsole:emer", "-vsyslog:err", "-vfile:info", "--mlockall",
-            "--no-chdir", "--log-file=/var/log/ovs.log", "--pidfile=/run/ovs.pid", "--detach",
+            "unix:/run/openvswitch/db.sock",
+            "-vconsole:emer",
+            "-vsyslog:err",
+            "-vfile:info",
+            "--mlockall",
+            "--no-chdir",
+            "--log-file=/var/log/ovs.log",
+            "--pidfile=/run/ovs.pid",
+            "--detach",
         ]);
         assert_eq!(args.database.as_deref(), Some("unix:/run/openvswitch/db.sock"));
         assert_eq!(args.verbose, ["console:emer", "syslog:err", "file:info"]);

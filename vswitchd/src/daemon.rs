@@ -193,8 +193,14 @@ impl Daemon {
     }
 
     fn timeout(&self, now: Instant) -> Option<Duration> {
-        if self.sockets.has_unfinished() || self.warp.is_some() || !self.punts.is_empty() || !self.configured_once {
-            return Some(Duration::ZERO).filter(|_| self.configured_once || self.link.replica().is_some()).or(Some(LOOK_INTERVAL));
+        if self.sockets.has_unfinished()
+            || self.warp.is_some()
+            || !self.punts.is_empty()
+            || !self.configured_once
+        {
+            return Some(Duration::ZERO)
+                .filter(|_| self.configured_once || self.link.replica().is_some())
+                .or(Some(LOOK_INTERVAL));
         }
         let mut deadlines = vec![self.stats_next];
         deadlines.extend(self.brain.next_deadline());
@@ -240,7 +246,9 @@ impl Daemon {
                     self.tell(news, now);
                 }
                 PortError::Down => {}
-                PortError::Io(error) => tracing::warn!(target: "netdev", "port {}: {error}", self.port_label(port, true)),
+                PortError::Io(error) => {
+                    tracing::warn!(target: "netdev", "port {}: {error}", self.port_label(port, true))
+                }
             }
         }
     }
@@ -275,8 +283,10 @@ impl Daemon {
         }
         if now >= self.stats_next {
             let interval = self.link.replica().and_then(|r| r.singleton("Open_vSwitch"));
-            let interval = interval.and_then(|r| r.map_get("other_config", "stats-update-interval")?.parse().ok());
-            self.stats_next = now + interval.map_or(STATS_INTERVAL, |ms: u64| Duration::from_millis(ms.max(5_000)));
+            let interval =
+                interval.and_then(|r| r.map_get("other_config", "stats-update-interval")?.parse().ok());
+            self.stats_next =
+                now + interval.map_or(STATS_INTERVAL, |ms: u64| Duration::from_millis(ms.max(5_000)));
             self.refresh_statistics();
         }
     }
@@ -292,13 +302,16 @@ impl Daemon {
     /// Reads sockets and carries out what is asked.
     fn serve(&mut self, now: Instant) {
         self.sockets.accept(&mut self.link, now);
-        for message in self.sockets.read(&mut self.link, &mut self.brain, now) {
-            if Brain::needs_counters(&message.message) {
+        self.sockets.read(&mut self.link, &mut self.brain, now);
+        while let Some(request) = self.sockets.next_openflow(&mut self.brain, now) {
+            if Brain::needs_counters(&request.message) {
                 self.workers.fold();
                 let counters = self.all_counters();
                 self.brain.set_counters(counters);
             }
-            self.brain.receive(message.conn, message.xid, message.message, &message.raw, now);
+            self.brain.receive(request.conn, request.xid, request.message, &request.quote, now);
+            // Into the sessions at once, so that they notice who does not read; out of the process after publishing.
+            self.deliver();
         }
         for request in self.sockets.take_appctl() {
             let answer = appctl::run(self, &request.command, &request.args, now);
@@ -346,7 +359,9 @@ impl Daemon {
         let mut configured = false;
         for step in steps {
             match step {
-                Step::Close { interface, .. } => news.extend(self.devices.forget(&interface, &mut self.workers)),
+                Step::Close { interface, .. } => {
+                    news.extend(self.devices.forget(&interface, &mut self.workers))
+                }
                 Step::RemoveBridge(name) => self.sockets.remove_bridge(&name),
                 Step::AddBridge(name) => {
                     if let Err(error) = self.sockets.add_bridge(&name, &self.places) {
@@ -360,7 +375,9 @@ impl Daemon {
                     }
                     news.extend(self.devices.want(&interface, &mut self.workers, now));
                 }
-                Step::Change { interface, .. } => news.extend(self.devices.change(&interface, &mut self.workers, now)),
+                Step::Change { interface, .. } => {
+                    news.extend(self.devices.change(&interface, &mut self.workers, now))
+                }
             }
         }
         self.brain.configure(&self.config, now);
@@ -444,7 +461,8 @@ impl Daemon {
 
     fn interface_status(&self, name: &str) -> InterfaceStatus {
         let error = self.devices.error(name).map(str::to_owned);
-        let ofport = self.brain.ofport(name).map(|p| if p == OfPort::LOCAL { 65_534 } else { i64::from(p.0) });
+        let ofport =
+            self.brain.ofport(name).map(|p| if p == OfPort::LOCAL { 65_534 } else { i64::from(p.0) });
         let ofport = ofport.or(error.as_ref().map(|_| -1));
         let mut status = InterfaceStatus { ofport, error, ..InterfaceStatus::default() };
         let device = self.devices.open().find(|(n, ..)| *n == name).map(|(.., d)| d);
@@ -492,10 +510,14 @@ impl Daemon {
         self.statistics = all;
     }
 
-    fn let_out(&mut self, now: Instant) {
+    fn deliver(&mut self) {
         for (conn, outgoing) in self.brain.drain_outbox() {
             self.sockets.send(conn, outgoing);
         }
+    }
+
+    fn let_out(&mut self, now: Instant) {
+        self.deliver();
         self.sockets.flush(&mut self.link, &mut self.brain, now);
     }
 
@@ -540,20 +562,15 @@ impl Daemon {
     }
 
     /// Number of a port in the datapath and what kind of port it is, for dpif/show.
-    pub fn port_kind(&self, port: &PortRecord) -> (String, &'static str) {
+    pub fn port_kind(&self, port: &PortRecord) -> (String, &str) {
         match port.device {
             Device::Patch(_) => ("none".to_owned(), "patch"),
             Device::Datapath(dp) => {
                 let configs = self.config.bridges.values().flat_map(|b| b.ports.values());
-                let kind = configs.filter_map(|p| p.interfaces.get(&port.name)).next().map(|i| &i.kind);
-                use switch::config::InterfaceKind as Kind;
-                let kind = match kind {
-                    Some(Kind::Tap) if port.of_port == OfPort::LOCAL => "internal",
-                    Some(Kind::Tap) => "tap",
-                    Some(Kind::Dummy) => "dummy",
-                    Some(Kind::Pcap { .. }) => "pcap",
-                    _ => "system",
-                };
+                let kind = configs
+                    .filter_map(|p| p.interfaces.get(&port.name))
+                    .next()
+                    .map_or("system", |i| i.type_name.as_str());
                 (dp.to_string(), kind)
             }
         }
@@ -600,7 +617,9 @@ impl Daemon {
 
     /// Event counters, summed over workers.
     pub fn coverage(&self) -> Vec<(&'static str, u64)> {
-        let sum = |read: fn(&datapath::WorkerStats) -> u64| self.workers.peers().iter().map(|p| read(p.stats())).sum();
+        let sum = |read: fn(&datapath::WorkerStats) -> u64| {
+            self.workers.peers().iter().map(|p| read(p.stats())).sum()
+        };
         let mut all: Vec<(&'static str, u64)> = vec![
             ("worker_step", sum(|s| s.steps.get())),
             ("cache_hit", sum(|s| s.cache.hits.get())),

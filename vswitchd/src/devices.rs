@@ -6,8 +6,8 @@
 use crate::workers::Workers;
 use base::Instant;
 use datapath::port::{
-    AfPacketConfig, AfPacketPort, DeviceChange, LinkReport, PcapConfig, PcapPort, Port, PortConfigError, TapConfig,
-    TapPort,
+    AfPacketConfig, AfPacketPort, DeviceChange, LinkReport, PcapConfig, PcapPort, Port, PortConfigError,
+    TapConfig, TapPort,
 };
 use datapath::{Command, PortError};
 use packet::DpPort;
@@ -65,7 +65,8 @@ pub enum News {
 impl Devices {
     /// An interface is wanted. Opens its device now; a failure is kept as its error and tried again later.
     pub fn want(&mut self, config: &InterfaceConfig, workers: &mut Workers, now: Instant) -> Option<News> {
-        let slot = Slot { config: config.clone(), device: None, error: None, retry_at: now, opened_before: false };
+        let slot =
+            Slot { config: config.clone(), device: None, error: None, retry_at: now, opened_before: false };
         self.slots.insert(config.name.clone(), slot);
         self.try_open(&config.name, workers, now)
     }
@@ -93,7 +94,10 @@ impl Devices {
         let device = slot.device.as_mut()?;
         slot.error = None;
         let wanted = [
-            (old.mtu_request != config.mtu_request).then_some(config.mtu_request).flatten().map(|m| DeviceChange::Mtu(m.into())),
+            (old.mtu_request != config.mtu_request)
+                .then_some(config.mtu_request)
+                .flatten()
+                .map(|m| DeviceChange::Mtu(m.into())),
             (old.mac != config.mac).then_some(config.mac).flatten().map(|m| DeviceChange::Mac(m.to_bytes())),
         ];
         for change in wanted.into_iter().flatten() {
@@ -146,7 +150,8 @@ impl Devices {
 
     /// Tries again what could not be opened. `now_or_never`: the kernel reported a change, so do not wait for the pause.
     pub fn retry(&mut self, links_changed: bool, workers: &mut Workers, now: Instant) -> Vec<News> {
-        let due = |s: &Slot| s.device.is_none() && has_device(&s.config) && (links_changed || s.retry_at <= now);
+        let due =
+            |s: &Slot| s.device.is_none() && has_device(&s.config) && (links_changed || s.retry_at <= now);
         let names: Vec<String> = self.slots.iter().filter(|(_, s)| due(s)).map(|(n, _)| n.clone()).collect();
         names.iter().filter_map(|name| self.try_open(name, workers, now)).collect()
     }
@@ -250,7 +255,8 @@ fn has_device(config: &InterfaceConfig) -> bool {
 }
 
 fn open(config: &InterfaceConfig) -> Result<Box<dyn Port>, PortConfigError> {
-    let name = || IfName::new(&config.name).map_err(|e| PortConfigError::NoDevice(format!("{}: {e}", config.name)));
+    let name =
+        || IfName::new(&config.name).map_err(|e| PortConfigError::NoDevice(format!("{}: {e}", config.name)));
     let mtu = config.mtu_request.map(u32::from);
     match &config.kind {
         InterfaceKind::Tap => {
@@ -277,7 +283,12 @@ fn pcap(name: &str, files: &PcapConfig) -> Result<Box<dyn Port>, PortConfigError
 }
 
 /// Gives each worker a sending side and one worker the receiving sides.
-fn hand_over(port: &mut dyn Port, dp_port: DpPort, worker: usize, workers: &Workers) -> Result<(), PortError> {
+fn hand_over(
+    port: &mut dyn Port,
+    dp_port: DpPort,
+    worker: usize,
+    workers: &Workers,
+) -> Result<(), PortError> {
     let refused = |e: datapath::CommandRefused| PortError::Io(std::io::Error::other(e));
     for n in 0..workers.peers().len() {
         let tx = port.new_tx()?;

@@ -10,7 +10,6 @@ mod daemon;
 mod database;
 mod devices;
 mod sockets;
-mod of_session;
 mod streams;
 mod unixctl;
 mod vlog;
@@ -104,7 +103,8 @@ fn start(args: &Args, places: Places, detached: bool) -> Result<(Daemon, PidFile
     if let Some(file) = &places.log_file {
         tracing::info!(target: "vlog", "opened log file {}", file.display());
     }
-    std::fs::create_dir_all(&places.rundir).with_context(|| format!("{}: cannot be made", places.rundir.display()))?;
+    std::fs::create_dir_all(&places.rundir)
+        .with_context(|| format!("{}: cannot be made", places.rundir.display()))?;
     let signals = Signals::block().context("signals")?;
     if args.overwrite_pidfile {
         // Whoever has it loses its name, as `--overwrite-pidfile` of OVS's daemons does it.

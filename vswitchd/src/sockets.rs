@@ -13,8 +13,9 @@ use crate::unixctl;
 use base::Instant;
 use controller::Controllers;
 use mio::{Events, Interest, Poll, Token, Waker};
-use crate::of_session::Session;
-use openflow::message::{Message, Xid};
+use openflow::message::{Hello, Message, Xid};
+use openflow::session::OUTPUT_PAUSE;
+use openflow::{Dialect, OfVersion, OfVersions, Session, encode_to_vec};
 use ovsdb::session::SessionId;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,6 +41,9 @@ const DATABASE_BACKOFF_MAX: Duration = Duration::from_secs(8);
 /// Inactivity probe of OpenFlow clients that connected to us; they are not probed, as ovs-ofctl's pauses are its own affair.
 const SERVICE_PROBE: Option<Duration> = None;
 
+/// OpenFlow messages handled in one turn of the loop, over all connections.
+const OPENFLOW_PER_TURN_MAX: usize = 1_024;
+
 /// Permissions of control sockets: the daemon's user and group, nobody else.
 const SOCKET_MODE: u32 = 0o770;
 
@@ -59,7 +63,10 @@ enum Talk {
     OutsideDatabase,
     Appctl(unixctl::Session),
     OpenFlow(Box<OpenFlowTalk>),
-    Snoop { bridge: String, output: Vec<u8> },
+    Snoop {
+        bridge: String,
+        output: Vec<u8>,
+    },
 }
 
 /// An OpenFlow connection.
@@ -72,6 +79,15 @@ struct OpenFlowTalk {
     announced: bool,
     /// The controller it belongs to, if the daemon made it.
     target: Option<String>,
+    /// Whether messages may be waiting in the session.
+    pending: bool,
+}
+
+impl OpenFlowTalk {
+    /// Whether a message could be taken now: one may be there, and the peer takes its replies.
+    fn is_due(&self) -> bool {
+        self.pending && self.session.output().len() < OUTPUT_PAUSE
+    }
 }
 
 struct Peer {
@@ -79,6 +95,21 @@ struct Peer {
     talk: Talk,
     /// To be closed once its output is written.
     closing: bool,
+}
+
+impl Peer {
+    /// Whether there is something to read that is wanted now.
+    fn is_readable(&self) -> bool {
+        let wanted = match &self.talk {
+            Talk::OpenFlow(talk) => talk.session.wants_input(),
+            _ => true,
+        };
+        self.connection.readable && !self.closing && wanted
+    }
+
+    fn is_unfinished(&self) -> bool {
+        self.is_readable() || matches!(&self.talk, Talk::OpenFlow(talk) if talk.is_due() && !self.closing)
+    }
 }
 
 /// Where the answer to a command goes.
@@ -108,8 +139,8 @@ pub struct OpenFlowRequest {
     pub xid: Xid,
     /// It.
     pub message: Message,
-    /// Its bytes.
-    pub raw: Vec<u8>,
+    /// Its first bytes, to be quoted by an error.
+    pub quote: Vec<u8>,
 }
 
 /// All sockets. See the module's text.
@@ -129,6 +160,7 @@ pub struct Sockets {
     registered: bool,
     paths: Vec<std::path::PathBuf>,
     buffer: Vec<u8>,
+    budget_left: usize,
 }
 
 /// The outside database's address and when to try it again.
@@ -174,6 +206,7 @@ impl Sockets {
             registered: false,
             paths: Vec::new(),
             buffer: Vec::new(),
+            budget_left: 0,
         };
         sockets.listen(Door::Appctl, &Target::Unix(places.unixctl(args, std::process::id())))?;
         if sockets.outside.is_none() {
@@ -218,13 +251,26 @@ impl Sockets {
     ///
     /// # Errors
     /// The system's polling itself fails.
-    pub fn wait(&mut self, timeout: Option<Duration>, links: Option<&LinkWatch>, signals: &Signals) -> io::Result<()> {
+    pub fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+        links: Option<&LinkWatch>,
+        signals: &Signals,
+    ) -> io::Result<()> {
         if !self.registered {
             self.registered = true;
             let registry = self.poll.registry();
-            registry.register(&mut mio::unix::SourceFd(&signals.as_fd().as_raw_fd()), SIGNALS, Interest::READABLE)?;
+            registry.register(
+                &mut mio::unix::SourceFd(&signals.as_fd().as_raw_fd()),
+                SIGNALS,
+                Interest::READABLE,
+            )?;
             if let Some(links) = links {
-                registry.register(&mut mio::unix::SourceFd(&links.as_fd().as_raw_fd()), LINKS, Interest::READABLE)?;
+                registry.register(
+                    &mut mio::unix::SourceFd(&links.as_fd().as_raw_fd()),
+                    LINKS,
+                    Interest::READABLE,
+                )?;
             }
         }
         match self.poll.poll(&mut self.events, timeout) {
@@ -246,7 +292,7 @@ impl Sockets {
 
     /// Whether something that came in has not been looked at.
     pub fn has_unfinished(&self) -> bool {
-        !self.ready_doors.is_empty() || self.peers.values().any(|p| p.connection.readable && !p.closing)
+        !self.ready_doors.is_empty() || self.peers.values().any(Peer::is_unfinished)
     }
 
     /// When something is to be done here without anything having come in.
@@ -307,7 +353,12 @@ impl Sockets {
                 server.connect(None, now).map(Talk::Database).map_err(|e| e.to_string())
             }
             Door::Appctl => Ok(Talk::Appctl(unixctl::Session::default())),
-            Door::Snoop { bridge } => Ok(Talk::Snoop { bridge: bridge.clone(), output: Vec::new() }),
+            Door::Snoop { bridge } => {
+                // Who listens speaks OpenFlow too: it wants a HELLO before anything else.
+                let hello = Message::Hello(Hello { versions: OfVersions::ALL });
+                let output = encode_to_vec(&Dialect::new(OfVersion::V15), Xid(1), &hello).unwrap_or_default();
+                Ok(Talk::Snoop { bridge: bridge.clone(), output })
+            }
             Door::OpenFlow { bridge } => {
                 let conn = self.conn_id();
                 let session = self.session(bridge, SERVICE_PROBE, now);
@@ -318,6 +369,7 @@ impl Sockets {
                     session,
                     announced: false,
                     target: None,
+                    pending: false,
                 };
                 Ok(Talk::OpenFlow(Box::new(talk)))
             }
@@ -330,7 +382,8 @@ impl Sockets {
             && outside.token.is_none()
             && outside.retry_at <= now
         {
-            let connected = Stream::connect(&outside.target).and_then(|s| self.add_peer(s, Talk::OutsideDatabase));
+            let connected =
+                Stream::connect(&outside.target).and_then(|s| self.add_peer(s, Talk::OutsideDatabase));
             let Some(outside) = &mut self.outside else { return };
             match connected {
                 Ok(token) => {
@@ -349,11 +402,10 @@ impl Sockets {
         self.reach_controllers(now);
     }
 
-    /// Reads every connection that has something, one piece each; gives the OpenFlow messages.
-    pub fn read(&mut self, link: &mut Link, brain: &mut Brain, now: Instant) -> Vec<OpenFlowRequest> {
-        let ready: Vec<Token> =
-            self.peers.iter().filter(|(_, p)| p.connection.readable && !p.closing).map(|(t, _)| *t).collect();
-        let mut requests = Vec::new();
+    /// Reads every connection that has something, one piece each. OpenFlow messages are then taken one by one from
+    /// [`Sockets::next_openflow`].
+    pub fn read(&mut self, link: &mut Link, brain: &mut Brain, now: Instant) {
+        let ready: Vec<Token> = self.peers.iter().filter(|(_, p)| p.is_readable()).map(|(t, _)| *t).collect();
         let mut buffer = std::mem::take(&mut self.buffer);
         for token in ready {
             let Some(peer) = self.peers.get_mut(&token) else { continue };
@@ -366,7 +418,7 @@ impl Sockets {
                     self.close(token, link, brain, now);
                 }
                 ReadResult::Bytes(_) => {
-                    if let Err(text) = self.take_bytes(token, &buffer, link, brain, now, &mut requests) {
+                    if let Err(text) = self.take_bytes(token, &buffer, link, now) {
                         tracing::warn!(target: "stream", "connection dropped: {text}");
                         self.close_after_output(token, link, brain, now);
                     }
@@ -375,7 +427,7 @@ impl Sockets {
         }
         self.buffer = buffer;
         self.poll_sessions(link, brain, now);
-        requests
+        self.budget_left = OPENFLOW_PER_TURN_MAX;
     }
 
     fn take_bytes(
@@ -383,9 +435,7 @@ impl Sockets {
         token: Token,
         bytes: &[u8],
         link: &mut Link,
-        brain: &mut Brain,
         now: Instant,
-        requests: &mut Vec<OpenFlowRequest>,
     ) -> Result<(), String> {
         let Some(peer) = self.peers.get_mut(&token) else { return Ok(()) };
         match &mut peer.talk {
@@ -407,10 +457,9 @@ impl Sockets {
             // Nothing is expected from who only listens.
             Talk::Snoop { .. } => Ok(()),
             Talk::OpenFlow(talk) => {
-                let result = talk.session.receive(bytes, now).map_err(|e| e.to_string());
-                // What came before the fault is still carried out.
-                self.take_messages(token, brain, requests);
-                result
+                talk.session.receive(bytes, now);
+                talk.pending = true;
+                Ok(())
             }
         }
     }
@@ -436,15 +485,16 @@ impl Sockets {
         let Talk::OpenFlow(talk) = &mut peer.talk else { return };
         let start = talk.session.output().len();
         let sent = match outgoing {
-            Outgoing::Message(xid, message) => talk.session.send(xid, &message).map_err(|e| e.to_string()),
-            Outgoing::Error(xid, error, quote) => talk.session.send_error(xid, error, &quote).map_err(|e| e.to_string()),
-        };
-        if let Err(text) = sent {
-            tracing::warn!(target: "vconn", "{}: a message could not be sent: {text}", talk.bridge);
-            if talk.session.is_overrun() {
-                peer.closing = true;
-                peer.connection.readable = false;
+            // Nobody asked for these: a peer that does not read loses them, and no memory grows.
+            Outgoing::Message(Xid(0), message) => talk.session.send_unasked(&message).map(drop),
+            Outgoing::Message(xid, message) => talk.session.send(xid, &message),
+            Outgoing::Error(xid, error, quote) => {
+                talk.session.refuse(xid, error, &quote);
+                Ok(())
             }
+        };
+        if let Err(error) = sent {
+            tracing::warn!(target: "vconn", "{}: a message could not be sent: {error}", talk.bridge);
             return;
         }
         let bridge = talk.bridge.clone();
@@ -471,7 +521,8 @@ impl Sockets {
         if let Some(server) = link.server_mut() {
             for (session, error) in server.take_closed() {
                 tracing::warn!(target: "jsonrpc", "connection dropped: {error}");
-                let token = self.peers.iter().find(|(_, p)| matches!(&p.talk, Talk::Database(s) if *s == session));
+                let token =
+                    self.peers.iter().find(|(_, p)| matches!(&p.talk, Talk::Database(s) if *s == session));
                 if let Some(token) = token.map(|(t, _)| *t) {
                     self.close(token, link, brain, now);
                 }
@@ -509,7 +560,7 @@ impl Sockets {
                 Talk::OpenFlow(talk) => {
                     let written = peer.connection.write(talk.session.output());
                     if let Ok(n) = written {
-                        talk.session.consume_output(n);
+                        talk.session.written(n);
                     }
                     written
                 }
@@ -577,7 +628,10 @@ impl Sockets {
         let mut silent = Vec::new();
         for (token, peer) in &mut self.peers {
             let failed = match &mut peer.talk {
-                Talk::OpenFlow(talk) => talk.session.poll(now).is_err(),
+                Talk::OpenFlow(talk) => {
+                    talk.session.handle_timeout(now);
+                    false
+                }
                 Talk::OutsideDatabase => link.outside_mut().is_some_and(|o| o.poll(now).is_err()),
                 _ => false,
             };

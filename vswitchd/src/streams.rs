@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 /// Bytes read from one connection in one turn of the loop.
-pub const READ_MAX: usize = 256 * 1024;
+pub const READ_MAX: usize = 64 * 1024;
 /// Connections of all kinds at one time.
 pub const CONNECTIONS_MAX: usize = 4_096;
 
@@ -32,26 +32,6 @@ impl Stream {
         match target {
             Target::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path)?)),
             Target::Tcp(address) => Ok(Stream::Tcp(TcpStream::connect(*address)?)),
-        }
-    }
-
-    /// Whether a connection that was begun has come about; `Ok(false)`: not yet.
-    ///
-    /// # Errors
-    /// It has failed.
-    pub fn is_connected(&self) -> io::Result<bool> {
-        match self {
-            Stream::Unix(s) => s.take_error()?.map_or(Ok(true), Err),
-            Stream::Tcp(s) => {
-                if let Some(error) = s.take_error()? {
-                    return Err(error);
-                }
-                match s.peer_addr() {
-                    Ok(_) => Ok(true),
-                    Err(e) if e.kind() == io::ErrorKind::NotConnected => Ok(false),
-                    Err(e) => Err(e),
-                }
-            }
         }
     }
 
@@ -116,7 +96,11 @@ impl Target {
             Some(("punix", file)) if !file.is_empty() => Ok(Target::Unix(rundir.join(file))),
             Some(("ptcp", rest)) => {
                 let (port, host) = rest.split_once(':').unwrap_or((rest, "0.0.0.0"));
-                let port = if port.is_empty() { default_port } else { port.parse().map_err(|_| format!("{text}: bad port"))? };
+                let port = if port.is_empty() {
+                    default_port
+                } else {
+                    port.parse().map_err(|_| format!("{text}: bad port"))?
+                };
                 let host = host.trim_start_matches('[').trim_end_matches(']');
                 let ip = host.parse().map_err(|_| format!("{text}: '{host}' is not an IP address"))?;
                 Ok(Target::Tcp(SocketAddr::new(ip, port)))
@@ -237,11 +221,6 @@ impl Connection {
         registry.register(stream.source(), token, Interest::READABLE | Interest::WRITABLE)?;
         // What arrived before it was registered is found by trying.
         Ok(Connection { stream, readable: true, writable: true })
-    }
-
-    /// The stream.
-    pub fn stream(&self) -> &Stream {
-        &self.stream
     }
 
     /// Reads at most [`READ_MAX`] bytes.

@@ -117,12 +117,16 @@ mod tests {
     #[test]
     fn requests_arrive_in_pieces_and_together() {
         let mut s = Session::default();
-        let bytes = br#"{"id":0,"method":"fdb/show","params":["br0"]} {"id":1,"method":"exit","params":[]}{"id"#;
+        let bytes =
+            br#"{"id":0,"method":"fdb/show","params":["br0"]} {"id":1,"method":"exit","params":[]}{"id"#;
         let (first, rest) = bytes.split_at(20);
         assert_eq!(s.receive(first), Ok(vec![]));
         let got = s.receive(rest).expect("two requests");
         assert_eq!(got.len(), 2);
-        assert_eq!((got[0].command.as_str(), got[0].args.as_slice()), ("fdb/show", ["br0".to_owned()].as_slice()));
+        assert_eq!(
+            (got[0].command.as_str(), got[0].args.as_slice()),
+            ("fdb/show", ["br0".to_owned()].as_slice())
+        );
         s.reply(&got[0].id, &Ok("x\n".into()));
         s.reply(&got[1].id, &Err("no".into()));
         let out = String::from_utf8(s.output().to_vec()).expect("utf8");
@@ -133,8 +137,13 @@ mod tests {
 
     #[test]
     fn bad_and_endless_requests_close_the_connection() {
-        for bad in ["[]", "{]", r#"{"method":1,"params":[]}"#, r#"{"method":"a"}"#, r#"{"method":"a","params":[1]}"#] {
-            assert!(matches!(Session::default().receive(bad.as_bytes()), Err(SessionError::Malformed(_))), "{bad}");
+        for bad in
+            ["[]", "{]", r#"{"method":1,"params":[]}"#, r#"{"method":"a"}"#, r#"{"method":"a","params":[1]}"#]
+        {
+            assert!(
+                matches!(Session::default().receive(bad.as_bytes()), Err(SessionError::Malformed(_))),
+                "{bad}"
+            );
         }
         let mut s = Session::default();
         let endless = format!("{{\"method\":\"{}", "a".repeat(REQUEST_MAX));

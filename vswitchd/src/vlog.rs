@@ -17,9 +17,28 @@ use tracing::{Event, Metadata, Subscriber};
 
 /// Modules that exist from the start, so that `vlog/list` and `vlog/set` know them before their first line.
 const MODULES: &[&str] = &[
-    "bridge", "coverage", "daemon_unix", "dpif", "jsonrpc", "memory", "netdev", "netlink", "ofproto", "ofproto_dpif",
-    "ofproto_dpif_upcall", "ovsdb", "ovsdb_server", "poll_loop", "rconn", "reconnect", "stream", "timeval", "unixctl",
-    "vconn", "vlog", "vswitchd",
+    "bridge",
+    "coverage",
+    "daemon_unix",
+    "dpif",
+    "jsonrpc",
+    "memory",
+    "netdev",
+    "netlink",
+    "ofproto",
+    "ofproto_dpif",
+    "ofproto_dpif_upcall",
+    "ovsdb",
+    "ovsdb_server",
+    "poll_loop",
+    "rconn",
+    "reconnect",
+    "stream",
+    "timeval",
+    "unixctl",
+    "vconn",
+    "vlog",
+    "vswitchd",
 ];
 
 /// Level of a line, or what a destination shows at most.
@@ -177,9 +196,17 @@ impl Vlog {
 
     /// The table that `vlog/list` prints.
     pub fn list(&self) -> String {
-        let mut out = String::from("                 console    syslog    file\n                 -------    ------    ------\n");
+        let mut out = String::from(
+            "                 console    syslog    file\n                 -------    ------    ------\n",
+        );
         for (name, [console, syslog, file]) in &self.state().levels {
-            let _ = writeln!(out, "{name:<16}  {:>4}       {:>4}       {:>4}", console.name(), syslog.name(), file.name());
+            let _ = writeln!(
+                out,
+                "{name:<16}  {:>4}       {:>4}       {:>4}",
+                console.name(),
+                syslog.name(),
+                file.name()
+            );
         }
         out
     }
@@ -198,7 +225,9 @@ impl Vlog {
             // Nobody is left to tell that standard error or the log file failed.
             let _ = io::stderr().write_all(line.as_bytes());
         }
-        if shows[FILE] && let Some(file) = &mut state.file {
+        if shows[FILE]
+            && let Some(file) = &mut state.file
+        {
             let _ = file.write_all(line.as_bytes());
         }
     }

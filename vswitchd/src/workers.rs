@@ -6,7 +6,9 @@ use arc_swap::ArcSwap;
 use base::HashSeed;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use datapath::command::EVENTS_MAX;
-use datapath::{Command, CommandRefused, DumpCursor, Event, FlowDump, Worker, WorkerConfig, WorkerPeer, WorkerSetup};
+use datapath::{
+    Command, CommandRefused, DumpCursor, Event, FlowDump, Worker, WorkerConfig, WorkerPeer, WorkerSetup,
+};
 use packet::DpPort;
 use std::sync::Arc;
 use std::thread::JoinHandle;

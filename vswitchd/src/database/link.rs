@@ -8,7 +8,7 @@ use ovsdb::log::{FileJournal, LogError, Opened};
 use ovsdb::replica::Replica;
 use ovsdb::schema::DatabaseSchema;
 use ovsdb::session::{LocalId, Server, ServerLimits, ServerOptions};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::path::Path;
 use std::sync::Arc;
 use thiserror::Error;
@@ -230,7 +230,9 @@ impl Outside {
                     self.changed = true;
                     match held {
                         true => tracing::info!(target: "bridge", "configuring by the outside database"),
-                        false => tracing::warn!(target: "bridge", "another ovs-vswitchd process is running, disabling this process until it goes away"),
+                        false => {
+                            tracing::warn!(target: "bridge", "another ovs-vswitchd process is running, disabling this process until it goes away")
+                        }
                     }
                 }
                 _ => {}
@@ -258,9 +260,4 @@ impl Outside {
             client.consume_output(count);
         }
     }
-}
-
-/// Text of a value for the log.
-pub fn short(value: &Value) -> String {
-    value.to_string().chars().take(120).collect()
 }

@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use switch::bridge::FailMode;
 use switch::config::{
-    BridgeConfig, CacheConfig, Config, ControllerConfig, FlowTableConfig, InterfaceConfig, InterfaceKind, PortConfig,
+    BridgeConfig, CacheConfig, Config, ControllerConfig, FlowTableConfig, InterfaceConfig, InterfaceKind,
+    PortConfig,
 };
 use switch::mac::{self, MacAddr};
 use switch::vlan::{PriorityTags, VlanConfig, VlanMode};
@@ -83,7 +84,10 @@ fn cache(root: &RowView<'_>, warnings: &mut Vec<String>) -> CacheConfig {
 
 /// Names become names of devices and sockets: no slash, no blank, at most 15 bytes for a device.
 fn is_device_name(name: &str) -> bool {
-    !name.is_empty() && name != "." && name != ".." && !name.bytes().any(|b| b == b'/' || b.is_ascii_whitespace() || b == 0)
+    !name.is_empty()
+        && name != "."
+        && name != ".."
+        && !name.bytes().any(|b| b == b'/' || b.is_ascii_whitespace() || b == 0)
 }
 
 fn bridge(
@@ -98,13 +102,15 @@ fn bridge(
     bridge.datapath_type = row.string("datapath_type").unwrap_or_default().to_owned();
     bridge.datapath_id = datapath_id(row, name, &mut out.warnings);
     bridge.dp_desc = row.map_get("other_config", "dp-desc").map(str::to_owned);
-    bridge.hwaddr = row.map_get("other_config", "hwaddr").and_then(MacAddr::parse).filter(|m| !m.is_multicast());
+    bridge.hwaddr =
+        row.map_get("other_config", "hwaddr").and_then(MacAddr::parse).filter(|m| !m.is_multicast());
     bridge.fail_mode = match row.string("fail_mode") {
         Some("secure") => FailMode::Secure,
         _ => FailMode::Standalone,
     };
     bridge.protocols = row.strings("protocols").filter_map(protocol).collect();
-    bridge.mac_aging = number(row, "mac-aging-time").map_or(mac::AGING_DEFAULT, |s: u64| Duration::from_secs(s.max(15)));
+    bridge.mac_aging =
+        number(row, "mac-aging-time").map_or(mac::AGING_DEFAULT, |s: u64| Duration::from_secs(s.max(15)));
     bridge.mac_table_size =
         number(row, "mac-table-size").map_or(mac::ENTRIES_DEFAULT, |n: usize| n.clamp(10, mac::ENTRIES_MAX));
     bridge.forward_bpdu = flag(row, "forward-bpdu");
@@ -181,8 +187,12 @@ fn flow_tables(replica: &Replica, row: &RowView<'_>) -> BTreeMap<u8, FlowTableCo
     let Some(tables) = row.map("flow_tables") else { return BTreeMap::new() };
     let mut all = BTreeMap::new();
     for (key, value) in tables.iter() {
-        let (ovsdb::value::Atom::Integer(number), ovsdb::value::Atom::Uuid(id)) = (key, value) else { continue };
-        let (Ok(number), Some(row)) = (u8::try_from(*number), replica.get("Flow_Table", *id)) else { continue };
+        let (ovsdb::value::Atom::Integer(number), ovsdb::value::Atom::Uuid(id)) = (key, value) else {
+            continue;
+        };
+        let (Ok(number), Some(row)) = (u8::try_from(*number), replica.get("Flow_Table", *id)) else {
+            continue;
+        };
         let config = FlowTableConfig {
             name: row.string("name").map(str::to_owned),
             flow_limit: row.integer("flow_limit").and_then(|n| usize::try_from(n).ok()),
@@ -245,6 +255,11 @@ fn interface(
     Ok(InterfaceConfig {
         name: name.to_owned(),
         kind,
+        type_name: match row.string("type") {
+            _ if name == bridge.name => "internal".to_owned(),
+            None | Some("") => "system".to_owned(),
+            Some(kind) => kind.to_owned(),
+        },
         ofport_request: request("ofport_request", 0xfeff),
         mtu_request: request("mtu_request", u16::MAX).filter(|mtu| *mtu >= 68),
         mac: row.string("mac").and_then(MacAddr::parse).filter(|m| !m.is_multicast()),
@@ -262,7 +277,8 @@ fn kind(
     let kind = row.string("type").unwrap_or_default();
     let (rx, tx) = (option("rx_pcap"), option("tx_pcap"));
     if kind == "patch" {
-        let peer = option("peer").ok_or_else(|| format!("{name}: patch type requires valid 'peer' argument"))?;
+        let peer =
+            option("peer").ok_or_else(|| format!("{name}: patch type requires valid 'peer' argument"))?;
         return match peer == name {
             true => Err(format!("{name}: patch peer must not be self")),
             false => Ok(InterfaceKind::Patch { peer }),
@@ -281,7 +297,9 @@ fn kind(
     }
     if dummy {
         return match allowed.dummies {
-            Dummies::Off => Err(format!("could not open network device {name} (Address family not supported by protocol)")),
+            Dummies::Off => Err(format!(
+                "could not open network device {name} (Address family not supported by protocol)"
+            )),
             _ => Ok(InterfaceKind::Dummy),
         };
     }
@@ -295,6 +313,8 @@ fn kind(
         "" | "system" => Ok(InterfaceKind::System),
         "pcap" => Err(format!("{name}: type pcap requires options rx_pcap or tx_pcap")),
         // OVS says the same of a type that its build does not have.
-        other => Err(format!("could not open network device {name} (Address family not supported by protocol): no interface type '{other}'")),
+        other => Err(format!(
+            "could not open network device {name} (Address family not supported by protocol): no interface type '{other}'"
+        )),
     }
 }

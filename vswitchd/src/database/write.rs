@@ -182,7 +182,9 @@ fn root(row: RowView<'_>, status: &Status, transaction: &mut Transaction) {
     d.column("datapath_types", &texts(&identity.datapath_types));
     d.column("dpdk_initialized", &Datum::scalar(Atom::Boolean(false)));
     // ovs-ctl sets these from /etc/os-release; they are only filled in where nobody has.
-    for (column, value) in [("system_type", &identity.system_type), ("system_version", &identity.system_version)] {
+    for (column, value) in
+        [("system_type", &identity.system_type), ("system_version", &identity.system_version)]
+    {
         if row.elements(column).is_empty() {
             d.column(column, &optional(Some(Atom::from(value.clone()))));
         }

@@ -5,8 +5,8 @@ use crate::args::Places;
 use crate::database::write::ControllerStatus;
 use crate::streams::{Stream, Target};
 use base::Instant;
-use openflow::{OfVersion, OfVersions};
 use openflow::message::Role;
+use openflow::{OfVersion, OfVersions};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use switch::brain::Brain;
@@ -85,8 +85,10 @@ impl Sockets {
     pub fn set_controllers(&mut self, config: &Config, places: &Places, now: Instant) {
         let mut wanted = BTreeSet::new();
         for bridge in config.bridges.values() {
-            let allowed: Vec<OfVersion> = bridge.protocols.iter().filter_map(|v| OfVersion::from_wire(*v)).collect();
-            let versions = if bridge.protocols.is_empty() { OfVersions::ALL } else { OfVersions::of(&allowed) };
+            let allowed: Vec<OfVersion> =
+                bridge.protocols.iter().filter_map(|v| OfVersion::from_wire(*v)).collect();
+            let versions =
+                if bridge.protocols.is_empty() { OfVersions::ALL } else { OfVersions::of(&allowed) };
             self.controllers.versions.insert(bridge.name.clone(), versions);
             for (target, settings) in &bridge.controllers {
                 let key = (bridge.name.clone(), target.clone());
@@ -113,7 +115,8 @@ impl Sockets {
             }
         }
         self.controllers.active.retain(|key, _| wanted.contains(key));
-        let closed: Vec<_> = self.controllers.passive.iter().filter(|k| !wanted.contains(*k)).cloned().collect();
+        let closed: Vec<_> =
+            self.controllers.passive.iter().filter(|k| !wanted.contains(*k)).cloned().collect();
         for key in closed {
             self.controllers.passive.remove(&key);
             self.close_passive(&key, places);
@@ -176,6 +179,7 @@ impl Sockets {
                     kind: if config.primary { ConnKind::Primary } else { ConnKind::Service },
                     announced: false,
                     target: Some(target),
+                    pending: false,
                 };
                 self.add_peer(stream, Talk::OpenFlow(Box::new(talk)))
             });
@@ -199,11 +203,14 @@ impl Sockets {
                 _ => None,
             });
             let established = talk.filter(|t| t.announced);
-            let role = established.and_then(|t| brain.connections(bridge).find(|c| c.id == t.conn)).map(|c| match c.role {
-                Role::Primary => "master",
-                Role::Secondary => "slave",
-                _ => "other",
-            });
+            let role =
+                established.and_then(|t| brain.connections(bridge).find(|c| c.id == t.conn)).map(|c| match c
+                    .role
+                {
+                    Role::Primary => "master",
+                    Role::Secondary => "slave",
+                    _ => "other",
+                });
             let state = match (established.is_some(), active.connected) {
                 (true, _) => "ACTIVE",
                 (false, true) => "CONNECTING",
@@ -219,7 +226,10 @@ impl Sockets {
                 let key = if established.is_some() { "sec_since_connect" } else { "sec_since_disconnect" };
                 status.insert(key.to_owned(), seconds.to_string());
             }
-            all.insert(target.clone(), ControllerStatus { is_connected: established.is_some(), role, status });
+            all.insert(
+                target.clone(),
+                ControllerStatus { is_connected: established.is_some(), role, status },
+            );
         }
         all
     }

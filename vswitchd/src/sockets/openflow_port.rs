@@ -1,16 +1,14 @@
 //! A bridge's OpenFlow sockets: `BRIDGE.mgmt` for who wants to manage it, `BRIDGE.snoop` for who wants to listen.
 
-use super::{Door, OpenFlowRequest, SOCKET_MODE, Sockets, Talk};
+use super::{Door, OpenFlowRequest, Sockets, Talk};
 use crate::args::Places;
 use crate::streams::Target;
 use base::Instant;
 use mio::Token;
-use crate::of_session::{Session, SessionOptions};
-use openflow::OfVersions;
+use openflow::session::{OUTPUT_PAUSE, Received, SessionConfig, SessionEvent};
+use openflow::{OfVersions, Session, encode_to_vec};
 use std::time::Duration;
 use switch::brain::Brain;
-
-const _: u32 = SOCKET_MODE;
 
 impl Sockets {
     /// Opens the sockets of a new bridge.
@@ -56,41 +54,49 @@ impl Sockets {
     /// A session that offers what the bridge allows.
     pub(super) fn session(&self, bridge: &str, probe: Option<Duration>, now: Instant) -> Session {
         let versions = self.controllers.versions(bridge).unwrap_or(OfVersions::ALL);
-        Session::new(SessionOptions { versions: Some(versions), probe }, now)
+        Session::new(SessionConfig { versions, probe_interval: probe }, now)
     }
 
-    /// Moves complete messages from a session to `requests`; tells the brain of a connection once its version is known.
-    pub(super) fn take_messages(&mut self, token: Token, brain: &mut Brain, requests: &mut Vec<OpenFlowRequest>) {
-        let Some(peer) = self.peers.get_mut(&token) else { return };
-        let Talk::OpenFlow(talk) = &mut peer.talk else { return };
-        let mut copies = Vec::new();
-        while let Some(received) = talk.session.next_message() {
-            if !talk.announced
-                && let Some(version) = talk.session.version()
-            {
-                talk.announced = true;
-                brain.connect(talk.conn, &talk.bridge, talk.kind, version);
+    /// The next OpenFlow message of any connection; none when all are through, or when enough were taken in this turn.
+    /// The answer to one message must be sent before the next is asked for: a peer that does not read its replies is then
+    /// not listened to. The brain is told of a connection once its version is known.
+    pub fn next_openflow(&mut self, brain: &mut Brain, now: Instant) -> Option<OpenFlowRequest> {
+        let due: Vec<Token> = self.peers.iter().filter(|(_, p)| p.is_unfinished()).map(|(t, _)| *t).collect();
+        for token in due {
+            if self.budget_left == 0 {
+                return None;
             }
-            copies.extend_from_slice(&received.raw);
-            requests.push(OpenFlowRequest {
-                conn: talk.conn,
-                xid: received.xid,
-                message: received.message,
-                raw: received.raw,
-            });
-        }
-        if !talk.announced
-            && let Some(version) = talk.session.version()
-        {
-            talk.announced = true;
-            brain.connect(talk.conn, &talk.bridge, talk.kind, version);
-            if let Some(target) = &talk.target {
-                self.controllers.established(&talk.bridge, target);
+            let Some(peer) = self.peers.get_mut(&token) else { continue };
+            let Talk::OpenFlow(talk) = &mut peer.talk else { continue };
+            while let Some(event) = talk.session.poll(now) {
+                self.budget_left = self.budget_left.saturating_sub(1);
+                match event {
+                    SessionEvent::Up(version) => {
+                        talk.announced = true;
+                        brain.connect(talk.conn, &talk.bridge, talk.kind, version);
+                        if let Some(target) = &talk.target {
+                            self.controllers.established(&talk.bridge, target);
+                        }
+                    }
+                    SessionEvent::Message(received) => {
+                        let Received { xid, message, quote } = received;
+                        let request = OpenFlowRequest { conn: talk.conn, xid, message, quote };
+                        if super::peer_is_controller(talk) {
+                            let copy = encode_to_vec(talk.session.dialect(), xid, &request.message);
+                            let bridge = talk.bridge.clone();
+                            self.snoop(&bridge, &copy.unwrap_or_default());
+                        }
+                        return Some(request);
+                    }
+                }
+            }
+            // It stays pending if it stopped because its replies have not been read.
+            talk.pending = talk.session.output().len() >= OUTPUT_PAUSE;
+            if let Some(reason) = talk.session.closed() {
+                tracing::warn!(target: "vconn", "{}: connection closed: {reason}", talk.bridge);
+                peer.closing = true;
             }
         }
-        if super::peer_is_controller(talk) && !copies.is_empty() {
-            let bridge = talk.bridge.clone();
-            self.snoop(&bridge, &copies);
-        }
+        None
     }
 }
