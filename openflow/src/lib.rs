@@ -9,11 +9,15 @@
 
 pub mod codec;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod message;
+pub mod session;
 pub mod version;
 mod wire;
 
 pub use codec::{EncodeError, decode, encode, encode_to_vec};
 pub use error::OfError;
 pub use message::{Message, Xid};
+pub use session::{Session, SessionConfig, SessionEvent};
 pub use version::{Dialect, FlowFormat, OfVersion, OfVersions, PacketInFormat};

@@ -7,6 +7,7 @@ use super::oxm;
 use crate::error::NICIRA;
 use crate::version::OfVersion;
 use crate::wire::{Put, patch_len};
+use flowtable::field::OxmId;
 use flowtable::{FieldId, Match, OfAction, OfPort, PacketInReason, SubField, TableId};
 use packet::key::slot;
 
@@ -125,7 +126,7 @@ impl Writer<'_> {
     }
 
     fn output_reg(&mut self, src: SubField, max_len: u16) -> Result<(), EncodeError> {
-        let id = self.id(src.field)?;
+        let id = nx_id(src.field)?;
         let packed = pack(src)?;
         let bytes = src.field.row().wire_bytes as usize;
         if id.class == 0xffff {
@@ -143,7 +144,7 @@ impl Writer<'_> {
         })
     }
 
-    fn id(&self, field: FieldId) -> Result<&'static flowtable::field::OxmId, EncodeError> {
+    fn id(&self, field: FieldId) -> Result<&'static OxmId, EncodeError> {
         oxm::wire_id(self.version, field).ok_or(EncodeError::Inexpressible("field"))
     }
 
@@ -420,7 +421,7 @@ impl Writer<'_> {
     }
 
     fn reg_load(&mut self, value: u64, dst: SubField) -> Result<(), EncodeError> {
-        let id = self.id(dst.field)?;
+        let id = nx_id(dst.field)?;
         let packed = pack(dst)?;
         if id.class == 0xffff {
             return Err(EncodeError::Inexpressible("load to an experimenter's field"));
@@ -455,12 +456,14 @@ impl Writer<'_> {
     }
 
     fn move_field(&mut self, src: SubField, dst: SubField) -> Result<(), EncodeError> {
-        let (from, to) = (self.id(src.field)?, self.id(dst.field)?);
+        let native = self.version == OfVersion::V15;
+        let id = |field| if native { self.id(field) } else { nx_id(field) };
+        let (from, to) = (id(src.field)?, id(dst.field)?);
         let headers = |o: &mut Vec<u8>| {
             oxm::put_header(o, from, false, src.field.row().wire_bytes as usize);
             oxm::put_header(o, to, false, dst.field.row().wire_bytes as usize);
         };
-        if self.version == OfVersion::V15 {
+        if native {
             return self.plain(ofpat::COPY_FIELD, |o| {
                 o.put_u16(src.width);
                 o.put_u16(src.start);
@@ -476,6 +479,11 @@ impl Writer<'_> {
             headers(o);
         })
     }
+}
+
+/// Identifier in Nicira's actions, which in every version is that of OpenFlow 1.0's match if there is one.
+fn nx_id(field: FieldId) -> Result<&'static OxmId, EncodeError> {
+    oxm::wire_id(OfVersion::V10, field).ok_or(EncodeError::Inexpressible("field"))
 }
 
 /// Longest userdata of a controller action.

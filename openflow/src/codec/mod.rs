@@ -387,3 +387,51 @@ pub(crate) fn put_duration(out: &mut Vec<u8>, duration: std::time::Duration) {
 pub(crate) fn read_buffer(r: &mut Reader<'_>) -> Result<Option<u32>, OfError> {
     Ok(Some(r.u32()?).filter(|id| *id != u32::MAX))
 }
+
+/// Type of HELLO.
+pub(crate) const HELLO: u8 = ofpt::HELLO;
+/// Type of ERROR.
+pub(crate) const ERROR: u8 = ofpt::ERROR;
+/// Type of ECHO_REPLY.
+pub(crate) const ECHO_REPLY: u8 = ofpt::ECHO_REPLY;
+
+/// Versions that a HELLO of whatever version offers.
+pub(crate) fn hello_versions(bytes: &[u8]) -> crate::version::OfVersions {
+    let version = bytes.first().copied().unwrap_or(0);
+    let body = bytes.get(HEADER_LEN..).unwrap_or_default();
+    connection::read_hello(version, &mut Reader::new(body, OfError::BadRequestBadLen)).versions
+}
+
+/// A part of a statistics request.
+pub(crate) struct RequestPart<'a> {
+    /// Header, type and flags.
+    pub head: &'a [u8],
+    /// What follows them.
+    pub body: &'a [u8],
+    /// Whether further parts follow.
+    pub more: bool,
+}
+
+/// Length of a statistics request's head. Each part of an experimenter's request repeats the experimenter's head too.
+fn request_head_len(version: OfVersion, bytes: &[u8]) -> usize {
+    let (standard, experimenter) = if version == OfVersion::V10 { (4, 12) } else { (8, 8) };
+    let extended = bytes.get(HEADER_LEN..HEADER_LEN + 2) == Some(&[0xff; 2]);
+    HEADER_LEN + standard + if extended { experimenter } else { 0 }
+}
+
+/// The parts of a statistics request; `None` if it is none or too short to be one.
+pub(crate) fn request_part(version: OfVersion, bytes: &[u8]) -> Option<RequestPart<'_>> {
+    let kind = if version == OfVersion::V10 { ofpt::STATS_REQUEST_10 } else { ofpt::MULTIPART_REQUEST };
+    if Header::read(bytes)?.kind != kind {
+        return None;
+    }
+    let (head, body) = bytes.split_at_checked(request_head_len(version, bytes))?;
+    let more = head.get(HEADER_LEN + 3)? & multipart::FLAG_MORE as u8 != 0;
+    Some(RequestPart { head, body, more })
+}
+
+/// Whether two parts ask for the same.
+pub(crate) fn same_request(one: &[u8], other: &[u8]) -> bool {
+    let kind = HEADER_LEN..HEADER_LEN + 2;
+    one.get(kind.clone()) == other.get(kind)
+}
