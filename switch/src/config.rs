@@ -133,6 +133,8 @@ pub struct InterfaceConfig {
     pub kind: InterfaceKind,
     /// `type` as the row says it: `internal` and `tap` are the same kind.
     pub type_name: String,
+    /// Identity of the row: a device is known by it after a restart, wherever it was moved and whatever it is called there.
+    pub row: String,
     /// `ofport_request`, 1 to 65279.
     pub ofport_request: Option<u16>,
     /// `mtu_request`, in bytes of packet.

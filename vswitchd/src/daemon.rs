@@ -144,7 +144,7 @@ impl Daemon {
             brain,
             snapshot,
             workers,
-            devices: Devices::default(),
+            devices: if args.disable_system { Devices::default() } else { Devices::after_restart() },
             link,
             sockets,
             places,

@@ -12,13 +12,16 @@ use datapath::port::{
 use datapath::{Command, PortError};
 use packet::DpPort;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use switch::brain::{DeviceState, OpenDevice};
 use switch::config::{InterfaceConfig, InterfaceKind};
 use switch::mac::MacAddr;
 use sys::IfName;
+use sys::netlink::Netlink;
 use sys::netns::Netns;
+use sys::tap::TapOpen;
 
 /// Pause before a device that could not be opened is tried again without a sign that it would work now.
 const RETRY: Duration = Duration::from_secs(2);
@@ -45,9 +48,18 @@ struct Slot {
     opened_before: bool,
 }
 
+/// Where a TAP of an earlier run was found.
+struct Stray {
+    /// File of its namespace; none for this one. Not the namespace itself, which would be kept alive.
+    netns: Option<PathBuf>,
+    name: IfName,
+}
+
 /// All devices.
 #[derive(Default)]
 pub struct Devices {
+    /// TAPs that an earlier run left, by their alias.
+    strays: BTreeMap<String, Stray>,
     slots: BTreeMap<String, Slot>,
     next_port: u32,
     made_up: u32,
@@ -62,7 +74,38 @@ pub enum News {
     Closed(String),
 }
 
+/// The text on a TAP of ours.
+fn alias_of(config: &InterfaceConfig) -> String {
+    format!("tapestry:{}", config.row)
+}
+
+/// Looks for TAPs of an earlier run in this network namespace and in every one that has a name (ip-netns(8)).
+fn find_strays() -> BTreeMap<String, Stray> {
+    let mut found = BTreeMap::new();
+    let mut look = |netns: Option<PathBuf>| {
+        let links = match &netns {
+            None => Netlink::open().and_then(|mut n| n.links()).unwrap_or_default(),
+            Some(path) => {
+                let Ok(netns) = Netns::by_path(path) else { return };
+                Netlink::open_in(&netns).and_then(|mut n| n.links()).unwrap_or_default()
+            }
+        };
+        for link in links.into_iter().filter(|l| l.alias.starts_with("tapestry:")) {
+            found.insert(link.alias, Stray { netns: netns.clone(), name: link.name });
+        }
+    };
+    look(None);
+    let names = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    names.for_each(|entry| look(Some(entry.path())));
+    found
+}
+
 impl Devices {
+    /// No devices; those of an earlier run are looked for, so that pods which still have them are connected again.
+    pub fn after_restart() -> Devices {
+        Devices { strays: find_strays(), ..Devices::default() }
+    }
+
     /// An interface is wanted. Opens its device now; a failure is kept as its error and tried again later.
     pub fn want(&mut self, config: &InterfaceConfig, workers: &mut Workers, now: Instant) -> Option<News> {
         let slot =
@@ -167,7 +210,8 @@ impl Devices {
         if !has_device(&slot.config) {
             return None;
         }
-        let opened = open(&slot.config).and_then(|mut port| {
+        let stray = self.strays.remove(&alias_of(&slot.config));
+        let opened = open(&slot.config, stray).and_then(|mut port| {
             let report = port.link()?;
             Ok((port, report))
         });
@@ -254,16 +298,27 @@ fn has_device(config: &InterfaceConfig) -> bool {
     !matches!(config.kind, InterfaceKind::Patch { .. })
 }
 
-fn open(config: &InterfaceConfig) -> Result<Box<dyn Port>, PortConfigError> {
+fn open(config: &InterfaceConfig, stray: Option<Stray>) -> Result<Box<dyn Port>, PortConfigError> {
     let name =
         || IfName::new(&config.name).map_err(|e| PortConfigError::NoDevice(format!("{}: {e}", config.name)));
     let mtu = config.mtu_request.map(u32::from);
     match &config.kind {
         InterfaceKind::Tap => {
-            let netns = config.netns.as_deref().map(Netns::find).transpose()?;
+            let alias = alias_of(config);
             let mac = config.mac.map(MacAddr::to_bytes);
-            let wanted = TapConfig { netns: netns.as_ref(), mac, mtu, ..TapConfig::new(name()?) };
-            Ok(Box::new(TapPort::open(&wanted)?))
+            let new = |name| TapConfig { mac, mtu, alias: Some(&alias), ..TapConfig::new(name) };
+            if let Some(stray) = stray {
+                let netns = stray.netns.as_deref().map(Netns::by_path).transpose()?;
+                let there = TapConfig { netns: netns.as_ref(), open: TapOpen::Attach, ..new(stray.name) };
+                match TapPort::open(&there) {
+                    Ok(port) => return Ok(Box::new(port)),
+                    Err(error) => {
+                        tracing::info!(target: "netdev", "{}: not taken over: {error}", config.name)
+                    }
+                }
+            }
+            let netns = config.netns.as_deref().map(Netns::find).transpose()?;
+            Ok(Box::new(TapPort::open(&TapConfig { netns: netns.as_ref(), ..new(name()?) })?))
         }
         InterfaceKind::System => {
             Ok(Box::new(AfPacketPort::open(&AfPacketConfig { mtu, ..AfPacketConfig::new(name()?) })?))

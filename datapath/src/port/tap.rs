@@ -36,13 +36,15 @@ pub struct TapConfig<'a> {
     pub mac: Option<[u8; 6]>,
     /// MTU to give it, in bytes without the Ethernet header.
     pub mtu: Option<u32>,
+    /// A text to put on it, by which it is known again after having been moved or renamed.
+    pub alias: Option<&'a str>,
     /// Whether to switch it on or off; `None` leaves it as it is, which is off for a new one.
     pub admin: Option<AdminState>,
 }
 
 impl TapConfig<'_> {
     /// A persistent device with one queue in this namespace, attached to if it exists, left off if it is new.
-    pub fn new(name: IfName) -> Self {
+    pub const fn new(name: IfName) -> Self {
         TapConfig {
             name,
             queues: 1,
@@ -51,6 +53,7 @@ impl TapConfig<'_> {
             netns: None,
             mac: None,
             mtu: None,
+            alias: None,
             admin: None,
         }
     }
@@ -109,6 +112,9 @@ impl TapPort {
         change = config.mac.map_or(change, |mac| LinkChange::default().mac(mac));
         if let Some(mtu) = config.mtu {
             change = change.mtu(mtu);
+        }
+        if let Some(alias) = config.alias {
+            change = change.alias(alias);
         }
         if let Some(admin) = config.admin {
             change = change.admin(admin);

@@ -86,6 +86,8 @@ pub struct Link {
     pub kind: String,
     /// The bridge or bond it belongs to.
     pub controller: Option<IfIndex>,
+    /// Text that somebody has put on it (`ip link set … alias`); empty without.
+    pub alias: String,
     /// How often the carrier came or went.
     pub carrier_changes: u32,
     /// Its counters.
@@ -111,6 +113,7 @@ pub struct LinkChange<'a> {
     netns: Option<&'a Netns>,
     queue_length: Option<u32>,
     controller: Option<Option<IfIndex>>,
+    alias: Option<String>,
 }
 
 impl<'a> LinkChange<'a> {
@@ -144,6 +147,11 @@ impl<'a> LinkChange<'a> {
         Self { queue_length: Some(packets), ..self }
     }
 
+    /// Put a text on it, by which it can be known again whatever it is called and wherever it is moved.
+    pub fn alias(self, text: &str) -> Self {
+        Self { alias: Some(text.to_owned()), ..self }
+    }
+
     /// Make it a port of a kernel bridge, or of none.
     pub fn controller(self, controller: Option<IfIndex>) -> Self {
         Self { controller: Some(controller), ..self }
@@ -159,6 +167,7 @@ impl<'a> LinkChange<'a> {
         attributes.extend(self.mtu.map(LinkAttribute::Mtu));
         attributes.extend(self.mac.map(|mac| LinkAttribute::Address(mac.to_vec())));
         attributes.extend(self.queue_length.map(LinkAttribute::TxQueueLen));
+        attributes.extend(self.alias.clone().map(LinkAttribute::IfAlias));
         attributes
             .extend(self.controller.map(|index| LinkAttribute::Controller(index.map_or(0, IfIndex::get))));
     }
@@ -182,6 +191,7 @@ pub(super) fn decode(message: &LinkMessage) -> Option<Link> {
         loopback: message.header.link_layer_type == LinkLayerType::Loopback,
         kind: String::new(),
         controller: None,
+        alias: String::new(),
         carrier_changes: 0,
         stats: LinkStats::default(),
     };
@@ -194,6 +204,7 @@ pub(super) fn decode(message: &LinkMessage) -> Option<Link> {
             LinkAttribute::MaxMtu(mtu) => link.mtu_max = *mtu,
             LinkAttribute::OperState(state) => link.oper = oper(*state),
             LinkAttribute::Controller(index) => link.controller = IfIndex::new(*index),
+            LinkAttribute::IfAlias(text) => link.alias = text.clone(),
             LinkAttribute::CarrierChanges(count) => link.carrier_changes = *count,
             LinkAttribute::Stats64(stats) => link.stats = counters(stats),
             LinkAttribute::LinkInfo(infos) => {

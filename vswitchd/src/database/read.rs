@@ -260,6 +260,7 @@ fn interface(
             None | Some("") => "system".to_owned(),
             Some(kind) => kind.to_owned(),
         },
+        row: row.uuid().to_string(),
         ofport_request: request("ofport_request", 0xfeff),
         mtu_request: request("mtu_request", u16::MAX).filter(|mtu| *mtu >= 68),
         mac: row.string("mac").and_then(MacAddr::parse).filter(|m| !m.is_multicast()),
