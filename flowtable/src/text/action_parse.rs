@@ -172,8 +172,7 @@ impl ActionList<'_> {
             },
             "write_metadata" => {
                 let (value, mask) = number64_masked(v)?;
-                let mask = mask.unwrap_or(u64::MAX);
-                A::WriteMetadata { value: value & mask, mask }
+                A::WriteMetadata { value, mask: mask.unwrap_or(u64::MAX) }
             }
             _ if UNSUPPORTED.contains(&name) => {
                 return Err(fault(word.key, TextFault::UnsupportedAction(name.to_owned())));

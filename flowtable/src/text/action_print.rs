@@ -169,8 +169,8 @@ fn rewrite(f: Out<'_, '_>, action: &OfAction) -> fmt::Result {
             f.write_str(if *id > u32::MAX.into() { "set_tunnel64:" } else { "set_tunnel:" })?;
             write_hex(f, (*id).into())
         }
-        // The rest is printed by the caller; listed there, not here.
-        _ => Ok(()),
+        // The caller prints the rest. Should an action be forgotten in both, it shows.
+        other => write!(f, "{other:?}"),
     }
 }
 

@@ -8,8 +8,11 @@ use crate::field::{FIELDS, FieldId};
 use crate::key::{FlowKey, Mask, Match, Words as _};
 use packet::key::{Slot, VLAN_PRESENT, slot};
 
+/// EtherType and IP protocol, as far as a protocol's name settles them.
+type Protocol = Option<(u16, Option<u8>)>;
+
 /// Names of protocols, their EtherTypes and IP protocols.
-const PROTOCOLS: [(&str, Option<(u16, Option<u8>)>); 18] = [
+const PROTOCOLS: [(&str, Protocol); 18] = [
     ("eth", None),
     ("ip", Some((0x0800, None))),
     ("ipv4", Some((0x0800, None))),
@@ -31,7 +34,7 @@ const PROTOCOLS: [(&str, Option<(u16, Option<u8>)>); 18] = [
 ];
 
 /// EtherType and IP protocol that a protocol's name stands for; `Some(None)` for any Ethernet frame.
-pub(crate) fn protocol(name: &str) -> Option<Option<(u16, Option<u8>)>> {
+pub(crate) fn protocol(name: &str) -> Option<Protocol> {
     PROTOCOLS.iter().find(|(n, _)| *n == name).map(|(_, meaning)| *meaning)
 }
 
