@@ -1,6 +1,8 @@
 //! The field table against ovs-fields(7): `field_facts.txt` has a line a field, with name, alias, bits on the wire, bits
 //! in use, masking, prerequisite, access, format and identifiers (`NAME=NUMBER@OPENFLOW_1.x`), as that page gives them.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
 use flowtable::field::{Access, FIELDS, FieldId, Format, Masking};
 use std::collections::BTreeSet;
 

@@ -1,4 +1,6 @@
 //! Whether actions fit a match: they may touch only fields that its frames have (OpenFlow 1.1 §5.9, `OFPBAC_MATCH_INCONSISTENT`).
+//!
+//! As much as holds in every version of OpenFlow; what a switch checks for the version spoken is the codec's.
 
 use super::error::TextFault;
 use crate::action::{OfAction, TableId};
@@ -13,7 +15,7 @@ use packet::key::{Slot, VLAN_PRESENT, slot};
 ///
 /// # Errors
 /// [`TextFault::MatchInconsistent`] or [`TextFault::GotoBackwards`].
-pub fn check_actions(
+pub(crate) fn actions_fit(
     matching: &Match,
     actions: &[OfAction],
     table: Option<TableId>,

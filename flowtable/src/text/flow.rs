@@ -1,7 +1,7 @@
 //! Flows: a match with everything that flow_mods and requests for rules say besides.
 
 use super::action_parse::actions;
-use super::check::check_actions;
+use super::check::actions_fit;
 use super::error::{Parsed, TextError, TextFault, fault};
 use super::match_parse::{MatchBuilder, normalize, unknown_keyword};
 use super::match_print::{PRIORITY_DEFAULT, display_match};
@@ -171,7 +171,7 @@ fn flow(text: &str, usage: FlowUsage, names: &dyn PortNames) -> Parsed<ParsedFlo
     flow.written = (flow.matching != written).then(|| Box::new(written));
     if let Some(text) = action_text {
         flow.actions = actions(text, names)?;
-        check_actions(&flow.matching, &flow.actions, flow.table).map_err(|kind| fault(text, kind))?;
+        actions_fit(&flow.matching, &flow.actions, flow.table).map_err(|kind| fault(text, kind))?;
     }
     Ok(flow)
 }

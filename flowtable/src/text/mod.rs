@@ -31,7 +31,6 @@ mod value;
 
 pub use action_parse::parse_actions;
 pub use action_print::{DisplayActions, display_actions};
-pub use check::check_actions;
 pub use error::{TextError, TextFault};
 pub use flow::{FlowUsage, ParsedFlow, parse_flow, parse_flow_line};
 pub use key::{DisplayKey, display_key, parse_key};
@@ -40,5 +39,5 @@ pub use match_parse::{normalize, parse_match};
 pub use match_print::{DisplayMatch, display_match};
 pub use names::{Dialect, NoPortNames, PortNames, TextStyle};
 pub use number::parse_port;
-pub use subfield::{display_subfield, parse_subfield};
-pub use value::{display_value, parse_value};
+pub use subfield::{DisplaySubField, display_subfield, parse_subfield};
+pub use value::{DisplayValue, display_value, parse_value};
