@@ -240,14 +240,15 @@ impl Bridge {
         Changed { rules: !Arc::ptr_eq(&self.rule_needs, &before.rule_needs), ports, settings }
     }
 
-    /// Takes over the rules of a store, stamping the tables that differ from those here.
-    pub(crate) fn set_rules(&mut self, rules: &mut RuleStore, now: Revision) {
+    /// The tables of a store that differ from those here.
+    pub(crate) fn changed_tables(&self, rules: &RuleStore) -> Vec<TableId> {
         let differs = |t: &&Arc<Table>| !self.tables.get(t.id).is_some_and(|b| Arc::ptr_eq(b, t));
-        let changed: Vec<TableId> = rules.tables().iter().filter(differs).map(|t| t.id).collect();
-        if changed.is_empty() {
-            return;
-        }
-        changed.into_iter().for_each(|id| rules.set_revision(id, now.0));
+        rules.tables().iter().filter(differs).map(|t| t.id).collect()
+    }
+
+    /// Takes over the rules of a store, stamping the tables that changed.
+    pub(crate) fn set_rules(&mut self, rules: &mut RuleStore, changed: &[TableId], now: Revision) {
+        changed.iter().for_each(|id| rules.set_revision(*id, now.0));
         self.tables = rules.tables().clone();
         let needs = RuleNeeds::of(rules);
         if needs != *self.rule_needs {

@@ -377,8 +377,11 @@ impl Staging {
     /// publication. Costs some hundred comparisons, so it is called once before publishing, not once a flow_mod.
     pub fn set_rules(&mut self, id: BridgeId, rules: &mut RuleStore) {
         let now = Revision(self.next.number);
-        if let Some(bridge) = self.bridge_mut(id) {
-            bridge.set_rules(rules, now);
+        let changed = self.bridge(id).map(|b| b.changed_tables(rules)).unwrap_or_default();
+        if !changed.is_empty()
+            && let Some(bridge) = self.bridge_mut(id)
+        {
+            bridge.set_rules(rules, &changed, now);
         }
     }
 
