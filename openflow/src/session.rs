@@ -29,9 +29,21 @@ pub const ASSEMBLY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes of a refused message that the error quotes; the standard wants 64 or more.
 pub const QUOTE_MAX: usize = 256;
 
+/// Which end of the connection a session is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Side {
+    /// The switch: messages that only switches send are refused.
+    #[default]
+    Switch,
+    /// A controller, or a tool.
+    Controller,
+}
+
 /// How a session is to behave.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionConfig {
+    /// Which end this is.
+    pub side: Side,
     /// Versions offered.
     pub versions: OfVersions,
     /// After this long without a message an echo request is sent, after as long again the connection is given up.
@@ -41,7 +53,11 @@ pub struct SessionConfig {
 
 impl Default for SessionConfig {
     fn default() -> Self {
-        SessionConfig { versions: OfVersions::ALL, probe_interval: Some(Duration::from_secs(5)) }
+        SessionConfig {
+            side: Side::Switch,
+            versions: OfVersions::ALL,
+            probe_interval: Some(Duration::from_secs(5)),
+        }
     }
 }
 
@@ -398,6 +414,10 @@ impl Session {
             }
             Message::SetFlowFormat(_) | Message::SetPacketInFormat(_) | Message::FlowModTableId(_) => {
                 self.adopt(&message);
+                None
+            }
+            message if self.config.side == Side::Switch && !message.is_for_switch() => {
+                self.refuse(xid, OfError::BadRequestBadType, bytes);
                 None
             }
             message => {

@@ -202,7 +202,10 @@ fn load_field(r: &mut Reader<'_>, masks: Masks) -> Result<OfAction, OfError> {
     let mut ahead = *r;
     let h = oxm::header(&mut ahead).map_err(|_| OfError::BadActionBadSetLen)?;
     let mut payload = ahead.sub(h.payload)?;
-    let field = h.field.ok_or(OfError::BadActionBadSetType)?;
+    let field = h.field.ok_or(match h.bad_length {
+        true => OfError::BadActionBadSetLen,
+        false => OfError::BadActionBadSetType,
+    })?;
     let row = field.row();
     if h.masked && masks == Masks::Refused {
         return Err(OfError::BadActionBadSetMask);

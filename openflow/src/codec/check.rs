@@ -67,6 +67,10 @@ fn check_one(against: &CheckActions<'_>, frame: &mut Match, action: &OfAction) -
         OutputReg { src, .. } => return readable(src.field, frame),
         SetField { field, .. } => {
             readable(*field, frame)?;
+            // A match on the VID needs no tag, writing it does.
+            if *field == FieldId::VlanVid && !Prereq::Vlan.implied_by(frame) {
+                return Err(OfError::BadActionMatchInconsistent);
+            }
             note_field(frame, *field);
         }
         Load { dst, .. } => {

@@ -178,9 +178,10 @@ fn role(number: u32) -> Result<Role, OfError> {
 const NO_GENERATION: u64 = u64::MAX;
 
 pub(crate) fn read_role(r: &mut Reader<'_>) -> Result<RoleMessage, OfError> {
-    let role = role(r.u32()?)?;
+    let number = r.u32()?;
     r.skip(4)?;
-    Ok(RoleMessage { role, generation_id: Some(r.u64()?).filter(|id| *id != NO_GENERATION) })
+    let generation_id = Some(r.u64()?).filter(|id| *id != NO_GENERATION);
+    Ok(RoleMessage { role: role(number)?, generation_id })
 }
 
 /// Nicira's roles: other, master, slave.

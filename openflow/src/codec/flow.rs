@@ -377,7 +377,14 @@ fn put_removed_15(f: &mut Frame<'_>, m: &FlowRemoved) -> Result<(), EncodeError>
 pub(crate) fn read_group_mod(r: &mut Reader<'_>) -> Result<GroupMod, OfError> {
     let (command, kind) = (r.u16()?, r.u8()?);
     r.skip(1)?;
-    Ok(GroupMod { command, kind, group: r.u32()?, rest: r.rest().to_vec() })
+    let group = r.u32()?;
+    if command > 5 {
+        return Err(OfError::GroupModFailedBadCommand);
+    }
+    if kind > 3 {
+        return Err(OfError::GroupModFailedBadType);
+    }
+    Ok(GroupMod { command, kind, group, rest: r.rest().to_vec() })
 }
 
 pub(crate) fn put_group_mod(f: &mut Frame<'_>, m: &GroupMod) -> Result<(), EncodeError> {
@@ -394,7 +401,11 @@ pub(crate) fn put_group_mod(f: &mut Frame<'_>, m: &GroupMod) -> Result<(), Encod
 }
 
 pub(crate) fn read_meter_mod(r: &mut Reader<'_>) -> Result<MeterMod, OfError> {
-    Ok(MeterMod { command: r.u16()?, flags: r.u16()?, meter: r.u32()?, bands: r.rest().to_vec() })
+    let (command, flags, meter) = (r.u16()?, r.u16()?, r.u32()?);
+    if command > 2 {
+        return Err(OfError::MeterModFailedBadCommand);
+    }
+    Ok(MeterMod { command, flags, meter, bands: r.rest().to_vec() })
 }
 
 pub(crate) fn put_meter_mod(f: &mut Frame<'_>, m: &MeterMod) -> Result<(), EncodeError> {

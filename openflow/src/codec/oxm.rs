@@ -100,6 +100,8 @@ pub(crate) fn put_field(
 pub(crate) struct Header {
     /// The field, if it is known and the length is its.
     pub field: Option<FieldId>,
+    /// Whether it is a known field, but with a length that is not its.
+    pub bad_length: bool,
     /// Whether a mask follows the value.
     pub masked: bool,
     /// Bytes that follow (the experimenter is read).
@@ -120,9 +122,9 @@ pub(crate) fn header(r: &mut Reader<'_>) -> Result<Header, OfError> {
     let masked = number & 1 != 0;
     let value_bytes = if masked { payload / 2 } else { payload };
     let cookie = (class, number >> 1) == COOKIE && value_bytes == 8;
-    let field = FieldId::from_oxm(class, number >> 1, experimenter)
-        .filter(|f| f.row().wire_bytes as usize == value_bytes && !(masked && payload % 2 != 0));
-    Ok(Header { field, masked, payload, cookie })
+    let named = FieldId::from_oxm(class, number >> 1, experimenter);
+    let field = named.filter(|f| f.row().wire_bytes as usize == value_bytes && !(masked && payload % 2 != 0));
+    Ok(Header { field, bad_length: named.is_some() && field.is_none(), masked, payload, cookie })
 }
 
 /// What to do with fields that are not known.

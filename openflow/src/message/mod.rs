@@ -126,3 +126,27 @@ pub enum Message {
         reply: MultipartReply,
     },
 }
+
+impl Message {
+    /// Whether controllers send it to switches; the others are refused by a switch with `OFPBRC_BAD_TYPE`.
+    pub fn is_for_switch(&self) -> bool {
+        use Message as M;
+        !matches!(
+            self,
+            M::FeaturesReply(_)
+                | M::GetConfigReply(_)
+                | M::PacketIn(_)
+                | M::FlowRemoved(_)
+                | M::PortStatus(_)
+                | M::BarrierReply
+                | M::QueueGetConfigReply(..)
+                | M::RoleReply(_)
+                | M::RoleStatus(_)
+                | M::GetAsyncReply(_)
+                | M::FlowMonitorPaused
+                | M::FlowMonitorResumed
+                | M::TlvTableReply(_)
+                | M::MultipartReply { .. }
+        )
+    }
+}
