@@ -12,7 +12,7 @@ use crate::forwarding::{Forwarding, PuntSink, Staging};
 use crate::mac::MacAddr;
 use crate::ofproto::{ConnId, OfConnection, Outgoing, PacketOutRequest, PortCounters, PortRecord};
 use base::{HashSeed, Instant};
-use flowtable::text::{TextStyle, display_actions, display_match};
+use flowtable::text::{FlowLine, FlowLineForm, TextStyle};
 use flowtable::{OfPort, RuleStore, TableAccess, TableConfig, TableId};
 use openflow::message::AsyncClass;
 use openflow::{OfError, OfVersion};
@@ -181,19 +181,24 @@ impl Brain {
         let state = self.bridges.get(bridge)?;
         let mut out = String::new();
         for rule in state.rules.tables().iter().flat_map(|t| t.rules()) {
-            // OVS names the table only where it is not the first.
-            let table =
-                if rule.table == TableId(0) { String::new() } else { format!("table_id={}, ", rule.table.0) };
-            let style = TextStyle::default();
-            let _ = writeln!(
-                out,
-                "{table}duration={}s, n_packets={}, n_bytes={}, {},actions={}",
-                now.saturating_since(rule.created).as_secs(),
-                rule.stats.packets(),
-                rule.stats.bytes(),
-                display_match(&rule.matching(), rule.priority, style),
-                display_actions(&rule.actions, style),
-            );
+            let line = FlowLine {
+                cookie: rule.cookie,
+                duration: now.saturating_since(rule.created),
+                table: rule.table,
+                packets: Some(rule.stats.packets()),
+                bytes: Some(rule.stats.bytes()),
+                idle_timeout: rule.idle_timeout,
+                hard_timeout: rule.hard_timeout,
+                flags: rule.flags,
+                importance: rule.importance,
+                idle_age: None,
+                hard_age: None,
+                priority: rule.priority,
+                matching: &rule.matching(),
+                actions: &rule.actions,
+            };
+            // Writing to a string cannot fail.
+            let _ = writeln!(out, "{}", line.display(FlowLineForm::Bridge, TextStyle::default()));
         }
         Some(out)
     }

@@ -5,7 +5,7 @@ use crate::args::Places;
 use crate::streams::Target;
 use base::Instant;
 use mio::Token;
-use openflow::session::{OUTPUT_PAUSE, Received, SessionConfig, SessionEvent};
+use openflow::session::{OUTPUT_PAUSE, Received, SessionConfig, SessionEvent, Side};
 use openflow::{OfVersions, Session, encode_to_vec};
 use std::time::Duration;
 use switch::brain::Brain;
@@ -54,7 +54,7 @@ impl Sockets {
     /// A session that offers what the bridge allows.
     pub(super) fn session(&self, bridge: &str, probe: Option<Duration>, now: Instant) -> Session {
         let versions = self.controllers.versions(bridge).unwrap_or(OfVersions::ALL);
-        Session::new(SessionConfig { versions, probe_interval: probe }, now)
+        Session::new(SessionConfig { versions, probe_interval: probe, side: Side::Switch }, now)
     }
 
     /// The next OpenFlow message of any connection; none when all are through, or when enough were taken in this turn.
