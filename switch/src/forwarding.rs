@@ -74,6 +74,17 @@ pub(crate) const RECIRC_DOMAIN: Domain = domain(BridgeId(0), KIND_RECIRC, 0);
 /// Which bridges there are, and which bridge has which datapath port.
 pub(crate) const BRIDGES_DOMAIN: Domain = domain(BridgeId(0), KIND_BRIDGES, 0);
 
+/// What sent a frame to the controller, beside the reason that is on the wire in every version.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum PacketInCause {
+    /// No rule: the table's miss behaviour. OpenFlow 1.3 and later do not tell controllers of these unless asked to.
+    NoRule,
+    /// An action of a table-miss rule (priority 0, matching everything): OpenFlow 1.3 and later give `NO_MATCH` as reason.
+    MissRule,
+    /// An action of another rule or of a packet-out.
+    Action,
+}
+
 /// What travels with a frame for a controller: the content of an [`UpcallCookie`] of this crate's programs.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct PacketIn {
@@ -81,6 +92,8 @@ pub struct PacketIn {
     pub bridge: BridgeId,
     /// Why.
     pub reason: PacketInReason,
+    /// Why, in more detail.
+    pub cause: PacketInCause,
     /// The table of the rule that sent it.
     pub table: TableId,
     /// The rule's cookie; all ones (`u64::MAX`) for a table miss.

@@ -14,7 +14,7 @@ use flowtable::field::Prereq;
 use flowtable::store::{ActionSummary, RuleStore, TableIdSet};
 use flowtable::{FieldId, FlowKey, Mask, OfAction, OfPort, SubField, TableId};
 use packet::PacketKey;
-use packet::key::{Slot, VLAN_PRESENT, slot};
+use packet::key::{Slot, slot};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -332,9 +332,8 @@ fn add_normal(mask: &mut Mask<PacketKey>, bridge: &Bridge) {
     for s in [slot::DL_SRC, slot::DL_DST, slot::VLAN_TCI, slot::VLAN_TPID] {
         mask.add_all(s);
     }
-    // Whether there is a second tag decides what is left when the first goes;
-    mask.add(slot::VLAN_TCI_INNER, VLAN_PRESENT.into());
-    // only tunnel ports look into it, and another bridge that gets the frame without the first.
+    // A second tag is what it was when the first goes. Tunnel ports look into it, and so does another bridge that gets the
+    // frame without the first.
     let tunnels = bridge.bundles().any(|b| b.vlan.mode == VlanMode::Dot1qTunnel);
     if tunnels || bridge.ports().any(|p| matches!(p.device, Device::Patch(_))) {
         mask.add_all(slot::VLAN_TCI_INNER);

@@ -249,12 +249,16 @@ fn world(d: &mut Dice) -> World {
                 protected: d.one_in(6),
             });
         }
-        bridge.settings_mut().miss = d.of(&[MissBehaviour::Drop, MissBehaviour::Controller { max_len: 128 }]);
+        bridge.settings_mut().miss =
+            d.of(&[MissBehaviour::Drop, MissBehaviour::Controller { max_len: 128 }, MissBehaviour::Continue]);
     }
     let bridges = ids.map(|id| (id, staging.new_rules())).into_iter().collect();
     let mut world = World { staging, bridges, now: Instant::from_secs(1) };
     for _ in 0..d.below(24) {
         change_rules(&mut world, d);
+    }
+    if d.one_in(3) {
+        return world;
     }
     let normal = Arc::from([OfAction::Output { port: OfPort::NORMAL, max_len: 0 }]);
     for (_, rules) in &mut world.bridges {

@@ -80,17 +80,17 @@ impl Ovs {
 
     /// In OpenFlow 1.0, whose `mod_` actions 1.3 does not have.
     fn add_flows10(&self, flows: &[&str]) {
-        self.add_flows_in("OpenFlow10", flows);
+        self.add_flows_in("OpenFlow10", "br0", flows);
     }
 
     fn add_flows(&self, flows: &[&str]) {
-        self.add_flows_in("OpenFlow13", flows);
+        self.add_flows_in("OpenFlow13", "br0", flows);
     }
 
-    fn add_flows_in(&self, version: &str, flows: &[&str]) {
+    fn add_flows_in(&self, version: &str, bridge: &str, flows: &[&str]) {
         let file = self.dir.join("flows");
         std::fs::write(&file, flows.join("\n")).unwrap();
-        let target = format!("unix:{}/br0.mgmt", self.dir.display());
+        let target = format!("unix:{}/{bridge}.mgmt", self.dir.display());
         self.run("ovs-ofctl", &["-O", version, "add-flows", &target, &file.to_string_lossy()]);
     }
 
@@ -455,5 +455,59 @@ fn header_rewrites() {
     ] {
         pair.check(&format!("{packet},{eth}"));
     }
+    pair.finish();
+}
+
+#[test]
+fn patches() {
+    let mut pair = Pair::new("patches", &[plain(), plain()], None);
+    let bridges = "add-br br1 -- set bridge br1 fail-mode=secure \
+                   -- add-port br0 a -- set interface a type=patch options:peer=b ofport_request=8 \
+                   -- add-port br1 b -- set interface b type=patch options:peer=a ofport_request=9 \
+                   -- add-port br1 q -- set interface q ofport_request=1";
+    pair.ovs.vsctl(&bridges.split(' ').filter(|w| !w.is_empty()).collect::<Vec<_>>());
+    let dp = pair.ovs.dp_ports();
+    let other = pair.staging.add_bridge("br1");
+    let ends = [
+        (pair.bridge, "a", 8, Device::Patch(Some(PatchPeer { bridge: other, port: OfPort(9) }))),
+        (other, "b", 9, Device::Patch(Some(PatchPeer { bridge: pair.bridge, port: OfPort(8) }))),
+        (other, "q", 1, Device::Datapath(DpPort(dp["q"]))),
+        (other, "br1", OfPort::LOCAL.0, Device::Datapath(DpPort(dp["br1"]))),
+    ];
+    for (bridge, name, n, device) in ends {
+        let bridge = pair.staging.bridge_mut(bridge).unwrap();
+        let (of_port, bundle, mac) = (OfPort(n), BundleId(n), MacAddr(0));
+        let (config, link) = (PortConfig::default(), Link::Up);
+        bridge.put_port(BridgePort { of_port, name: name.into(), mac, config, link, device, bundle });
+        let vlan = VlanConfig::default();
+        bridge.put_bundle(Bundle {
+            id: bundle,
+            name: name.into(),
+            members: vec![of_port],
+            vlan,
+            protected: false,
+        });
+    }
+    pair.add_flows(&[
+        "priority=5,tcp,in_port=1 actions=load:9->NXM_NX_REG2[],output:8,set_field:1.1.1.1->ip_src,output:2",
+        "priority=0 actions=NORMAL",
+    ]);
+    let others = [
+        "priority=5,tcp actions=set_field:00:00:00:00:00:44->eth_src,resubmit(,1),output:1",
+        "priority=0 actions=NORMAL",
+        "table=1,reg2=9 actions=drop",
+        "table=1,priority=1,tcp actions=IN_PORT",
+    ];
+    pair.ovs.add_flows_in("OpenFlow13", "br1", &others);
+    let mut rules = pair.staging.new_rules();
+    for flow in others {
+        let parsed = parse_flow(flow, FlowUsage::Mod(FlowModCommand::Add), &NoPortNames).unwrap();
+        rules.apply(&parsed.flow_mod(FlowModCommand::Add, OnMissing::Add), Instant::ZERO).unwrap();
+    }
+    pair.staging.set_rules(other, &mut rules);
+    let macs = "dl_src=00:00:00:00:00:01,dl_dst=00:00:00:00:00:02";
+    pair.check(&format!("in_port=1,tcp,{macs},nw_src=9.9.9.9,nw_ttl=64"));
+    pair.check(&format!("in_port=1,dl_type=0x9999,{macs}"));
+    pair.check("in_port=2,dl_type=0x9999,dl_src=00:00:00:00:00:02,dl_dst=00:00:00:00:00:01");
     pair.finish();
 }

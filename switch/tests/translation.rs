@@ -108,7 +108,6 @@ fn a_new_bridge_is_keyed_on_layer_two_alone() {
         slot::DL_SRC,
         slot::VLAN_TCI,
         slot::VLAN_TPID,
-        slot::VLAN_TCI_INNER,
     ];
     assert_eq!(looked_at, layer_two);
     // Another rule of the same shape leaves the profile as it was, another shape does not; back again, so is the profile.
@@ -264,6 +263,48 @@ fn a_popped_label_is_followed_by_another_look() {
 }
 
 use datapath::DpAction as Out;
+
+#[test]
+fn forgotten_recirculations_are_noticed() {
+    let flow = "mpls,actions=move:OXM_OF_MPLS_LABEL[]->NXM_NX_REG0[0..19],pop_mpls:0x0800,resubmit(,2)";
+    let mut lab = Lab::new(&[flow]);
+    let fwd = lab.publish();
+    let labelled = |n: usize| {
+        let mut key = key("in_port(11),eth(),eth_type(0x8847),mpls(label=0,ttl=9,bos=1)");
+        key.set(slot::MPLS_LSE0, (n as u128) << 12 | 0x109);
+        fwd.translate(&Upcall { key: &key })
+    };
+    let first = labelled(0);
+    (1..switch::recirc::RECIRC_MAX).for_each(|n| drop(labelled(n)));
+    assert!(fwd.still_valid(&first.deps));
+    let revision = fwd.revision();
+    labelled(switch::recirc::RECIRC_MAX);
+    assert!(!fwd.still_valid(&first.deps) && fwd.revision() > revision);
+}
+
+/// A frame may come back to a pipeline whose rule has gone meanwhile, and with it from the profile what the rule looked at.
+#[test]
+fn what_is_resumed_without_its_rule_is_not_cached() {
+    let mut lab = Lab::new(&[
+        "mpls,actions=pop_mpls:0x0800,move:NXM_OF_IP_SRC[0..7]->NXM_NX_REG0[0..7],output:NXM_NX_REG0[]",
+    ]);
+    let fwd = lab.publish();
+    let first = translate(&fwd, "in_port(11),eth(),eth_type(0x8847),mpls(label=5,ttl=9,bos=1)");
+    let Some(Out::Recirculate(id)) = first.program.actions.last() else { panic!("{:?}", first.program) };
+    let mut second = key(&UDP.replace("src=10.0.0.1", "src=10.0.0.2"));
+    second.set(slot::RECIRC_ID, id.0.into());
+    let upcall = Upcall { key: &second };
+    let answer = |fwd: &Forwarding| {
+        (
+            display_program(&fwd.translate(&upcall).program, &second).to_string(),
+            fwd.translate(&upcall).cacheable,
+        )
+    };
+    assert_eq!(answer(&fwd), ("12".to_owned(), true));
+    let all = parse_flow("mpls", FlowUsage::Mod(FlowModCommand::Delete), &NoPortNames).unwrap();
+    lab.rules.apply(&all.flow_mod(FlowModCommand::Delete, OnMissing::Ignore), Instant::ZERO).unwrap();
+    assert_eq!(answer(&lab.publish()), ("12".to_owned(), false));
+}
 
 #[test]
 fn misses_and_port_bits() {

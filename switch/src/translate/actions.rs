@@ -2,7 +2,7 @@
 
 use super::lookup::OnMiss;
 use super::output::{Cut, Punt};
-use super::{Level, Step, Walk};
+use super::{Level, Source, Step, Walk};
 use crate::trace::{Note, action_text};
 use flowtable::field::Prereq;
 use flowtable::key::pipeline_slot;
@@ -151,7 +151,7 @@ impl Walk<'_> {
         if let Some(trace) = &mut self.trace {
             trace.enter(Note::Set, "--. Executing action set:".to_owned());
         }
-        self.levels.push(Level { actions, next: 0, table: TableId::ALL, cookie, depth, is_set: true });
+        self.levels.push(Level { actions, next: 0, table: TableId::ALL, cookie, depth, source: Source::Set });
     }
 }
 

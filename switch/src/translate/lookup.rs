@@ -1,6 +1,6 @@
 //! Into tables: the first look-up, goto, resubmit, and what a miss does.
 
-use super::{DEPTH_MAX, Origin, RESUBMITS_MAX, Step, Walk};
+use super::{DEPTH_MAX, Origin, RESUBMITS_MAX, Source, Step, Walk};
 use crate::bridge::{MissBehaviour, PortConfig};
 use crate::forwarding::table_domain;
 use crate::trace::{Note, rule_line};
@@ -73,6 +73,12 @@ impl Walk<'_> {
             self.why(Drop::Rule);
         }
         self.push_level(Arc::clone(&rule.actions), rule.table, rule.cookie.0, depth);
+        if rule.priority == 0
+            && rule.matching().mask().is_empty()
+            && let Some(level) = self.levels.last_mut()
+        {
+            level.source = Source::MissRule;
+        }
         Step::Entered
     }
 
@@ -100,9 +106,12 @@ impl Walk<'_> {
         let silent = |p: &crate::bridge::BridgePort| p.config.has(PortConfig::NO_PACKET_IN);
         let told = told.filter(|_| !self.bridge.port(self.in_port()).is_some_and(silent));
         if let Some(trace) = &mut self.trace {
-            trace.enter(Note::Table, format!("{:2}. No match.", table.0));
-            let what = told.map_or_else(|| "drop".to_owned(), |max_len| format!("CONTROLLER:{max_len}"));
-            trace.note(Note::Action, what);
+            let (found, done) = match told {
+                Some(_) => ("No match, and a \"packet-in\" is called for.", "controller(reason=)"),
+                None => ("No match.", "drop"),
+            };
+            trace.enter(Note::Table, format!("{:2}. {found}", table.0));
+            trace.note(Note::Action, done.to_owned());
             trace.leave();
         }
         match told {

@@ -50,8 +50,18 @@ pub(crate) struct Level {
     table: TableId,
     cookie: u64,
     depth: usize,
-    /// The list is an action set.
-    is_set: bool,
+    source: Source,
+}
+
+/// Where a list of actions comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Source {
+    /// A rule, or a packet-out.
+    Actions,
+    /// A table-miss rule (OpenFlow 1.3.5 §5.4).
+    MissRule,
+    /// The action set.
+    Set,
 }
 
 /// A bridge whose pipeline waits while the frame is in a peer's.
@@ -310,7 +320,7 @@ impl<'a> Walk<'a> {
 
     /// Ends the pipeline of this bridge; the action set is not carried out.
     fn exit(&mut self) {
-        let in_set = self.levels.iter().any(|l| l.is_set);
+        let in_set = self.levels.iter().any(|l| l.source == Source::Set);
         while self.levels.len() > 1 {
             self.drop_level();
         }
@@ -341,7 +351,8 @@ impl<'a> Walk<'a> {
     }
 
     fn push_level(&mut self, actions: Arc<[OfAction]>, table: TableId, cookie: u64, depth: usize) {
-        self.levels.push(Level { actions, next: 0, table, cookie, depth, is_set: false });
+        let level = Level { actions, next: 0, table, cookie, depth, source: Source::Actions };
+        self.levels.push(level);
     }
 
     /// Gives the whole translation up; nothing is sent.

@@ -1,8 +1,8 @@
 //! Where frames go: ports, floods, controllers, other bridges.
 
-use super::{Origin, Outer, PATCHES_MAX, RESUBMITS_MAX, Step, Walk, pipeline_start};
+use super::{Origin, Outer, PATCHES_MAX, RESUBMITS_MAX, Source, Step, Walk, pipeline_start};
 use crate::bridge::{Device, PatchPeer, PortConfig};
-use crate::forwarding::{PacketIn, settings_domain};
+use crate::forwarding::{PacketIn, PacketInCause, settings_domain};
 use crate::trace::Note;
 use datapath::{DpAction, Drop};
 use flowtable::{OfPort, PacketInReason, TableId, Words};
@@ -51,7 +51,7 @@ impl Walk<'_> {
             OfPort::ALL => return self.spread(Spread::All, cut),
             OfPort::TABLE => return self.output_table(),
             OfPort::CONTROLLER => {
-                let in_set = self.levels.last().is_some_and(|l| l.is_set);
+                let in_set = self.levels.last().is_some_and(|l| l.source == Source::Set);
                 let reason = match self.origin {
                     Origin::PacketOut => PacketInReason::PacketOut,
                     Origin::Port if in_set => PacketInReason::ActionSet,
@@ -149,6 +149,11 @@ impl Walk<'_> {
         let packet_in = PacketIn {
             bridge: self.bridge.id(),
             reason: punt.reason,
+            cause: match self.levels.last() {
+                _ if punt.reason == PacketInReason::NoMatch => PacketInCause::NoRule,
+                Some(level) if level.source == Source::MissRule => PacketInCause::MissRule,
+                _ => PacketInCause::Action,
+            },
             table: punt.table,
             cookie: punt.cookie,
             controller_id: punt.controller_id,
