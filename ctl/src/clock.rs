@@ -24,7 +24,10 @@ impl Clock {
     }
 
     /// Waits.
-    #[expect(clippy::disallowed_methods, reason = "the interval of a display is a wait on time by its nature")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the interval of a display is a wait on time by its nature"
+    )]
     pub fn pause(&self, duration: Duration) {
         std::thread::sleep(duration);
     }

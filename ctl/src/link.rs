@@ -24,7 +24,9 @@ pub struct Unreachable {
 impl std::fmt::Display for Unreachable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let hint = match self.error.kind() {
-            ErrorKind::NotFound | ErrorKind::ConnectionRefused => "; is vswitchd running with this run directory?",
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+                "; is vswitchd running with this run directory?"
+            }
             ErrorKind::PermissionDenied => "; it belongs to another user",
             _ => "",
         };
@@ -58,14 +60,17 @@ impl Link {
     /// # Errors
     /// [`Unreachable`] or [`TimedOut`].
     pub fn open(path: &Path, what: &str, deadline: Deadline) -> anyhow::Result<Link> {
-        let name = |error: std::io::Error| Unreachable { what: what.to_owned(), path: path.to_owned(), error };
+        let name =
+            |error: std::io::Error| Unreachable { what: what.to_owned(), path: path.to_owned(), error };
         let address = SocketAddrUnix::new(path).map_err(|e| name(e.into()))?;
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
             .map_err(|e| name(e.into()))?;
         // The time-out for sending also bounds connect(2) when the other end's backlog is full (unix(7)).
         set_socket_timeout(&socket, Timeout::Send, deadline.remaining()?).map_err(|e| name(e.into()))?;
         connect(&socket, &address).map_err(|errno| match errno {
-            rustix::io::Errno::AGAIN => anyhow!("{what} at {} takes no connections: it hangs", path.display()),
+            rustix::io::Errno::AGAIN => {
+                anyhow!("{what} at {} takes no connections: it hangs", path.display())
+            }
             errno => name(errno.into()).into(),
         })?;
         Ok(Link { stream: UnixStream::from(socket), what: what.to_owned(), path: path.to_owned(), deadline })

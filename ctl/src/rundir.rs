@@ -51,7 +51,8 @@ impl RunDir {
     pub fn bridges(&self) -> Vec<String> {
         let Ok(entries) = std::fs::read_dir(&self.directory) else { return Vec::new() };
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        let mut bridges: Vec<String> = names.filter_map(|n| n.strip_suffix(".mgmt").map(str::to_owned)).collect();
+        let mut bridges: Vec<String> =
+            names.filter_map(|n| n.strip_suffix(".mgmt").map(str::to_owned)).collect();
         bridges.sort();
         bridges
     }

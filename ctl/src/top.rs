@@ -114,7 +114,8 @@ impl View {
     fn cache_line(&self, paint: Paint) -> String {
         let Some(cache) = &self.cache else { return String::new() };
         let flows = cache.counters.get("flows").copied().unwrap_or(0);
-        let ratio = cache.hit_ratio().map_or_else(|| "-".to_owned(), |ratio| format!("{:.2} %", ratio * 100.0));
+        let ratio =
+            cache.hit_ratio().map_or_else(|| "-".to_owned(), |ratio| format!("{:.2} %", ratio * 100.0));
         format!(
             "{}  {flows} flows  {}/s hits  {}/s misses  hit rate {ratio}\n",
             paint.text(Look::Bold, "flow cache"),
@@ -125,7 +126,9 @@ impl View {
 
     /// At most so many ports, the busiest.
     fn render(&self, ports_max: usize, paint: Paint) -> String {
-        let mut grid = Grid::titled(&["PORT", "BRIDGE", ">RX p/s", ">RX b/s", ">TX p/s", ">TX b/s", ">DROP/s", ">DROPS"]);
+        let mut grid = Grid::titled(&[
+            "PORT", "BRIDGE", ">RX p/s", ">RX b/s", ">TX p/s", ">TX b/s", ">DROP/s", ">DROPS",
+        ]);
         for ((bridge, name), counters, rates) in self.ports.iter().take(ports_max) {
             let number = |value: f64| match value {
                 0.0 => Cell::number("0").look(Look::Dim),
@@ -333,8 +336,15 @@ mod tests {
     #[test]
     fn three_digits() {
         for (value, text) in [
-            (0.0, "0"), (0.5, "0.50"), (7.0, "7"), (999.0, "999"), (999.6, "1.00k"), (1234.0, "1.23k"),
-            (45_600.0, "45.6k"), (9_999_999_999.0, "10.0G"), (1e18, "1000P"),
+            (0.0, "0"),
+            (0.5, "0.50"),
+            (7.0, "7"),
+            (999.0, "999"),
+            (999.6, "1.00k"),
+            (1234.0, "1.23k"),
+            (45_600.0, "45.6k"),
+            (9_999_999_999.0, "10.0G"),
+            (1e18, "1000P"),
         ] {
             assert_eq!(scaled(value), text);
         }

@@ -27,9 +27,17 @@ fn commands_ask_for_what_ovs_appctl_would() {
         (&["cache"], "dpctl/dump-flows", json!([])),
         (&["cache", "br0"], "dpif/dump-flows", json!(["br0"])),
         (&["trace", "br0", "in_port=1"], "ofproto/trace", json!(["br0", "in_port=1"])),
-        (&["trace", "br0", "in_port=1", "--generate"], "ofproto/trace", json!(["br0", "in_port=1", "-generate"])),
+        (
+            &["trace", "br0", "in_port=1", "--generate"],
+            "ofproto/trace",
+            json!(["br0", "in_port=1", "-generate"]),
+        ),
         (&["log"], "vlog/list", json!([])),
-        (&["log", "bridge:file:dbg", "ANY:console:off"], "vlog/set", json!(["bridge:file:dbg", "ANY:console:off"])),
+        (
+            &["log", "bridge:file:dbg", "ANY:console:off"],
+            "vlog/set",
+            json!(["bridge:file:dbg", "ANY:console:off"]),
+        ),
         (&["exit"], "exit", json!([])),
         (&["exit", "--cleanup"], "exit", json!(["--cleanup"])),
         (&["appctl", "a/b", "--c", "-d", "e f"], "a/b", json!(["--c", "-d", "e f"])),
@@ -59,7 +67,10 @@ fn refusals_and_nonsense_are_errors() {
     let refusal = json!({ "id": 0, "result": null, "error": "no such bridge\n" });
     let server = control_server(dir.path(), vec![refusal, json!([1])]);
     let run = tapctl(dir.path(), &["fdb", "br9"]);
-    assert_eq!((run.code, run.err.as_str()), (Some(1), "tapctl: the daemon refused fdb/show: no such bridge\n"));
+    assert_eq!(
+        (run.code, run.err.as_str()),
+        (Some(1), "tapctl: the daemon refused fdb/show: no such bridge\n")
+    );
     let run = tapctl(dir.path(), &["fdb", "br9"]);
     assert!(run.code == Some(1) && run.err.contains("the daemon at "), "{run:?}");
     server.join().expect("server");

@@ -13,12 +13,18 @@ fn bridges_and_ports_come_and_go() {
     let _server = DatabaseServer::start(dir.path(), Daemon::Alive);
     let at = dir.path();
     assert_eq!(ok(at, &["add-br", "br0"]), "");
-    assert_eq!(ok(at, &["--json", "add-br", "br0", "--may-exist"]), "{\"bridge\":\"br0\",\"created\":false}\n");
+    assert_eq!(
+        ok(at, &["--json", "add-br", "br0", "--may-exist"]),
+        "{\"bridge\":\"br0\",\"created\":false}\n"
+    );
     ok(at, &["add-port", "br0", "pod1", "--type", "internal", "--tag", "10"]);
     assert_eq!(ok(at, &["list-br"]), "br0\n");
     assert_eq!(ok(at, &["list-ports", "br0"]), "pod1\n");
     let show: Value = serde_json::from_str(&ok(at, &["show", "--json"])).expect("JSON");
-    assert_eq!(show.pointer("/bridges/0/ports/1/tag").or(show.pointer("/bridges/0/ports/0/tag")), Some(&Value::from(10)));
+    assert_eq!(
+        show.pointer("/bridges/0/ports/1/tag").or(show.pointer("/bridges/0/ports/0/tag")),
+        Some(&Value::from(10))
+    );
     ok(at, &["set", "port", "pod1", "tag=[]"]);
     assert_eq!(ok(at, &["get", "port", "pod1", "tag"]), "[]\n");
     ok(at, &["del-port", "pod1"]);
@@ -36,10 +42,30 @@ fn open_vswitchs_tools_read_what_was_written_and_write_what_is_read() {
     let at = dir.path();
     let vsctl = |args: &[&str]| other("ovs-vsctl", at, &[&["--timeout=10"], args].concat());
     ok(at, &["add-br", "br0", "--fail-mode", "secure"]);
-    ok(at, &[
-        "add-port", "br0", "pod1", "--type", "internal", "--tag", "7", "--trunks", "8,9", "--vlan-mode",
-        "native-untagged", "--mtu", "9000", "--ofport", "3", "--netns", "a b", "--option", "k=\"v\",w",
-    ]);
+    ok(
+        at,
+        &[
+            "add-port",
+            "br0",
+            "pod1",
+            "--type",
+            "internal",
+            "--tag",
+            "7",
+            "--trunks",
+            "8,9",
+            "--vlan-mode",
+            "native-untagged",
+            "--mtu",
+            "9000",
+            "--ofport",
+            "3",
+            "--netns",
+            "a b",
+            "--option",
+            "k=\"v\",w",
+        ],
+    );
     ok(at, &["set", "bridge", "br0", "other_config:mac-table-size=99"]);
     assert_eq!(vsctl(&["list-br"]), "br0\n");
     assert_eq!(vsctl(&["list-ports", "br0"]), "pod1\n");
@@ -52,17 +78,40 @@ fn open_vswitchs_tools_read_what_was_written_and_write_what_is_read() {
         &["open", ".", "next_cfg", "cur_cfg"],
     ] {
         // The same words for the same question.
-        assert_eq!(ok(at, &[&["get"], columns].concat()), vsctl(&[&["get"], columns].concat()), "{columns:?}");
+        assert_eq!(
+            ok(at, &[&["get"], columns].concat()),
+            vsctl(&[&["get"], columns].concat()),
+            "{columns:?}"
+        );
     }
     assert_eq!(vsctl(&["get", "interface", "pod1", "options:k"]), "\"\\\"v\\\",w\"\n");
-    vsctl(&["add-br", "br1", "--", "add-port", "br1", "p2", "trunks=1,2", "--", "set", "interface", "p2", "type=tap"]);
+    vsctl(&[
+        "add-br",
+        "br1",
+        "--",
+        "add-port",
+        "br1",
+        "p2",
+        "trunks=1,2",
+        "--",
+        "set",
+        "interface",
+        "p2",
+        "type=tap",
+    ]);
     assert_eq!(ok(at, &["list-br"]), "br0\nbr1\n");
     assert_eq!(ok(at, &["get", "port", "p2", "trunks"]), "[1, 2]\n");
     let show = ok(at, &["show"]);
     assert!(show.contains("└─ p2") && show.contains("trunks 1,2"), "{show}");
     ok(at, &["del-br", "br1"]);
     assert_eq!(vsctl(&["list-br"]), "br0\n");
-    assert_eq!(vsctl(&["--columns=name", "--bare", "--no-headings", "list", "interface"]).lines().filter(|l| !l.is_empty()).count(), 2);
+    assert_eq!(
+        vsctl(&["--columns=name", "--bare", "--no-headings", "list", "interface"])
+            .lines()
+            .filter(|l| !l.is_empty())
+            .count(),
+        2
+    );
 }
 
 #[test]
@@ -93,7 +142,10 @@ fn errors_name_what_and_where() {
     assert_eq!(run.err, expected);
     let run = tapctl(at, &["show", "--json"]);
     let json: Value = serde_json::from_str(&run.err).expect("JSON");
-    assert!(json["error"].as_str().is_some_and(|text| text.starts_with("cannot reach the database")), "{json}");
+    assert!(
+        json["error"].as_str().is_some_and(|text| text.starts_with("cannot reach the database")),
+        "{json}"
+    );
     for words in [&["add-port", "br0"][..], &["nosuch"], &["show", "--timeout", "x"]] {
         assert_eq!(tapctl(at, words).code, Some(2), "{words:?}");
         let run = tapctl(at, &[words, &["--json"]].concat());

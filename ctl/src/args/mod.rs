@@ -169,8 +169,17 @@ const GROUPS: [(&str, &[&str]); 4] = [
     (
         "Flows (OpenFlow)",
         &[
-            "add-flow", "add-flows", "mod-flows", "del-flows", "dump-flows", "tables", "show-ports", "dump-ports",
-            "mod-port", "packet-out", "monitor",
+            "add-flow",
+            "add-flows",
+            "mod-flows",
+            "del-flows",
+            "dump-flows",
+            "tables",
+            "show-ports",
+            "dump-ports",
+            "mod-port",
+            "packet-out",
+            "monitor",
         ],
     ),
     (
@@ -189,11 +198,13 @@ pub fn command_line() -> clap::Command {
     for (title, names) in GROUPS {
         list += &format!("\n{heading}{title}:{heading:#}\n");
         for name in names {
-            let about = command.find_subcommand(name).and_then(clap::Command::get_about).map(StyledStr::to_string);
+            let about =
+                command.find_subcommand(name).and_then(clap::Command::get_about).map(StyledStr::to_string);
             list += &format!("  {literal}{name:<12}{literal:#} {}\n", about.unwrap_or_default());
         }
     }
-    let template = format!("{{about-with-newline}}\n{{usage-heading}} {{usage}}\n{list}\n{{options}}{{after-help}}");
+    let template =
+        format!("{{about-with-newline}}\n{{usage-heading}} {{usage}}\n{list}\n{{options}}{{after-help}}");
     command.help_template(template)
 }
 
@@ -250,9 +261,14 @@ mod tests {
 
     #[test]
     fn raw_commands_keep_their_options() {
-        match Cli::try_parse_from(["tapctl", "appctl", "dpctl/dump-flows", "-m", "--names"]).map(|cli| cli.command) {
+        match Cli::try_parse_from(["tapctl", "appctl", "dpctl/dump-flows", "-m", "--names"])
+            .map(|cli| cli.command)
+        {
             Ok(Command::Appctl(args)) => {
-                assert_eq!((args.command.as_str(), args.args), ("dpctl/dump-flows", vec!["-m".into(), "--names".into()]));
+                assert_eq!(
+                    (args.command.as_str(), args.args),
+                    ("dpctl/dump-flows", vec!["-m".into(), "--names".into()])
+                );
             }
             other => panic!("{other:?}"),
         }

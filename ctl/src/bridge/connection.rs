@@ -8,7 +8,7 @@ use openflow::codec::Header;
 use openflow::message::{
     ErrorCode, ErrorMessage, Message, MultipartReply, MultipartRequest, OfPortDesc, PortConfig, Xid,
 };
-use openflow::session::{CloseReason, Received, Session, SessionConfig, SessionEvent};
+use openflow::session::{CloseReason, Received, Session, SessionConfig, SessionEvent, Side};
 use openflow::{FlowFormat, OfVersion, OfVersions};
 
 use crate::clock::Deadline;
@@ -59,7 +59,9 @@ impl Connection {
     /// When the bridge cannot be reached or does not answer.
     pub fn open(rundir: &RunDir, bridge: &str, deadline: Deadline) -> anyhow::Result<Connection> {
         match Self::open_with(rundir, bridge, PREFERRED, deadline) {
-            Err(error) if matches!(reason(&error), Some(CloseReason::Refused | CloseReason::Incompatible(_))) => {
+            Err(error)
+                if matches!(reason(&error), Some(CloseReason::Refused | CloseReason::Incompatible(_))) =>
+            {
                 Self::open_with(rundir, bridge, OfVersions::ALL, deadline)
             }
             other => other,
@@ -81,12 +83,16 @@ impl Connection {
             let missing = error.downcast_ref::<Unreachable>().is_some_and(Unreachable::is_missing);
             match rundir.bridges() {
                 bridges if missing && !bridges.is_empty() => {
-                    anyhow!("there is no bridge {bridge} (no {}); there are {}", path.display(), bridges.join(", "))
+                    anyhow!(
+                        "there is no bridge {bridge} (no {}); there are {}",
+                        path.display(),
+                        bridges.join(", ")
+                    )
                 }
                 _ => error,
             }
         })?;
-        let config = SessionConfig { versions, probe_interval: None };
+        let config = SessionConfig { side: Side::Controller, versions, probe_interval: None };
         let session = Session::new(config, deadline.clock().now());
         let mut connection = Connection { session, link, version: OfVersion::V10 };
         connection.version = loop {
@@ -165,7 +171,9 @@ impl Connection {
             let (Some(message), Some(after)) = (rest.get(..len), rest.get(len..)) else { break };
             if header.kind == ERROR {
                 let what = match openflow::codec::decode(self.session.dialect(), message) {
-                    Ok((_, Message::Error(ErrorMessage { code: ErrorCode::Known(error), .. }))) => error.name(),
+                    Ok((_, Message::Error(ErrorMessage { code: ErrorCode::Known(error), .. }))) => {
+                        error.name()
+                    }
                     _ => "unreadable",
                 };
                 bail!("{} sent something that this program does not know ({what})", self.describe());

@@ -7,14 +7,15 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
 use flowtable::text::{
-    Dialect, FlowLine, FlowLineForm, FlowUsage, NoPortNames, ParsedFlow, TextStyle, display_actions, display_match,
-    parse_flow, parse_flow_line,
+    Dialect, FlowLine, FlowLineForm, FlowUsage, NoPortNames, ParsedFlow, TextStyle, display_actions,
+    display_match, parse_flow, parse_flow_line,
 };
 use flowtable::{Cookie, FieldId, FlowModCommand, Match, OfAction, OnMissing, RuleFlags};
 use openflow::OfVersion;
 use openflow::message::{
-    self, BUNDLE_ATOMIC, BUNDLE_ORDERED, BundleAdd, BundleControl, BundleControlKind, CookieFilter, FlowModFlags,
-    FlowStats, FlowStatsForm, FlowStatsRequest, GROUP_ANY, Message, MultipartReply, MultipartRequest, Xid,
+    self, BUNDLE_ATOMIC, BUNDLE_ORDERED, BundleAdd, BundleControl, BundleControlKind, CookieFilter,
+    FlowModFlags, FlowStats, FlowStatsForm, FlowStatsRequest, GROUP_ANY, Message, MultipartReply,
+    MultipartRequest, Xid,
 };
 use openflow::session::CloseReason;
 use serde_json::{Value, json};
@@ -55,7 +56,8 @@ fn change(
 ) -> anyhow::Result<Answer> {
     let mut connection = Connection::open(rundir, bridge, deadline)?;
     let names = connection.names()?;
-    let parsed = parse_flow(text, FlowUsage::Mod(command), &names).map_err(|e| BadText::new("flow", text, e))?;
+    let parsed =
+        parse_flow(text, FlowUsage::Mod(command), &names).map_err(|e| BadText::new("flow", text, e))?;
     warn_of_lost_conditions(&parsed, "");
     if sets_or_adds_tag(&parsed.actions) {
         match Connection::open_with(rundir, bridge, FLOODING, deadline) {
@@ -90,7 +92,10 @@ fn sets_or_adds_tag(actions: &[OfAction]) -> bool {
     let later = |action: &OfAction| {
         matches!(
             action,
-            OfAction::WriteActions(_) | OfAction::ClearActions | OfAction::GotoTable(_) | OfAction::WriteMetadata { .. }
+            OfAction::WriteActions(_)
+                | OfAction::ClearActions
+                | OfAction::GotoTable(_)
+                | OfAction::WriteMetadata { .. }
         )
     };
     actions.iter().any(|action| matches!(action, OfAction::SetVlanVid(_) | OfAction::SetVlanPcp(_)))
@@ -174,7 +179,8 @@ const FLUSH_EVERY: usize = 256;
 
 /// `add-flows`: one bundle (OpenFlow 1.4 §6.8).
 pub fn add_file(args: &AddFlows, rundir: &RunDir, deadline: Deadline) -> anyhow::Result<Answer> {
-    let file = if args.file == Path::new("-") { "<stdin>".to_owned() } else { args.file.display().to_string() };
+    let file =
+        if args.file == Path::new("-") { "<stdin>".to_owned() } else { args.file.display().to_string() };
     let text = read_text(&args.file)?;
     let mut connection = Connection::open(rundir, &args.bridge, deadline)?;
     if connection.version() == OfVersion::V10 {
@@ -246,7 +252,9 @@ fn run_bundle<'a>(
                     return Err(refused.into());
                 }
             }
-            Message::BundleControl(BundleControl { kind: BundleControlKind::CommitReply, .. }) => return Ok(()),
+            Message::BundleControl(BundleControl { kind: BundleControlKind::CommitReply, .. }) => {
+                return Ok(());
+            }
             _ => {}
         }
     }
@@ -257,7 +265,8 @@ pub fn dump(args: &DumpFlows, rundir: &RunDir, deadline: Deadline) -> anyhow::Re
     let mut connection = Connection::open(rundir, &args.bridge, deadline)?;
     let names = connection.names()?;
     let text = args.flow.as_deref().unwrap_or_default();
-    let filter = parse_flow(text, FlowUsage::Dump, &names).map_err(|e| BadText::new("match", text, e))?.filter();
+    let filter =
+        parse_flow(text, FlowUsage::Dump, &names).map_err(|e| BadText::new("match", text, e))?.filter();
     let v10 = connection.version() == OfVersion::V10;
     let request = FlowStatsRequest {
         form: if v10 { FlowStatsForm::Nicira } else { FlowStatsForm::Standard },
@@ -327,7 +336,12 @@ fn flow_json(flow: &FlowStats, style: TextStyle<'_>, no_stats: bool) -> Value {
 }
 
 /// `tables`.
-pub fn tables(args: &BridgeName, rundir: &RunDir, deadline: Deadline, paint: Paint) -> anyhow::Result<Answer> {
+pub fn tables(
+    args: &BridgeName,
+    rundir: &RunDir,
+    deadline: Deadline,
+    paint: Paint,
+) -> anyhow::Result<Answer> {
     let mut connection = Connection::open(rundir, &args.bridge, deadline)?;
     let parts = connection.multipart(MultipartRequest::Table)?;
     let mut tables = Vec::new();

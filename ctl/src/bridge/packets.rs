@@ -24,13 +24,16 @@ const FRAME_BYTES_MIN: usize = 14;
 fn frame_of(text: &str) -> anyhow::Result<Vec<u8>> {
     let mut digits = Vec::new();
     for (at, c) in text.chars().enumerate().filter(|(_, c)| !c.is_whitespace() && *c != ':') {
-        let Some(digit) = c.to_digit(16) else { bail!("the frame has {c:?} at character {at}, which is no hex digit") };
+        let Some(digit) = c.to_digit(16) else {
+            bail!("the frame has {c:?} at character {at}, which is no hex digit")
+        };
         digits.push(digit as u8);
     }
     if digits.len() % 2 != 0 {
         bail!("the frame has an odd number of hex digits");
     }
-    let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect();
+    let bytes: Vec<u8> =
+        digits.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect();
     if bytes.len() < FRAME_BYTES_MIN {
         bail!("the frame has {} bytes; an Ethernet header alone has {FRAME_BYTES_MIN}", bytes.len());
     }
@@ -43,8 +46,8 @@ pub fn send(args: &PacketOut, rundir: &RunDir, deadline: Deadline) -> anyhow::Re
     let mut connection = Connection::open(rundir, &args.bridge, deadline)?;
     let names = connection.names()?;
     let in_port = find_port(&args.in_port, &names)?;
-    let actions =
-        parse_actions(&args.actions, &names).map_err(|error| BadText::new("actions", &args.actions, error))?;
+    let actions = parse_actions(&args.actions, &names)
+        .map_err(|error| BadText::new("actions", &args.actions, error))?;
     let mut metadata = Match::any();
     metadata.set_exact(FieldId::InPort.slot(), in_port.0.into());
     let bytes = data.len();
@@ -134,7 +137,9 @@ mod tests {
     fn frames_in_hex() {
         let bytes = frame_of("ff:ff:ff:ff:ff:ff 020000000001 0806").unwrap();
         assert_eq!(bytes, [255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0, 1, 8, 6]);
-        for (bad, expected) in [("", "0 bytes"), ("fff", "odd"), ("0x00", "'x' at character 1"), ("00", "1 bytes")] {
+        for (bad, expected) in
+            [("", "0 bytes"), ("fff", "odd"), ("0x00", "'x' at character 1"), ("00", "1 bytes")]
+        {
             let error = frame_of(bad).unwrap_err().to_string();
             assert!(error.contains(expected), "{bad}: {error}");
         }

@@ -5,7 +5,8 @@ use flowtable::OfPort;
 use flowtable::text::parse_port;
 use openflow::OfVersions;
 use openflow::message::{
-    LinkModes, Message, MultipartReply, MultipartRequest, OfPortDesc, OfPortStats, PortConfig, PortMod, PortState,
+    LinkModes, Message, MultipartReply, MultipartRequest, OfPortDesc, OfPortStats, PortConfig, PortMod,
+    PortState,
 };
 use serde_json::{Value, json};
 
@@ -109,7 +110,16 @@ pub fn dump(args: &DumpPorts, rundir: &RunDir, deadline: Deadline, paint: Paint)
     let port = args.port.as_deref().map_or(Ok(OfPort::ANY), |port| find_port(port, &names))?;
     let statistics = statistics(&mut connection, port)?;
     let titles = [
-        ">PORT", "NAME", ">RX FRAMES", ">BYTES", ">DROPS", ">ERRORS", ">TX FRAMES", ">BYTES", ">DROPS", ">ERRORS",
+        ">PORT",
+        "NAME",
+        ">RX FRAMES",
+        ">BYTES",
+        ">DROPS",
+        ">ERRORS",
+        ">TX FRAMES",
+        ">BYTES",
+        ">DROPS",
+        ">ERRORS",
     ];
     let mut grid = Grid::titled(&titles);
     let mut list = Vec::new();
@@ -117,8 +127,14 @@ pub fn dump(args: &DumpPorts, rundir: &RunDir, deadline: Deadline, paint: Paint)
         let name = names.get(&port.port).map_or("", String::as_str);
         let mut row = vec![Cell::number(port.port).look(Look::Cyan), Cell::from(name).look(Look::Bold)];
         let counters = [
-            port.rx_packets, port.rx_bytes, port.rx_dropped, port.rx_errors, port.tx_packets, port.tx_bytes,
-            port.tx_dropped, port.tx_errors,
+            port.rx_packets,
+            port.rx_bytes,
+            port.rx_dropped,
+            port.rx_errors,
+            port.tx_packets,
+            port.tx_bytes,
+            port.tx_dropped,
+            port.tx_errors,
         ];
         row.extend(counters.map(|counter| known(counter).map_or_else(|| Cell::number("-"), Cell::number)));
         grid.row(row);
@@ -179,8 +195,7 @@ pub fn modify(args: &ModPort, rundir: &RunDir, deadline: Deadline) -> anyhow::Re
     let wanted = find_port(&args.port, &names)?;
     let port = ports.iter().find(|port| port.port == wanted);
     let port = port.ok_or_else(|| anyhow!("bridge {} has no port {}", args.bridge, args.port))?;
-    let message =
-        PortMod { port: port.port, hw_addr: port.hw_addr, config, mask, advertise: LinkModes(0) };
+    let message = PortMod { port: port.port, hw_addr: port.hw_addr, config, mask, advertise: LinkModes(0) };
     connection.send(&Message::PortMod(message))?;
     connection.barrier().map_err(|error| error.context(format!("port {}", args.port)))?;
     let settings = PortConfig(port.config.0 & !mask.0 | config.0);
@@ -229,6 +244,9 @@ mod tests {
         assert_eq!((config.0, mask.0), (PortConfig::NO_FLOOD, PortConfig::NO_FLOOD | PortConfig::PORT_DOWN));
         let (config, mask) = config_of(&[PortSetting::Down, PortSetting::Up]);
         assert_eq!((config.0, mask.0), (0, PortConfig::PORT_DOWN));
-        assert_eq!(config_names(PortConfig(PortConfig::NO_FLOOD | PortConfig::PORT_DOWN)), ["down", "no-flood"]);
+        assert_eq!(
+            config_names(PortConfig(PortConfig::NO_FLOOD | PortConfig::PORT_DOWN)),
+            ["down", "no-flood"]
+        );
     }
 }

@@ -64,7 +64,8 @@ mod tests {
         let mut lines = text.lines();
         assert!(lines.next().unwrap().starts_with("bad flow: 10.0.0.300"), "{text}");
         let (line, marks) = (lines.next().unwrap(), lines.next().unwrap());
-        let marked: String = line.chars().zip(marks.chars()).filter(|(_, mark)| *mark == '^').map(|(c, _)| c).collect();
+        let marked: String =
+            line.chars().zip(marks.chars()).filter(|(_, mark)| *mark == '^').map(|(c, _)| c).collect();
         assert!(marked.contains("10.0.0.300"), "{text}");
     }
 

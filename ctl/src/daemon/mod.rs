@@ -51,7 +51,8 @@ pub fn call(rundir: &RunDir, deadline: Deadline, command: &str, args: &[&str]) -
     let params = args.iter().map(|arg| Value::from(*arg)).collect();
     let request = Message::Request { method: command.to_owned(), params, id: Value::from(0) };
     link.write(request.to_json().to_string().as_bytes())?;
-    let mut input = Splitter::new(StreamLimits { message_bytes_max: ANSWER_BYTES_MAX, ..StreamLimits::DEFAULT });
+    let mut input =
+        Splitter::new(StreamLimits { message_bytes_max: ANSWER_BYTES_MAX, ..StreamLimits::DEFAULT });
     let mut buffer = [0; 1 << 16];
     loop {
         let count = link.read(&mut buffer)?;
@@ -162,7 +163,12 @@ fn fdb(text: &str, paint: Paint) -> Answer {
     let mut grid = Grid::titled(&["MAC", ">VLAN", ">PORT", ">AGE"]);
     for entry in &entries {
         let age = entry.age_s.map_or_else(|| "static".to_owned(), |age| format!("{age} s"));
-        grid.row([entry.mac.as_str().into(), Cell::number(entry.vlan), Cell::number(&entry.port), Cell::number(age)]);
+        grid.row([
+            entry.mac.as_str().into(),
+            Cell::number(entry.vlan),
+            Cell::number(&entry.port),
+            Cell::number(age),
+        ]);
     }
     let json = entries
         .iter()
@@ -233,7 +239,8 @@ mod tests {
 
     #[test]
     fn a_missing_daemon_has_no_version_but_a_broken_one_is_an_error() {
-        let gone = Unreachable { what: "x".into(), path: "/y".into(), error: std::io::ErrorKind::NotFound.into() };
+        let gone =
+            Unreachable { what: "x".into(), path: "/y".into(), error: std::io::ErrorKind::NotFound.into() };
         assert_eq!(version(Err(gone.into())).unwrap().json["daemon"], Value::Null);
         assert!(version(Err(anyhow!("broken"))).is_err());
         assert_eq!(version(Ok("vswitchd 1\n".into())).unwrap().json["daemon"], "vswitchd 1");

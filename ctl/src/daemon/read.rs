@@ -83,7 +83,8 @@ mod tests {
     #[test]
     fn fdb_lines() {
         let entries = fdb(FDB).unwrap();
-        let first = FdbEntry { port: "LOCAL".into(), vlan: 0, mac: "3a:4f:07:2b:c6:45".into(), age_s: Some(12) };
+        let first =
+            FdbEntry { port: "LOCAL".into(), vlan: 0, mac: "3a:4f:07:2b:c6:45".into(), age_s: Some(12) };
         assert_eq!(entries.first(), Some(&first));
         assert_eq!(entries.get(1).map(|e| (e.vlan, e.age_s)), Some((10, None)));
         assert_eq!(fdb(" port  VLAN  MAC                Age\n"), Some(vec![]));

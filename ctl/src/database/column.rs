@@ -188,6 +188,14 @@ pub fn plain_json(kind: &ColumnType, datum: &Datum) -> Value {
     }
 }
 
+/// A value as ovs-vsctl(8) prints it: a set that could have several elements is in brackets even with one.
+fn shown(kind: &ColumnType, datum: &Datum) -> String {
+    match datum {
+        Datum::Set(set) if kind.max > 1 && set.len() == 1 => format!("[{datum}]"),
+        _ => datum.to_string(),
+    }
+}
+
 fn plain_atom(atom: &Atom) -> Value {
     match atom {
         Atom::Uuid(uuid) => Value::from(uuid.to_string()),
@@ -206,7 +214,10 @@ pub fn get(replica: &Replica, args: &GetColumns) -> anyhow::Result<Answer> {
         Some(row) => row,
         None if args.if_exists => {
             let names = args.columns.iter().map(|name| (name.clone(), Value::Null));
-            return Ok(Answer { text: "\n".repeat(args.columns.len()), json: Value::Object(names.collect()) });
+            return Ok(Answer {
+                text: "\n".repeat(args.columns.len()),
+                json: Value::Object(names.collect()),
+            });
         }
         None => bail!("table {} has no record {}", table.name, args.record),
     };
@@ -231,7 +242,7 @@ fn whole_record(row: &RowView<'_>) -> Answer {
     grid.row([Cell::from("_uuid").look(Look::Dim), uuid.as_str().into()]);
     object.insert("_uuid".into(), Value::from(uuid));
     for (column, datum) in row.columns() {
-        grid.row([Cell::from(column.name.as_str()).look(Look::Dim), datum.to_string().into()]);
+        grid.row([Cell::from(column.name.as_str()).look(Look::Dim), shown(&column.kind, datum).into()]);
         object.insert(column.name.clone(), plain_json(&column.kind, datum));
     }
     Answer { text: grid.render(Paint::NONE), json: Value::Object(object) }
@@ -253,8 +264,12 @@ fn one_column(
     }
     let column = column(table, spec.column)?;
     let datum = row.get(&column.name).ok_or_else(|| anyhow!("the record has no column {}", column.name))?;
-    let Some(key) = spec.key else { return Ok((datum.to_string(), plain_json(&column.kind, datum))) };
-    let Some(map) = datum.as_map() else { bail!("{wanted}: column {} is no map, so it has no keys", column.name) };
+    let Some(key) = spec.key else {
+        return Ok((shown(&column.kind, datum), plain_json(&column.kind, datum)));
+    };
+    let Some(map) = datum.as_map() else {
+        bail!("{wanted}: column {} is no map, so it has no keys", column.name)
+    };
     match map.get(&atom_of(&column.kind.key, &key).with_context(|| wanted.to_owned())?) {
         Some(value) => Ok((value.to_string(), plain_atom(value))),
         None if if_exists => Ok((String::new(), Value::Null)),
@@ -279,7 +294,10 @@ mod tests {
     fn specs() {
         let some = |s: &str| Some(s.to_owned());
         assert_eq!(parts("tag=10"), Some(("tag".into(), None, some("10"))));
-        assert_eq!(parts("options:rx_pcap=/tmp/a=b"), Some(("options".into(), some("rx_pcap"), some("/tmp/a=b"))));
+        assert_eq!(
+            parts("options:rx_pcap=/tmp/a=b"),
+            Some(("options".into(), some("rx_pcap"), some("/tmp/a=b")))
+        );
         assert_eq!(parts("ids:\"a=b:c\"=1"), Some(("ids".into(), some("a=b:c"), some("1"))));
         assert_eq!(parts("ids:k"), Some(("ids".into(), some("k"), None)));
         assert_eq!(parts("ids:k="), Some(("ids".into(), some("k"), some(""))));
@@ -296,6 +314,8 @@ mod tests {
         assert_eq!(find_name("table", "i", names.clone()).unwrap(), "Interface");
         let error = find_name("table", "po", names.clone()).unwrap_err().to_string();
         assert_eq!(error, "table po could be any of Port, Port_Group");
-        assert!(find_name("table", "x", names).unwrap_err().to_string().contains("there are Port, Port_Group"));
+        assert!(
+            find_name("table", "x", names).unwrap_err().to_string().contains("there are Port, Port_Group")
+        );
     }
 }

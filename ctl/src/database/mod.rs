@@ -81,7 +81,9 @@ impl Session {
         let mut buffer = [0; 1 << 16];
         let count = self.link.read(&mut buffer)?;
         let now = self.link.deadline().clock().now();
-        self.client.receive(buffer.get(..count).unwrap_or_default(), now).with_context(|| self.link.describe())
+        self.client
+            .receive(buffer.get(..count).unwrap_or_default(), now)
+            .with_context(|| self.link.describe())
     }
 
     fn replica(&self) -> anyhow::Result<&Replica> {
@@ -107,9 +109,12 @@ impl Session {
                 if answered != call {
                     continue;
                 }
-                let results = outcome(&results).map_err(|error| anyhow!("the database refused the change: {error}"))?;
-                let count = results.last().and_then(|rows| rows.pointer("/rows/0/next_cfg")).and_then(Value::as_i64);
-                return count.ok_or_else(|| anyhow!("{}: strange answer to a transaction", self.link.describe()));
+                let results =
+                    outcome(&results).map_err(|error| anyhow!("the database refused the change: {error}"))?;
+                let count =
+                    results.last().and_then(|rows| rows.pointer("/rows/0/next_cfg")).and_then(Value::as_i64);
+                return count
+                    .ok_or_else(|| anyhow!("{}: strange answer to a transaction", self.link.describe()));
             }
             self.turn()?;
         }
@@ -117,7 +122,10 @@ impl Session {
 
     fn wait_for(&mut self, wanted: i64) -> anyhow::Result<()> {
         let reached = |replica: &Replica| {
-            replica.singleton(ROOT).and_then(|root| root.integer("cur_cfg")).is_some_and(|current| current >= wanted)
+            replica
+                .singleton(ROOT)
+                .and_then(|root| root.integer("cur_cfg"))
+                .is_some_and(|current| current >= wanted)
         };
         while !reached(self.replica()?) {
             if let Err(error) = self.turn() {

@@ -51,7 +51,8 @@ pub fn show(replica: &Replica, paint: Paint) -> Answer {
         }
         text += &bridge_line(&bridge, paint);
         text += &port_lines(replica, &ports).render(paint);
-        let mut object = chosen(&bridge, &["name", "datapath_type", "datapath_id", "fail_mode", "controller"]);
+        let mut object =
+            chosen(&bridge, &["name", "datapath_type", "datapath_id", "fail_mode", "controller"]);
         object.insert("ports".into(), ports.iter().map(|port| port_json(replica, port)).collect());
         bridges.push(Value::Object(object));
     }
@@ -65,7 +66,8 @@ pub fn show(replica: &Replica, paint: Paint) -> Answer {
 
 /// The bridge's own port first, then by number, those without one last.
 fn sorted_ports<'a>(replica: &'a Replica, bridge: &RowView<'a>) -> Vec<RowView<'a>> {
-    let mut ports: Vec<RowView<'a>> = bridge.uuids("ports").filter_map(|uuid| replica.get("Port", uuid)).collect();
+    let mut ports: Vec<RowView<'a>> =
+        bridge.uuids("ports").filter_map(|uuid| replica.get("Port", uuid)).collect();
     let key = |port: &RowView<'a>| {
         let name = port.string("name").unwrap_or_default();
         let numbers = interfaces(replica, port).filter_map(|row| row.integer("ofport"));
@@ -109,7 +111,13 @@ fn port_lines(replica: &Replica, ports: &[RowView<'_>]) -> Grid {
             grid.row(interface_row(&format!("{branch}{name}"), interface, &vlan_note(port)));
             continue;
         }
-        grid.row([Cell::from(format!("{branch}{name}")), "".into(), "bond".into(), "".into(), vlan_note(port).into()]);
+        grid.row([
+            Cell::from(format!("{branch}{name}")),
+            "".into(),
+            "bond".into(),
+            "".into(),
+            vlan_note(port).into(),
+        ]);
         for interface in &parts {
             let label = format!("{stem}· {}", interface.string("name").unwrap_or("?"));
             grid.row(interface_row(&label, interface, ""));
@@ -165,7 +173,16 @@ fn chosen(row: &RowView<'_>, names: &[&str]) -> Map<String, Value> {
 fn port_json(replica: &Replica, port: &RowView<'_>) -> Value {
     let mut object = chosen(port, &["name", "tag", "trunks", "vlan_mode"]);
     let names = [
-        "name", "type", "ofport", "admin_state", "link_state", "mac_in_use", "mtu", "error", "options", "statistics",
+        "name",
+        "type",
+        "ofport",
+        "admin_state",
+        "link_state",
+        "mac_in_use",
+        "mtu",
+        "error",
+        "options",
+        "statistics",
     ];
     let parts = interfaces(replica, port).map(|row| Value::Object(chosen(&row, &names))).collect();
     object.insert("interfaces".into(), parts);

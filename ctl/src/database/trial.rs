@@ -61,7 +61,9 @@ impl Trial {
 }
 
 fn parse(line: &[&str]) -> Command {
-    Cli::try_parse_from(["tapctl"].iter().chain(line)).unwrap_or_else(|error| panic!("{line:?}: {error}")).command
+    Cli::try_parse_from(["tapctl"].iter().chain(line))
+        .unwrap_or_else(|error| panic!("{line:?}: {error}"))
+        .command
 }
 
 fn plan(replica: &Replica, line: &[&str]) -> anyhow::Result<Edit> {
@@ -99,12 +101,30 @@ fn ports_get_what_the_options_say() {
     let mut t = Trial::new();
     t.ok(&["add-br", "br0"]);
     t.ok(&[
-        "add-port", "br0", "pod1", "--type", "internal", "--tag", "10", "--trunks", "20,30", "--vlan-mode",
-        "native-tagged", "--netns", "pod 1", "--mtu", "9000", "--ofport", "7", "--option", "a=b=c",
+        "add-port",
+        "br0",
+        "pod1",
+        "--type",
+        "internal",
+        "--tag",
+        "10",
+        "--trunks",
+        "20,30",
+        "--vlan-mode",
+        "native-tagged",
+        "--netns",
+        "pod 1",
+        "--mtu",
+        "9000",
+        "--ofport",
+        "7",
+        "--option",
+        "a=b=c",
     ]);
     let port = t.get(&["get", "port", "pod1", "tag", "trunks", "vlan_mode"]).unwrap();
     assert_eq!(port, "10\n[20, 30]\nnative-tagged\n");
-    let interface = t.get(&["get", "interface", "pod1", "type", "mtu_request", "ofport_request", "options"]).unwrap();
+    let interface =
+        t.get(&["get", "interface", "pod1", "type", "mtu_request", "ofport_request", "options"]).unwrap();
     assert_eq!(interface, "internal\n9000\n7\n{a=\"b=c\", netns=\"pod 1\"}\n");
     assert!(t.run(&["add-port", "br0", "pod1"]).unwrap_err().contains("has port pod1 already"));
     t.ok(&["add-port", "br0", "pod1", "--may-exist", "--tag", "11", "--option", "a=x"]);
@@ -179,7 +199,13 @@ fn show_draws_a_tree() {
     // What the daemon would say.
     t.ok(&["set", "interface", "br0", "ofport=65534", "link_state=up", "admin_state=up"]);
     t.ok(&["set", "interface", "pod1", "ofport=3", "link_state=down", "admin_state=up"]);
-    t.ok(&["set", "interface", "eth9", "ofport=-1", "error=could not open network device eth9 (No such device)"]);
+    t.ok(&[
+        "set",
+        "interface",
+        "eth9",
+        "ofport=-1",
+        "error=could not open network device eth9 (No such device)",
+    ]);
     let answer = show::show(&t.replica, Paint::NONE);
     assert_eq!(
         answer.text,

@@ -50,12 +50,8 @@ impl DatabaseServer {
 impl Drop for DatabaseServer {
     fn drop(&mut self) {
         self.waker.wake().expect("wake");
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-            && !std::thread::panicking()
-        {
-            panic!("the database server of the test failed");
-        }
+        let failed = self.thread.take().is_some_and(|thread| thread.join().is_err());
+        assert!(!failed || std::thread::panicking(), "the database server of the test failed");
     }
 }
 
@@ -119,7 +115,9 @@ impl Shell {
     }
 
     fn read(&mut self, token: Token) {
-        let Some(id) = self.clients.iter().find(|(_, (its, _))| *its == token).map(|(id, _)| *id) else { return };
+        let Some(id) = self.clients.iter().find(|(_, (its, _))| *its == token).map(|(id, _)| *id) else {
+            return;
+        };
         let mut buffer = [0; 4096];
         while let Some((_, stream)) = self.clients.get_mut(&id) {
             match stream.read(&mut buffer) {
@@ -167,7 +165,8 @@ impl Shell {
             change.update("Interface", &row.uuid().into(), columns);
         }
         change.update(DATABASE, &root.uuid().into(), [("cur_cfg", Value::from(wanted))]);
-        let results = self.server.transact_local(DATABASE, change.operations(), Instant::ZERO).expect("database");
+        let results =
+            self.server.transact_local(DATABASE, change.operations(), Instant::ZERO).expect("database");
         outcome(&results).expect("transaction");
         self.server.refresh_local(self.view, &mut self.replica).expect("view");
     }

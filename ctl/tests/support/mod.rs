@@ -59,7 +59,7 @@ impl From<Output> for Run {
 pub fn run(program: &str, rundir: &Path, args: &[&str]) -> Run {
     let mut command = Command::new(program);
     command.env("OVS_RUNDIR", rundir).env_remove("NO_COLOR").args(args);
-    command.output().unwrap_or_else(|error| panic!("{program}: {error}")).into()
+    command.output().expect(program).into()
 }
 
 /// This program.
@@ -115,7 +115,10 @@ pub fn control_server(
             // In two parts, as a long answer comes.
             let text = answer.to_string();
             let (first, second) = text.split_at(text.len() / 2);
-            stream.write_all(first.as_bytes()).and_then(|()| stream.write_all(second.as_bytes())).expect("answer");
+            stream
+                .write_all(first.as_bytes())
+                .and_then(|()| stream.write_all(second.as_bytes()))
+                .expect("answer");
             requests.push(request);
         }
         requests
