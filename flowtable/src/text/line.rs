@@ -136,6 +136,9 @@ impl fmt::Display for DisplayFlowLine<'_> {
             return write!(f, "{matching},actions={actions}");
         }
         line.write_dump(f, self.form == FlowLineForm::Dump)?;
-        write!(f, "{matching} actions={actions}")
+        // What precedes ends with a space already, which stands alone where there is nothing to match.
+        let matching = matching.to_string();
+        let space = if matching.is_empty() { "" } else { " " };
+        write!(f, "{matching}{space}actions={actions}")
     }
 }
