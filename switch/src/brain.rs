@@ -203,12 +203,6 @@ impl Brain {
         Some(out)
     }
 
-    /// Number of an interface in its bridge; none while it has no device.
-    pub fn ofport(&self, interface: &str) -> Option<OfPort> {
-        let port = |b: &BridgeState| b.ports.values().find(|p| p.name == interface).map(|p| p.of_port);
-        self.bridges.values().find_map(port)
-    }
-
     // --- configuration ---
 
     /// Takes a configuration as a whole. Ports appear as their devices are reported open.

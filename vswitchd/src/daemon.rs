@@ -110,6 +110,8 @@ pub struct Daemon {
     stats_next: Instant,
     look_next: Instant,
     statistics: BTreeMap<String, BTreeMap<&'static str, u64>>,
+    /// Whether something may have changed that the database is to tell.
+    report_due: bool,
     warp: Option<Warp>,
     end: Option<(End, Option<crate::sockets::AppctlReply>)>,
 }
@@ -158,6 +160,7 @@ impl Daemon {
             stats_next: now,
             look_next: now,
             statistics: BTreeMap::new(),
+            report_due: true,
             warp: None,
             end: None,
         })
@@ -292,6 +295,7 @@ impl Daemon {
     }
 
     fn tell(&mut self, news: Option<News>, now: Instant) {
+        self.report_due = true;
         match news {
             Some(News::Open(name, device)) => self.brain.device_open(&name, device, now),
             Some(News::Closed(name)) => self.brain.device_closed(&name, now),
@@ -334,7 +338,9 @@ impl Daemon {
     // --- configuration ---
 
     fn follow_database(&mut self, now: Instant) {
-        if !self.link.refresh() && self.configured_once || !self.link.is_ours() {
+        let changed = self.link.refresh();
+        self.report_due |= changed;
+        if !changed && self.configured_once || !self.link.is_ours() {
             return;
         }
         let Some(replica) = self.link.replica() else { return };
@@ -428,9 +434,11 @@ impl Daemon {
     // --- what goes out ---
 
     fn report(&mut self, now: Instant) {
-        if !self.configured_once || !self.link.is_ours() {
+        self.report_due |= self.sockets.take_changed();
+        if !self.configured_once || !self.link.is_ours() || !self.report_due {
             return;
         }
+        self.report_due = false;
         let status = self.status();
         let Some(replica) = self.link.replica() else { return };
         let transaction = report(replica, &status);
@@ -439,6 +447,7 @@ impl Daemon {
         }
         if let Err(error) = self.link.transact(&transaction, now) {
             tracing::warn!(target: "ovsdb", "status could not be written: {error}");
+            self.report_due = true;
         }
     }
 
@@ -452,20 +461,23 @@ impl Daemon {
         };
         for bridge in self.brain.bridges() {
             status.datapath_ids.insert(bridge.config.name.clone(), bridge.datapath_id);
+            let numbers: BTreeMap<&str, OfPort> =
+                bridge.ports.values().map(|p| (p.name.as_str(), p.of_port)).collect();
             for name in bridge.config.ports.values().flat_map(|p| p.interfaces.keys()) {
-                status.interfaces.insert(name.clone(), self.interface_status(name));
+                status
+                    .interfaces
+                    .insert(name.clone(), self.interface_status(name, numbers.get(name.as_str()).copied()));
             }
         }
         status
     }
 
-    fn interface_status(&self, name: &str) -> InterfaceStatus {
+    fn interface_status(&self, name: &str, number: Option<OfPort>) -> InterfaceStatus {
         let error = self.devices.error(name).map(str::to_owned);
-        let ofport =
-            self.brain.ofport(name).map(|p| if p == OfPort::LOCAL { 65_534 } else { i64::from(p.0) });
+        let ofport = number.map(|p| if p == OfPort::LOCAL { 65_534 } else { i64::from(p.0) });
         let ofport = ofport.or(error.as_ref().map(|_| -1));
         let mut status = InterfaceStatus { ofport, error, ..InterfaceStatus::default() };
-        let device = self.devices.open().find(|(n, ..)| *n == name).map(|(.., d)| d);
+        let device = self.devices.get(name).map(|(_, d)| d);
         if let (Some(device), Some(report)) = (device, self.devices.report(name)) {
             status.mac_in_use = Some(device.mac);
             status.mtu = Some(device.state.mtu);
@@ -508,6 +520,7 @@ impl Daemon {
             }
         }
         self.statistics = all;
+        self.report_due = true;
     }
 
     fn deliver(&mut self) {
@@ -558,7 +571,7 @@ impl Daemon {
 
     /// Number of a port in the datapath by the name of its interface.
     pub fn port_named(&self, name: &str) -> Option<u32> {
-        self.devices.open().find(|(n, ..)| *n == name).map(|(_, port, ..)| port.0)
+        self.devices.get(name).map(|(port, _)| port.0)
     }
 
     /// Number of a port in the datapath and what kind of port it is, for dpif/show.

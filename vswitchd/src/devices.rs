@@ -265,6 +265,12 @@ impl Devices {
         })
     }
 
+    /// The open device of an interface.
+    pub fn get(&self, name: &str) -> Option<(DpPort, OpenDevice)> {
+        let device = self.slots.get(name)?.device.as_ref()?;
+        Some((device.dp_port, device.state()))
+    }
+
     /// Frames lost between the device of an interface and its worker.
     pub fn lost(&self, name: &str) -> u64 {
         let Some(device) = self.slots.get(name).and_then(|s| s.device.as_ref()) else { return 0 };

@@ -161,6 +161,7 @@ pub struct Sockets {
     paths: Vec<std::path::PathBuf>,
     buffer: Vec<u8>,
     budget_left: usize,
+    changed: bool,
 }
 
 /// The outside database's address and when to try it again.
@@ -207,6 +208,7 @@ impl Sockets {
             paths: Vec::new(),
             buffer: Vec::new(),
             budget_left: 0,
+            changed: true,
         };
         sockets.listen(Door::Appctl, &Target::Unix(places.unixctl(args, std::process::id())))?;
         if sockets.outside.is_none() {
@@ -612,6 +614,7 @@ impl Sockets {
             }
             Talk::OpenFlow(talk) => {
                 self.conns.remove(&talk.conn);
+                self.changed |= talk.target.is_some();
                 if talk.announced {
                     brain.disconnect(talk.conn);
                 }
@@ -648,6 +651,11 @@ impl Sockets {
         {
             outside.backoff = Duration::from_secs(1);
         }
+    }
+
+    /// Whether a connection to a controller came or went since this was last asked.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
     }
 
     /// OpenFlow connections that are open.

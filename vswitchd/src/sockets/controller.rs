@@ -183,6 +183,7 @@ impl Sockets {
                 };
                 self.add_peer(stream, Talk::OpenFlow(Box::new(talk)))
             });
+            self.changed = true;
             let Some(active) = self.controllers.active.get_mut(&key) else { continue };
             match connected {
                 Ok(_) => (active.connected, active.since) = (true, Some(now)),

@@ -75,6 +75,7 @@ impl Sockets {
                         talk.announced = true;
                         brain.connect(talk.conn, &talk.bridge, talk.kind, version);
                         if let Some(target) = &talk.target {
+                            self.changed = true;
                             self.controllers.established(&talk.bridge, target);
                         }
                     }
