@@ -62,9 +62,8 @@ fn is_different(bytes: &[u8], flow: &str) -> bool {
     lies || odd_protocol && key.get(slot::NW_FRAG) as u8 & FRAG_LATER == 0
 }
 
-/// Needs `ovs-ofctl`: `cargo test -p packet --test ovs -- --ignored`.
+/// Needs Debian's `ovs-ofctl`, which scripts/setup installs.
 #[test]
-#[ignore = "needs ovs-ofctl"]
 fn reads_what_the_installed_ovs_ofctl_reads() {
     let mut runner = TestRunner::new(ProptestConfig::default());
     let frames: Vec<Vec<u8>> =
