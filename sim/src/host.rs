@@ -95,8 +95,7 @@ impl Host {
         config.random_seed = seed;
         let mut interface = Interface::new(config, &mut card, stack_time(now));
         let address = IpCidr::new(IpAddress::Ipv4(Ipv4Address::from(spec.ip)), 24);
-        // A host has one address and room for more.
-        interface.update_ip_addrs(|all| drop(all.push(address)));
+        interface.update_ip_addrs(|all| all.push(address).expect("room for one address"));
         Host {
             spec,
             interface,

@@ -68,6 +68,8 @@ struct State {
     worker: usize,
     stats: Option<Arc<WorkerStats>>,
     ingress: DpPort,
+    /// Ports that the worker could send to when it asked for the batch.
+    reach: Vec<DpPort>,
     drops_before: Vec<(Drop, u64)>,
     waiting: VecDeque<Pass>,
     expected: Vec<Outcome>,
@@ -109,6 +111,8 @@ impl Oracle {
         let mut state = self.lock();
         state.settle();
         state.ingress = port;
+        let worker = state.worker;
+        state.reach = state.attached.iter().filter(|(w, _)| *w == worker).map(|(_, p)| *p).collect();
         state.drops_before = state.drops_now();
     }
 
@@ -171,8 +175,6 @@ impl State {
     /// Finds out what should become of a frame.
     fn judge(&mut self, mut pass: Pass) {
         let Some(fwd) = self.newest.clone() else { panic!("frames before the first snapshot") };
-        let reach: Vec<DpPort> =
-            self.attached.iter().filter(|(w, _)| *w == self.worker).map(|(_, p)| *p).collect();
         let Some(outcome) = self.expected.get_mut(pass.frame_no) else { return };
         outcome.cuts.push(outcome.outputs.len());
         let refused = pass.refused.or_else(|| fwd.profile(pass.key.in_port(), pass.key.dl_type()).err());
@@ -181,7 +183,7 @@ impl State {
             return;
         }
         let program = fwd.translate(&Upcall { key: &pass.key }).program;
-        if let Some(next) = interpret(&program.actions, &mut pass, outcome, &reach) {
+        if let Some(next) = interpret(&program.actions, &mut pass, outcome, &self.reach) {
             pass.rounds += 1;
             if pass.rounds > ROUNDS_MAX {
                 outcome.drop = Some(Drop::Recirculation);

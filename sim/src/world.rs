@@ -112,7 +112,7 @@ pub enum Fault {
         /// Frames until then.
         after: u64,
     },
-    /// A device that vanished is there again; the port comes back.
+    /// The device is there again, as a new one; the port comes back.
     Return(String),
     /// The port is taken out of the configuration.
     Remove(String),

@@ -155,14 +155,14 @@ fn static_rules_translate_addresses_and_ports_both_ways() {
 
 #[test]
 fn a_drop_rule_stops_a_transfer_and_its_removal_lets_it_go_on() {
-    let (mut w, hosts) = row(7, 2, 2, WireSpec::default());
-    let content = Content { seed: 3, len: 3_000_000 };
+    let (mut w, hosts) = row(7, 2, 2, WireSpec { bits_per_second: 100_000_000, ..WireSpec::default() });
+    let content = Content { seed: 3, len: 300_000 };
     w.host(hosts[1]).receive(5_000, content);
     w.host(hosts[0]).send([10, 0, 0, 2], 5_000, content);
-    w.run_for(Duration::from_millis(2));
+    w.run_for(Duration::from_millis(10));
     w.flows("br0", ["priority=100,tcp,tp_dst=5000,actions=drop"]);
     // What was forwarded before the barrier may still be on the wire.
-    w.run_for(Duration::from_millis(1));
+    w.run_for(Duration::from_millis(10));
     let before = w.host(hosts[1]).progress();
     assert!(before > 0 && before < content.len, "the change came in the middle: {before}");
     w.run_for(Duration::from_secs(5));
@@ -183,13 +183,15 @@ fn transfers_outlive_starved_workers_cut_wires_and_devices_that_go_down() {
         (50, Fault::DeviceDown("p3".into())),
         (120, Fault::DeviceUp("p3".into())),
         (130, Fault::Vanish { port: "p4".into(), after: 17 }),
-        (300, Fault::Return("p4".into())),
+        (1_500, Fault::Return("p4".into())),
         (400, Fault::Starve { worker: 1, until: at(&w, 450) }),
     ];
     for (ms, fault) in faults {
         let when = at(&w, ms);
         w.at(when, fault);
     }
-    assert!(w.run_until_done(LONG));
+    let done = w.run_until_done(LONG);
+    let got: Vec<u64> = hosts.iter().map(|h| w.host(*h).progress()).collect();
+    assert!(done, "{got:?}");
     assert!(w.total().drops.total() > 0);
 }

@@ -286,8 +286,10 @@ impl World {
                 }
             }
             Fault::Return(name) => {
-                let wanted = self.config.bridges.values().any(|b| b.ports.contains_key(&name));
-                if wanted && !self.ports.contains_key(&name) {
+                if self.config.bridges.values().any(|b| b.ports.contains_key(&name)) {
+                    if self.close_device(&name) {
+                        self.brain.device_closed(&name, self.now);
+                    }
                     let open = self.open_device(&name);
                     self.brain.device_open(&name, open, self.now);
                     self.publish();
