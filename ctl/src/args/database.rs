@@ -134,8 +134,8 @@ pub struct ListPorts {
 }
 
 const SET_HELP: &str = "\
-TABLE and COLUMN may be shortened as long as they are unambiguous. RECORD is a name (of a bridge, port or interface), a
-UUID, or `.` for the only record of its table. `COLUMN:KEY=VALUE` sets one key of a map and leaves the others;
+TABLE and COLUMN may be shortened as long as they are unambiguous. RECORD is a name (of a bridge, port or interface), a \
+UUID, or `.` for the only record of its table. `COLUMN:KEY=VALUE` sets one key of a map and leaves the others; \
 `COLUMN=[]` empties a set, `COLUMN={}` a map.
 
 Examples:

@@ -31,7 +31,7 @@ pub struct AddFlow {
 }
 
 const FLOWS_HELP: &str = "\
-A flow on each line. A line may begin with add, modify, modify_strict, delete or delete_strict to do something else than
+A flow on each line. A line may begin with add, modify, modify_strict, delete or delete_strict to do something else than \
 add. Empty lines and what follows a # are skipped. The switch makes all changes at once, or none if one is refused.";
 
 /// `add-flows`.

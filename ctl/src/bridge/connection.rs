@@ -204,7 +204,7 @@ impl Connection {
     ///
     /// # Errors
     /// When there is none until the deadline.
-    pub fn next(&mut self) -> anyhow::Result<Received> {
+    pub fn next(&mut self) -> anyhow::Result<Box<Received>> {
         loop {
             if let SessionEvent::Message(received) = self.event()? {
                 return Ok(received);

@@ -1,31 +1,25 @@
-//! Commands about flows.
+//! Commands that change flows.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io::{Read, Write as _};
 use std::path::Path;
 
-use anyhow::{Context, anyhow, bail};
-use flowtable::text::{
-    Dialect, FlowLine, FlowLineForm, FlowUsage, NoPortNames, ParsedFlow, TextStyle, display_actions,
-    display_match, parse_flow, parse_flow_line,
-};
-use flowtable::{Cookie, FieldId, FlowModCommand, Match, OfAction, OnMissing, RuleFlags};
+use anyhow::{Context, bail};
+use flowtable::text::{FlowUsage, ParsedFlow, parse_flow, parse_flow_line};
+use flowtable::{FieldId, FlowModCommand, Match, OfAction, OnMissing};
 use openflow::OfVersion;
 use openflow::message::{
     self, BUNDLE_ATOMIC, BUNDLE_ORDERED, BundleAdd, BundleControl, BundleControlKind, CookieFilter,
-    FlowModFlags, FlowStats, FlowStatsForm, FlowStatsRequest, GROUP_ANY, Message, MultipartReply,
-    MultipartRequest, Xid,
+    FlowModFlags, GROUP_ANY, Message, Xid,
 };
 use openflow::session::CloseReason;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::connection::{Connection, FLOODING, Names, Refused};
 use super::text::BadText;
-use crate::args::{AddFlow, AddFlows, BridgeName, DeleteFlows, DumpFlows, ModFlows};
+use crate::args::{AddFlow, AddFlows, DeleteFlows, ModFlows};
 use crate::clock::Deadline;
-use crate::console::{Answer, Look, Paint};
-use crate::grid::{Cell, Grid};
+use crate::console::Answer;
 use crate::rundir::RunDir;
 
 /// The longest file of flows.
@@ -87,9 +81,15 @@ const TAG_NOTICE: &str = "mod_vlan_vid and mod_vlan_pcp are sent as push_vlan an
                           frames too, because OpenFlow 1.0 is not spoken here";
 
 /// Whether actions set a VLAN tag where there is one and add it where there is none, which only OpenFlow 1.0 can say.
-/// What only later versions can say (write_actions) goes before that.
-fn sets_or_adds_tag(actions: &[OfAction]) -> bool {
-    let later = |action: &OfAction| {
+/// What only later versions can say goes before that.
+pub fn sets_or_adds_tag(actions: &[OfAction]) -> bool {
+    actions.iter().any(|action| matches!(action, OfAction::SetVlanVid(_) | OfAction::SetVlanPcp(_)))
+        && !says_more_than_openflow10(actions)
+}
+
+/// Whether there are instructions that OpenFlow 1.0 does not have.
+pub fn says_more_than_openflow10(actions: &[OfAction]) -> bool {
+    actions.iter().any(|action| {
         matches!(
             action,
             OfAction::WriteActions(_)
@@ -97,9 +97,7 @@ fn sets_or_adds_tag(actions: &[OfAction]) -> bool {
                 | OfAction::GotoTable(_)
                 | OfAction::WriteMetadata { .. }
         )
-    };
-    actions.iter().any(|action| matches!(action, OfAction::SetVlanVid(_) | OfAction::SetVlanPcp(_)))
-        && !actions.iter().any(later)
+    })
 }
 
 /// The message for a flow.
@@ -258,116 +256,4 @@ fn run_bundle<'a>(
             _ => {}
         }
     }
-}
-
-/// `dump-flows`.
-pub fn dump(args: &DumpFlows, rundir: &RunDir, deadline: Deadline) -> anyhow::Result<Answer> {
-    let mut connection = Connection::open(rundir, &args.bridge, deadline)?;
-    let names = connection.names()?;
-    let text = args.flow.as_deref().unwrap_or_default();
-    let filter =
-        parse_flow(text, FlowUsage::Dump, &names).map_err(|e| BadText::new("match", text, e))?.filter();
-    let v10 = connection.version() == OfVersion::V10;
-    let request = FlowStatsRequest {
-        form: if v10 { FlowStatsForm::Nicira } else { FlowStatsForm::Standard },
-        table: filter.table,
-        matching: filter.matching,
-        out_port: filter.out_port,
-        out_group: filter.out_group.unwrap_or(GROUP_ANY),
-        cookie_filter: CookieFilter { value: filter.cookie.0, mask: filter.cookie_mask },
-    };
-    let parts = connection.multipart(MultipartRequest::Flow(request))?;
-    let mut flows: Vec<FlowStats> = parts
-        .into_iter()
-        .flat_map(|part| match part {
-            MultipartReply::Flow(_, flows) => flows,
-            _ => Vec::new(),
-        })
-        .collect();
-    // As packets meet them; equals stay as the switch has them.
-    flows.sort_by_key(|flow| (flow.table, std::cmp::Reverse(flow.priority)));
-    let style = if args.names { TextStyle::with_names(&names) } else { TextStyle::with_names(&NoPortNames) };
-    let style = style.dialect(if v10 { Dialect::OpenFlow10 } else { Dialect::OpenFlow11 });
-    let form = if args.no_stats { FlowLineForm::NoStats } else { FlowLineForm::Dump };
-    let mut text = String::new();
-    for flow in &flows {
-        let line = flow_line(flow).display(form, style).to_string();
-        let _ = writeln!(text, "{}", line.trim_start());
-    }
-    let json = flows.iter().map(|flow| flow_json(flow, style, args.no_stats)).collect();
-    Ok(Answer { text, json })
-}
-
-fn flow_line(flow: &FlowStats) -> FlowLine<'_> {
-    FlowLine {
-        cookie: Cookie(flow.cookie),
-        duration: flow.duration,
-        table: flow.table,
-        packets: flow.packets,
-        bytes: flow.bytes,
-        idle_timeout: flow.idle_timeout,
-        hard_timeout: flow.hard_timeout,
-        flags: RuleFlags(flow.flags.0),
-        importance: flow.importance,
-        idle_age: flow.idle_age.map(u32::from),
-        hard_age: flow.hard_age.map(u32::from),
-        priority: flow.priority,
-        matching: &flow.matching,
-        actions: &flow.actions,
-    }
-}
-
-fn flow_json(flow: &FlowStats, style: TextStyle<'_>, no_stats: bool) -> Value {
-    /// The priority that prints as nothing.
-    const PRIORITY_DEFAULT: u16 = 0x8000;
-    let mut json = json!({
-        "table": flow.table.0, "priority": flow.priority, "cookie": format!("{:#x}", flow.cookie),
-        "match": display_match(&flow.matching, PRIORITY_DEFAULT, style).to_string(),
-        "actions": display_actions(&flow.actions, style).to_string(),
-        "idle_timeout": flow.idle_timeout, "hard_timeout": flow.hard_timeout, "importance": flow.importance,
-    });
-    if let (false, Some(object)) = (no_stats, json.as_object_mut()) {
-        object.insert("packets".into(), json!(flow.packets));
-        object.insert("bytes".into(), json!(flow.bytes));
-        object.insert("duration_s".into(), json!(flow.duration.as_secs_f64()));
-        object.insert("idle_age_s".into(), json!(flow.idle_age));
-    }
-    json
-}
-
-/// `tables`.
-pub fn tables(
-    args: &BridgeName,
-    rundir: &RunDir,
-    deadline: Deadline,
-    paint: Paint,
-) -> anyhow::Result<Answer> {
-    let mut connection = Connection::open(rundir, &args.bridge, deadline)?;
-    let parts = connection.multipart(MultipartRequest::Table)?;
-    let mut tables = Vec::new();
-    for part in parts {
-        match part {
-            MultipartReply::Table(part) => tables.extend(part),
-            other => return Err(anyhow!("{}: no table statistics but {other:?}", connection.describe())),
-        }
-    }
-    let mut grid = Grid::titled(&[">TABLE", ">FLOWS", ">LOOKUPS", ">MATCHED"]);
-    let used: Vec<_> = tables.iter().filter(|table| table.active > 0 || table.lookups > 0).collect();
-    for table in &used {
-        grid.row([
-            Cell::number(table.table.0).look(Look::Bold),
-            Cell::number(table.active),
-            Cell::number(table.lookups),
-            Cell::number(table.matched),
-        ]);
-    }
-    let json = used
-        .iter()
-        .map(|table| {
-            json!({
-                "table": table.table.0, "flows": table.active, "lookups": table.lookups, "matched": table.matched,
-            })
-        })
-        .collect();
-    Ok(Answer { text: grid.render(paint), json })
 }

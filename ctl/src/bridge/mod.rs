@@ -1,9 +1,11 @@
 //! Flows and ports of a bridge: an OpenFlow controller for a moment, on the socket that the switch keeps for tools.
 //!
 //! OpenFlow 1.4 is preferred, because in it every action comes back as it was written and bundles exist; other versions
-//! are taken where a bridge allows no other, and 1.0 for the settings that only it has.
+//! are taken where a bridge allows no other, and 1.0 for what only it can say: flooding, and setting a VLAN tag whether or
+//! not there is one.
 
 mod connection;
+mod dump;
 mod flows;
 mod packets;
 mod ports;
@@ -30,8 +32,8 @@ pub fn run(command: &Command, rundir: &RunDir, deadline: Deadline, paint: Paint)
         Command::AddFlows(args) => flows::add_file(args, rundir, deadline),
         Command::ModFlows(args) => flows::modify(args, rundir, deadline),
         Command::DelFlows(args) => flows::delete(args, rundir, deadline),
-        Command::DumpFlows(args) => flows::dump(args, rundir, deadline),
-        Command::Tables(args) => flows::tables(args, rundir, deadline, paint),
+        Command::DumpFlows(args) => dump::dump(args, rundir, deadline),
+        Command::Tables(args) => dump::tables(args, rundir, deadline, paint),
         Command::ShowPorts(args) => ports::show(args, rundir, deadline, paint),
         Command::DumpPorts(args) => ports::dump(args, rundir, deadline, paint),
         Command::ModPort(args) => ports::modify(args, rundir, deadline),
