@@ -37,7 +37,7 @@ const PUNTS_MAX: usize = 4_096;
 /// How often statistics go to the database unless `stats-update-interval` says otherwise.
 const STATS_INTERVAL: Duration = Duration::from_secs(5);
 /// How often devices in other namespaces, of which the kernel sends no news, are asked how they are.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The bounded queue of frames from workers to the main thread.
 struct PuntQueue {
@@ -280,8 +280,10 @@ impl Daemon {
     fn do_what_is_due(&mut self, now: Instant) {
         if now >= self.look_next {
             self.look_next = now + LOOK_INTERVAL;
-            let mut news = self.devices.retry(false, &mut self.workers, now);
-            news.extend(self.devices.look_at_all());
+            self.devices.look_at_all().into_iter().for_each(|n| self.tell(Some(n), now));
+        }
+        if self.devices.next_deadline().is_some_and(|due| due <= now) {
+            let news = self.devices.retry(false, &mut self.workers, now);
             news.into_iter().for_each(|n| self.tell(Some(n), now));
         }
         if now >= self.stats_next {
