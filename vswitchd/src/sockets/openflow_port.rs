@@ -80,7 +80,7 @@ impl Sockets {
                         }
                     }
                     SessionEvent::Message(received) => {
-                        let Received { xid, message, quote } = received;
+                        let Received { xid, message, quote } = *received;
                         let request = OpenFlowRequest { conn: talk.conn, xid, message, quote };
                         if super::peer_is_controller(talk) {
                             let copy = encode_to_vec(talk.session.dialect(), xid, &request.message);
