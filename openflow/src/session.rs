@@ -93,7 +93,7 @@ pub enum SessionEvent {
     /// Versions are negotiated; messages can be sent.
     Up(OfVersion),
     /// A message for the owner.
-    Message(Received),
+    Message(Box<Received>),
 }
 
 /// A message and what is needed to refuse it.
@@ -422,7 +422,7 @@ impl Session {
             }
             message => {
                 let quote = bytes.get(..bytes.len().min(QUOTE_MAX)).unwrap_or_default().to_vec();
-                Some(SessionEvent::Message(Received { xid, message, quote }))
+                Some(SessionEvent::Message(Box::new(Received { xid, message, quote })))
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Error numbers against those that the installed `ovs-ofctl print-error` shows.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use openflow::error::ErrorNumber;
 use openflow::{OfError, OfVersion};
 use std::process::Command;

@@ -1,5 +1,7 @@
 //! Replays `fuzz-corpus/` and mutations of it, so that what a fuzzer once found stays found.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use openflow::fuzz;
 use proptest::prelude::*;
 use std::path::Path;

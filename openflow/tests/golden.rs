@@ -1,6 +1,8 @@
 //! FLOW_MODs that `ovs-ofctl` 3.1.0 sent to a recorder, against this crate: what it sent is read as what its text means,
 //! and what the text means is written as it wrote it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use flowtable::text::{FlowUsage, NoPortNames, ParsedFlow, parse_flow};
 use flowtable::{FlowModCommand, TableId};
 use openflow::message::{self, CookieFilter, FlowModFlags};

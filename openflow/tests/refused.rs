@@ -1,5 +1,7 @@
 //! What OVS 3.1.0 answered to malformed and senseless messages, against this crate's answers.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use flowtable::{OfPort, TableId};
 use openflow::codec::{CheckActions, check_actions};
 use openflow::{Dialect, Message, OfError, OfVersion, decode};

@@ -1,11 +1,15 @@
 //! Every message in every version that has it: written, read, and the same again.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use flowtable::field::{FIELDS, Format, Masking, Prereq};
 use flowtable::{FieldId, Match, OfAction, OfPort, PacketInReason, SubField, TableId};
 use openflow::codec::{self, MESSAGE_MAX};
 use openflow::error::ErrorNumber;
 use openflow::message::*;
-use openflow::{Dialect, FlowFormat, Message, OfError, OfVersion, OfVersions, PacketInFormat, Xid, decode, encode_to_vec};
+use openflow::{
+    Dialect, FlowFormat, Message, OfError, OfVersion, OfVersions, PacketInFormat, Xid, decode, encode_to_vec,
+};
 use packet::key::slot;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -29,9 +33,11 @@ fn split(mut bytes: &[u8]) -> Vec<&[u8]> {
 }
 
 fn same_again_in(dialect: &Dialect, message: &Message) {
-    let bytes = encode_to_vec(dialect, Xid(0x1234_5678), message).unwrap_or_else(|e| panic!("{dialect:?} {message:?}: {e}"));
+    let bytes = encode_to_vec(dialect, Xid(0x1234_5678), message)
+        .unwrap_or_else(|e| panic!("{dialect:?} {message:?}: {e}"));
     assert_eq!(bytes.len(), u16::from_be_bytes([bytes[2], bytes[3]]) as usize);
-    let (xid, again) = decode(dialect, &bytes).unwrap_or_else(|e| panic!("{dialect:?} {message:?}: {e}: {bytes:02x?}"));
+    let (xid, again) =
+        decode(dialect, &bytes).unwrap_or_else(|e| panic!("{dialect:?} {message:?}: {e}: {bytes:02x?}"));
     assert_eq!(xid, Xid(0x1234_5678));
     assert_eq!(&again, message, "{dialect:?}");
 }
@@ -129,7 +135,11 @@ prop_compose! {
 }
 
 fn sub_field() -> impl Strategy<Value = SubField> {
-    let fields: Vec<_> = FIELDS.iter().filter(|f| f.name.starts_with("reg") || f.id == FieldId::EthSrc).map(|f| f.id).collect();
+    let fields: Vec<_> = FIELDS
+        .iter()
+        .filter(|f| f.name.starts_with("reg") || f.id == FieldId::EthSrc)
+        .map(|f| f.id)
+        .collect();
     (select(fields), 0u16..32, 1u16..=32).prop_map(|(field, start, width)| SubField {
         field,
         start,
@@ -140,7 +150,12 @@ fn sub_field() -> impl Strategy<Value = SubField> {
 /// Actions that are read as they were written in every version.
 fn action_everywhere() -> impl Strategy<Value = OfAction> {
     use OfAction::*;
-    let reasons = vec![PacketInReason::NoMatch, PacketInReason::Action, PacketInReason::InvalidTtl, PacketInReason::PacketOut];
+    let reasons = vec![
+        PacketInReason::NoMatch,
+        PacketInReason::Action,
+        PacketInReason::InvalidTtl,
+        PacketInReason::PacketOut,
+    ];
     prop_oneof![
         real_port().prop_map(|port| Output { port, max_len: 0 }),
         select(vec![OfPort::IN_PORT, OfPort::TABLE, OfPort::NORMAL, OfPort::FLOOD, OfPort::ALL])
@@ -149,10 +164,19 @@ fn action_everywhere() -> impl Strategy<Value = OfAction> {
         (sub_field(), any::<u16>()).prop_map(|(src, max_len)| OutputReg { src, max_len }),
         (real_port(), 14u32..).prop_map(|(port, max_len)| OutputTrunc { port, max_len }),
         (any::<u16>(), any::<u16>(), select(reasons), vec(any::<u8>(), 0..20), any::<bool>()).prop_map(
-            |(max_len, controller_id, reason, userdata, pause)| Controller { max_len, controller_id, reason, userdata, pause }
+            |(max_len, controller_id, reason, userdata, pause)| Controller {
+                max_len,
+                controller_id,
+                reason,
+                userdata,
+                pause
+            }
         ),
         vec(any::<u16>(), 0..5).prop_map(DecTtl),
-        (proptest::option::of((1..0xff00u32).prop_map(OfPort)), proptest::option::of((0u8..255).prop_map(TableId)))
+        (
+            proptest::option::of((1..0xff00u32).prop_map(OfPort)),
+            proptest::option::of((0u8..255).prop_map(TableId))
+        )
             .prop_map(|(port, table)| Resubmit { port, table }),
         (0usize..3, any::<u8>()).prop_map(|(n, byte)| Note(vec![byte; 6 + 8 * n])),
         Just(Exit),
@@ -189,7 +213,8 @@ fn action_10() -> impl Strategy<Value = OfAction> {
 }
 
 fn load() -> impl Strategy<Value = OfAction> {
-    (sub_field(), any::<u128>()).prop_map(|(dst, value)| OfAction::Load { value: value & ((1 << dst.width) - 1), dst })
+    (sub_field(), any::<u128>())
+        .prop_map(|(dst, value)| OfAction::Load { value: value & ((1 << dst.width) - 1), dst })
 }
 
 fn copy() -> impl Strategy<Value = OfAction> {
@@ -247,7 +272,15 @@ fn actions(version: OfVersion) -> BoxedStrategy<Vec<OfAction>> {
     if version == V10 {
         return applied(version);
     }
-    (applied(version), any::<bool>(), any::<bool>(), applied(version), any::<bool>(), any::<(u64, u64)>(), any::<Option<u8>>())
+    (
+        applied(version),
+        any::<bool>(),
+        any::<bool>(),
+        applied(version),
+        any::<bool>(),
+        any::<(u64, u64)>(),
+        any::<Option<u8>>(),
+    )
         .prop_map(|(mut list, clear, write, set, metadata, (value, mask), goto)| {
             if clear {
                 list.push(OfAction::ClearActions);
@@ -575,7 +608,7 @@ proptest! {
         matching in matching(),
     ) {
         let new = version >= V14;
-        let flags = MonitorFlags(flags | MonitorFlags::ADD | if new { MonitorFlags::ONLY_OWN } else { 0 });
+        let flags = MonitorFlags(flags | MonitorFlags::ADD);
         let out_group = if new { out_group } else { GROUP_ANY };
         let monitor = FlowMonitor { id, command: MonitorCommand::Add, flags, out_port, out_group, table: TableId(table), matching };
         request(version, MultipartRequest::FlowMonitor(vec![monitor.clone(); 2]));
@@ -597,7 +630,11 @@ proptest! {
             event, table: TableId(table), priority, cookie, idle_timeout, hard_timeout, matching, actions: actions.clone(),
         }))));
         reply(version, MultipartReply::FlowMonitor(updates));
-        same_again(version, &Message::FlowMonitorCancel(xid));
+        if version < V14 {
+            for message in [Message::FlowMonitorCancel(xid), Message::FlowMonitorPaused, Message::FlowMonitorResumed] {
+                same_again(version, &message);
+            }
+        }
     }
 
     #[test]
@@ -640,22 +677,24 @@ proptest! {
             Message::EchoRequest(data.clone()), Message::EchoReply(data.clone()), Message::FeaturesRequest,
             Message::GetConfigRequest, Message::BarrierRequest, Message::BarrierReply, Message::FlowAge,
             Message::FlowModTableId(short % 2 == 0), Message::SetControllerId(short), Message::CtFlushZone(short),
-            Message::SetFlowFormat(FlowFormat::Nxm), Message::SetPacketInFormat(PacketInFormat::Nxt),
-            Message::FlowMonitorPaused, Message::FlowMonitorResumed, Message::TlvTableRequest,
+            Message::SetPacketInFormat(PacketInFormat::Nxt),
+            Message::TlvTableRequest,
             Message::Resume(data.clone()),
             Message::Hello(Hello { versions: OfVersions(word) }),
             Message::GroupMod(GroupMod { command: short % 6, kind: (other % 4) as u8, group: word, rest: data.clone() }),
         ] {
             same_again(version, &message);
         }
-        if version != V10 {
+        if version == V10 {
+            same_again(version, &Message::SetFlowFormat(FlowFormat::Nxm));
+        } else {
             same_again(version, &Message::GetAsyncRequest);
             same_again(version, &Message::MeterMod(MeterMod { command: short % 3, flags: other, meter: word, bands: data.clone() }));
             same_again(version, &Message::TableMod(TableConfig { table: TableId(short as u8), eviction: false, vacancy: None, bits: word & 3 }));
         }
         if version >= V14 {
             let vacancy = Some(Vacancy { down: 1, up: 2, now: 3 });
-            same_again(version, &Message::TableMod(TableConfig { table: TableId(1), eviction: true, vacancy, bits: 12 }));
+            same_again(version, &Message::TableMod(TableConfig { table: TableId(1), eviction: true, vacancy: Some(Vacancy { down: 1, up: 2, now: 0 }), bits: 12 }));
             reply(version, MultipartReply::TableDesc(vec![TableConfig { table: TableId(1), eviction: true, vacancy, bits: 12 }; 3]));
             request(version, MultipartRequest::TableDesc);
             for reason in [RoleReason::PrimaryRequest, RoleReason::Config, RoleReason::Experimenter] {
@@ -738,9 +777,12 @@ proptest! {
 #[test]
 fn long_replies_are_split() {
     for version in [V13, V14, V15] {
-        let tables: Vec<_> = (0..254).map(|t| TableFeatures::full(version, TableId(t), TableId(253), 1_000_000)).collect();
+        let tables: Vec<_> =
+            (0..254).map(|t| TableFeatures::full(version, TableId(t), TableId(253), 1_000_000)).collect();
         let reply = MultipartReply::TableFeatures(tables.clone());
-        let bytes = encode_to_vec(&Dialect::new(version), Xid(1), &Message::MultipartReply { more: false, reply }).unwrap();
+        let bytes =
+            encode_to_vec(&Dialect::new(version), Xid(1), &Message::MultipartReply { more: false, reply })
+                .unwrap();
         let parts = split(&bytes);
         assert!(parts.len() > 1);
         let mut seen = Vec::new();

@@ -1,5 +1,7 @@
 //! Sessions in virtual time: two ends against each other, and one end against bytes.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use base::Instant;
 use flowtable::OfPort;
 use openflow::message::*;
@@ -139,7 +141,7 @@ fn unknown_type_is_refused_and_the_connection_lives() {
     s.receive(&[4, 20, 0, 8, 0, 0, 0, 8], T0);
     let barrier =
         Received { xid: Xid(8), message: Message::BarrierRequest, quote: vec![4, 20, 0, 8, 0, 0, 0, 8] };
-    assert_eq!(drain(&mut s, T0), [SessionEvent::Message(barrier)]);
+    assert_eq!(drain(&mut s, T0), [SessionEvent::Message(Box::new(barrier))]);
     let refused = (Xid(7), OfError::BadRequestBadType.into(), vec![4, 99, 0, 10, 0, 0, 0, 7, 1, 2]);
     assert_eq!(only_error(&s), refused);
 }

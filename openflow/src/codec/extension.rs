@@ -52,24 +52,26 @@ pub(crate) fn read(dialect: &Dialect, xid: Xid, r: &mut Reader<'_>) -> Result<Me
 }
 
 fn read_onf(dialect: &Dialect, xid: Xid, subtype: u32, r: &mut Reader<'_>) -> Result<Message, OfError> {
-    let v13 = dialect.version == OfVersion::V13;
+    // Later versions have all this in the standard.
+    if dialect.version != OfVersion::V13 {
+        return Err(OfError::BadRequestBadSubtype);
+    }
     Ok(match subtype {
         onft::FLOW_MONITOR_CANCEL => Message::FlowMonitorCancel(r.u32()?),
         onft::FLOW_MONITOR_PAUSED => Message::FlowMonitorPaused,
         onft::FLOW_MONITOR_RESUMED => Message::FlowMonitorResumed,
-        connection::ONF_BUNDLE_CONTROL if v13 => Message::BundleControl(connection::read_bundle_control(r)?),
-        connection::ONF_BUNDLE_ADD if v13 => {
-            Message::BundleAdd(connection::read_bundle_add(dialect, xid, r)?)
-        }
+        connection::ONF_BUNDLE_CONTROL => Message::BundleControl(connection::read_bundle_control(r)?),
+        connection::ONF_BUNDLE_ADD => Message::BundleAdd(connection::read_bundle_add(dialect, xid, r)?),
         _ => return Err(OfError::BadRequestBadSubtype),
     })
 }
 
 fn read_nicira(dialect: &Dialect, subtype: u32, r: &mut Reader<'_>) -> Result<Message, OfError> {
+    let v10 = dialect.version == OfVersion::V10;
     Ok(match subtype {
         nxt::ROLE_REQUEST => Message::RoleRequest(connection::read_nx_role(r)?),
         nxt::ROLE_REPLY => Message::RoleReply(connection::read_nx_role(r)?),
-        nxt::SET_FLOW_FORMAT => Message::SetFlowFormat(match r.u32()? {
+        nxt::SET_FLOW_FORMAT if v10 => Message::SetFlowFormat(match r.u32()? {
             FORMAT_OPENFLOW10 => FlowFormat::OpenFlow10,
             FORMAT_NXM => FlowFormat::Nxm,
             _ => return Err(OfError::BadRequestEperm),
@@ -97,9 +99,9 @@ fn read_nicira(dialect: &Dialect, subtype: u32, r: &mut Reader<'_>) -> Result<Me
             }
             Message::SetControllerId(r.u16()?)
         }
-        nxt::FLOW_MONITOR_CANCEL => Message::FlowMonitorCancel(r.u32()?),
-        nxt::FLOW_MONITOR_PAUSED => Message::FlowMonitorPaused,
-        nxt::FLOW_MONITOR_RESUMED => Message::FlowMonitorResumed,
+        nxt::FLOW_MONITOR_CANCEL if v10 => Message::FlowMonitorCancel(r.u32()?),
+        nxt::FLOW_MONITOR_PAUSED if v10 => Message::FlowMonitorPaused,
+        nxt::FLOW_MONITOR_RESUMED if v10 => Message::FlowMonitorResumed,
         nxt::TLV_TABLE_MOD => Message::TlvTableMod(read_tlv_mod(r)?),
         nxt::TLV_TABLE_REQUEST => Message::TlvTableRequest,
         nxt::TLV_TABLE_REPLY => Message::TlvTableReply(read_tlv_reply(r)?),
@@ -111,7 +113,7 @@ fn read_nicira(dialect: &Dialect, subtype: u32, r: &mut Reader<'_>) -> Result<Me
             Message::CtFlushZone(r.u16()?)
         }
         nxt::PACKET_IN2 => Message::PacketIn(packet::read_nxt_in2(r)?),
-        nxt::GROUP_MOD => Message::GroupMod(flow::read_group_mod(r)?),
+        nxt::GROUP_MOD if v10 => Message::GroupMod(flow::read_group_mod(r)?),
         _ => return Err(OfError::BadRequestBadSubtype),
     })
 }
@@ -119,7 +121,7 @@ fn read_nicira(dialect: &Dialect, subtype: u32, r: &mut Reader<'_>) -> Result<Me
 /// Messages that are vendor messages in every version.
 pub(crate) fn put(f: &mut Frame<'_>, message: &Message) -> Result<(), EncodeError> {
     match message {
-        Message::SetFlowFormat(format) => {
+        Message::SetFlowFormat(format) if f.version() == OfVersion::V10 => {
             f.begin_nicira(nxt::SET_FLOW_FORMAT);
             f.out.put_u32(match format {
                 FlowFormat::OpenFlow10 => FORMAT_OPENFLOW10,
@@ -142,12 +144,12 @@ pub(crate) fn put(f: &mut Frame<'_>, message: &Message) -> Result<(), EncodeErro
             f.out.put_u16(*id);
         }
         Message::FlowMonitorCancel(id) => {
-            begin_monitor(f, nxt::FLOW_MONITOR_CANCEL, onft::FLOW_MONITOR_CANCEL);
+            begin_monitor(f, nxt::FLOW_MONITOR_CANCEL, onft::FLOW_MONITOR_CANCEL)?;
             f.out.put_u32(*id);
         }
-        Message::FlowMonitorPaused => begin_monitor(f, nxt::FLOW_MONITOR_PAUSED, onft::FLOW_MONITOR_PAUSED),
+        Message::FlowMonitorPaused => begin_monitor(f, nxt::FLOW_MONITOR_PAUSED, onft::FLOW_MONITOR_PAUSED)?,
         Message::FlowMonitorResumed => {
-            begin_monitor(f, nxt::FLOW_MONITOR_RESUMED, onft::FLOW_MONITOR_RESUMED)
+            begin_monitor(f, nxt::FLOW_MONITOR_RESUMED, onft::FLOW_MONITOR_RESUMED)?
         }
         Message::CtFlushZone(zone) => {
             f.begin_nicira(nxt::CT_FLUSH_ZONE);
@@ -177,11 +179,14 @@ pub(crate) fn put(f: &mut Frame<'_>, message: &Message) -> Result<(), EncodeErro
     f.end()
 }
 
-fn begin_monitor(f: &mut Frame<'_>, nicira: u32, onf: u32) {
+/// OpenFlow 1.4 and later cancel with a monitor request and pause in the updates.
+fn begin_monitor(f: &mut Frame<'_>, nicira: u32, onf: u32) -> Result<(), EncodeError> {
     match f.version() {
         OfVersion::V10 => f.begin_nicira(nicira),
-        _ => f.begin_experimenter(ONF, onf),
+        OfVersion::V13 => f.begin_experimenter(ONF, onf),
+        _ => return Err(EncodeError::Inexpressible("message about a flow monitor")),
     }
+    Ok(())
 }
 
 fn read_mappings(r: &mut Reader<'_>) -> Result<Vec<TlvMapping>, OfError> {

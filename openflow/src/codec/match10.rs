@@ -150,17 +150,15 @@ pub(crate) fn put(out: &mut Vec<u8>, m: &Match) -> Option<()> {
     wildcards = wildcards & !(W_DL_VLAN | W_DL_VLAN_PCP) | vlan_wild;
     covered.add_all(slot::VLAN_TCI);
     let mut address = |fields: [FieldId; 2], shift: u32| {
-        for field in fields.into_iter().filter(|f| f.row().prereq.implied_by(m)) {
-            let (value, bits) = m.get(field.slot());
-            let wild = (bits as u32).trailing_zeros();
-            if bits != prefix(wild) {
-                return None;
-            }
-            covered.add(field.slot(), bits);
-            wildcards = wildcards & !(0x3f << shift) | wild << shift;
-            return Some(value as u32);
+        let Some(field) = fields.into_iter().find(|f| f.row().prereq.implied_by(m)) else { return Some(0) };
+        let (value, bits) = m.get(field.slot());
+        let wild = (bits as u32).trailing_zeros();
+        if bits != prefix(wild) {
+            return None;
         }
-        Some(0)
+        covered.add(field.slot(), bits);
+        wildcards = wildcards & !(0x3f << shift) | wild << shift;
+        Some(value as u32)
     };
     let nw_src = address([FieldId::IpSrc, FieldId::ArpSpa], W_NW_SRC_SHIFT)?;
     let nw_dst = address([FieldId::IpDst, FieldId::ArpTpa], W_NW_DST_SHIFT)?;

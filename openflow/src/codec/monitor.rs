@@ -11,8 +11,9 @@ use crate::version::OfVersion;
 use crate::wire::{Put, Reader, patch_len, patch_u16};
 use flowtable::{OfPort, TableId};
 
-const NX_FLAGS: u16 = 0x3f;
-const FLAGS_14: u16 = 0x7f;
+const FLAGS: u16 = 0x3f;
+/// `OFPFMF_ONLY_OWN`, which OVS reads as "own changes in full"; it does not know `OFPFMF_NO_ABBREV`.
+const ONLY_OWN: u16 = 1 << 6;
 
 pub(crate) fn read_request(version: OfVersion, r: &mut Reader<'_>) -> Result<FlowMonitor, OfError> {
     match version {
@@ -22,9 +23,9 @@ pub(crate) fn read_request(version: OfVersion, r: &mut Reader<'_>) -> Result<Flo
     }
 }
 
-fn flags(bits: u16, known: u16) -> Result<MonitorFlags, OfError> {
+fn flags(bits: u16) -> Result<MonitorFlags, OfError> {
     const EVENTS: u16 = MonitorFlags::ADD | MonitorFlags::DELETE | MonitorFlags::MODIFY;
-    if bits & !known != 0 || bits & (EVENTS | MonitorFlags::INITIAL) == 0 {
+    if bits & !FLAGS != 0 || bits & (EVENTS | MonitorFlags::INITIAL) == 0 {
         return Err(OfError::FlowMonitorFailedBadFlags);
     }
     Ok(MonitorFlags(bits))
@@ -45,7 +46,7 @@ fn read_request_nx(r: &mut Reader<'_>) -> Result<FlowMonitor, OfError> {
     Ok(FlowMonitor {
         id,
         command: MonitorCommand::Add,
-        flags: flags(bits, NX_FLAGS)?,
+        flags: flags(bits)?,
         out_port,
         out_group: GROUP_ANY,
         table,
@@ -64,7 +65,7 @@ fn read_request_onf(r: &mut Reader<'_>) -> Result<FlowMonitor, OfError> {
     Ok(FlowMonitor {
         id,
         command: MonitorCommand::Add,
-        flags: flags(bits, NX_FLAGS)?,
+        flags: flags(bits)?,
         out_port,
         out_group: GROUP_ANY,
         table,
@@ -84,7 +85,8 @@ fn read_request_14(r: &mut Reader<'_>) -> Result<FlowMonitor, OfError> {
         _ => return Err(OfError::FlowMonitorFailedBadCommand),
     };
     let matching = oxm::read_ofp_match(r, Unknown::Refuse)?;
-    let flags = if command == MonitorCommand::Delete { MonitorFlags(bits) } else { flags(bits, FLAGS_14)? };
+    let bits = if bits & ONLY_OWN != 0 { bits & !ONLY_OWN | MonitorFlags::NO_ABBREV } else { bits };
+    let flags = if command == MonitorCommand::Delete { MonitorFlags(bits) } else { flags(bits)? };
     Ok(FlowMonitor { id, command, flags, out_port, out_group, table, matching })
 }
 
@@ -93,15 +95,16 @@ pub(crate) fn put_request(out: &mut Vec<u8>, version: OfVersion, m: &FlowMonitor
     if version >= OfVersion::V14 {
         out.put_u32(m.out_port.0);
         out.put_u32(m.out_group);
-        out.put_u16(m.flags.0);
+        let own = if m.flags.has(MonitorFlags::NO_ABBREV) { ONLY_OWN } else { 0 };
+        out.put_u16(m.flags.0 & FLAGS & !MonitorFlags::NO_ABBREV | own);
         out.put_u8(m.table.0);
         out.put_u8(m.command as u8);
         return oxm::put_ofp_match(out, version, &m.matching);
     }
-    if m.command != MonitorCommand::Add || m.flags.0 & !NX_FLAGS != 0 {
-        return Err(EncodeError::Inexpressible("monitor command or flag"));
+    if m.command != MonitorCommand::Add {
+        return Err(EncodeError::Inexpressible("monitor command"));
     }
-    out.put_u16(m.flags.0);
+    out.put_u16(m.flags.0 & FLAGS);
     if version == OfVersion::V13 {
         let len_at = out.len();
         out.zeros(2);

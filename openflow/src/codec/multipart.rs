@@ -42,6 +42,8 @@ mod nxst {
     pub const GROUP_FEATURES: u32 = 9;
 }
 
+/// Most flow monitors that one request can begin.
+const MONITORS_MAX: usize = 1024;
 /// ONF's flow monitor statistics in OpenFlow 1.3.
 const ONFST_FLOW_MONITOR: u32 = 1870;
 /// "More parts follow" (`OFPMPF_REQ_MORE`, `OFPMPF_REPLY_MORE`).
@@ -180,7 +182,15 @@ fn list<T>(
 }
 
 fn read_monitors(version: OfVersion, r: &mut Reader<'_>) -> Result<MultipartRequest, OfError> {
-    Ok(MultipartRequest::FlowMonitor(list(r, |r| monitor::read_request(version, r))?))
+    let mut monitors = Vec::new();
+    while !r.is_empty() {
+        // A monitor takes many times the memory of its request.
+        if monitors.len() == MONITORS_MAX {
+            return Err(OfError::BadRequestMultipartBufferOverflow);
+        }
+        monitors.push(monitor::read_request(version, r)?);
+    }
+    Ok(MultipartRequest::FlowMonitor(monitors))
 }
 
 fn read_nx_request(
@@ -189,10 +199,13 @@ fn read_nx_request(
     r: &mut Reader<'_>,
 ) -> Result<MultipartRequest, OfError> {
     use MultipartRequest as Q;
+    if version != OfVersion::V10 && !matches!(subtype, nxst::IPFIX_BRIDGE | nxst::IPFIX_FLOW) {
+        return Err(OfError::BadRequestBadSubtype);
+    }
     Ok(match subtype {
         nxst::FLOW => Q::Flow(statistics::read_request_nx(r)?),
         nxst::AGGREGATE => Q::Aggregate(statistics::read_request_nx(r)?),
-        nxst::FLOW_MONITOR if version == OfVersion::V10 => read_monitors(version, r)?,
+        nxst::FLOW_MONITOR => read_monitors(version, r)?,
         nxst::IPFIX_BRIDGE | nxst::IPFIX_FLOW => Q::Ipfix(subtype),
         nxst::GROUP_STATS => Q::GroupStats(padded_id(r)?),
         nxst::GROUP_DESC => {
@@ -357,10 +370,13 @@ fn read_standard_reply(version: OfVersion, kind: u16, r: &mut Reader<'_>) -> Res
 fn read_nx_reply(version: OfVersion, subtype: u32, r: &mut Reader<'_>) -> Result<MultipartReply, OfError> {
     use MultipartReply as A;
     let form = FlowStatsForm::Nicira;
+    if version != OfVersion::V10 {
+        return Err(OfError::BadRequestBadSubtype);
+    }
     Ok(match subtype {
         nxst::FLOW => A::Flow(form, list(r, |r| statistics::read_entry(version, form, r))?),
         nxst::AGGREGATE => A::Aggregate(form, statistics::read_aggregate(version, form, r)?),
-        nxst::FLOW_MONITOR if version == OfVersion::V10 => read_updates(version, r)?,
+        nxst::FLOW_MONITOR => read_updates(version, r)?,
         nxst::GROUP_STATS => A::GroupStats(r.rest().to_vec()),
         nxst::GROUP_DESC => A::GroupDesc(r.rest().to_vec()),
         nxst::GROUP_FEATURES => A::GroupFeatures(read_group_features(r)?),

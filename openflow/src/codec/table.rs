@@ -105,7 +105,9 @@ pub(crate) fn put_mod(f: &mut Frame<'_>, m: &TableConfig) -> Result<(), EncodeEr
     f.begin(ofpt::TABLE_MOD);
     f.out.put_u8(m.table.0);
     f.out.zeros(3);
-    put_config(f.out, f.dialect.version, m);
+    // How full the table is belongs to descriptions.
+    let vacancy = m.vacancy.map(|v| Vacancy { now: 0, ..v });
+    put_config(f.out, f.dialect.version, &TableConfig { vacancy, ..*m });
     f.end()
 }
 
@@ -189,7 +191,7 @@ fn inherit(features: &mut TableFeatures, told: u32) {
 }
 
 fn read_feature(features: &mut TableFeatures, kind: u16, body: &mut Reader<'_>) -> Result<(), OfError> {
-    let abilities = if kind % 2 == 0 { &mut features.hit } else { &mut features.miss };
+    let abilities = if kind.is_multiple_of(2) { &mut features.hit } else { &mut features.miss };
     match kind & !1 {
         prop::INSTRUCTIONS => abilities.instructions = read_ids(body)?,
         prop::NEXT_TABLES => body.rest().iter().for_each(|t| abilities.next_tables.insert(TableId(*t))),

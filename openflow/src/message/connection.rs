@@ -214,7 +214,7 @@ impl Default for AsyncConfig {
     fn default() -> Self {
         let packet_in = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 5;
         AsyncConfig {
-            primary: [packet_in, 0b111, 0b1111_1111, 0b111, 0, 0],
+            primary: [packet_in, 0b111, 0b11_1111, 0b111, 0, 0],
             secondary: [0, 0b111, 0, 0b111, 0, 0],
         }
     }

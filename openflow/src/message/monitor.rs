@@ -18,9 +18,10 @@ impl MonitorFlags {
     pub const MODIFY: u16 = 1 << 3;
     /// With their actions.
     pub const ACTIONS: u16 = 1 << 4;
-    /// Own changes in full instead of abbreviated (`NXFMF_OWN`, `OFPFMF_NO_ABBREV`).
+    /// Own changes in full instead of abbreviated (`NXFMF_OWN`, `OFPFMF_NO_ABBREV`). `OFPFMF_ONLY_OWN` of OpenFlow 1.4
+    /// reads as this too and is what it is written as: so OVS and ovs-ofctl(8) take it, against the standard's wording.
     pub const NO_ABBREV: u16 = 1 << 5;
-    /// Own changes only (`OFPFMF_ONLY_OWN`; 1.4 and later).
+    /// Own changes only. Never read off the wire, see `NO_ABBREV`, and not written.
     pub const ONLY_OWN: u16 = 1 << 6;
 
     /// Whether every bit of `flag` is set.
