@@ -118,7 +118,7 @@ impl Walk<'_> {
             return self.why(Drop::NoAction);
         }
         self.note(Note::Detail, || "forwarding to learned port".to_owned());
-        self.to_bundle(ingress, egress, tags);
+        self.send_to_bundle(ingress, egress, tags);
     }
 
     fn flood(&mut self, ingress: Option<&Bundle>, tags: &TagStack) {
@@ -132,7 +132,7 @@ impl Walk<'_> {
             }
             let quiet = |p: &OfPort| bridge.port(*p).is_some_and(|p| p.config.has(PortConfig::NO_FLOOD));
             if !bundle.members.iter().any(quiet) {
-                self.to_bundle(ingress, bundle, tags);
+                self.send_to_bundle(ingress, bundle, tags);
             }
             if self.is_over() {
                 return;
@@ -141,7 +141,7 @@ impl Walk<'_> {
     }
 
     /// Sends on a logical port, dressed as its VLAN configuration says.
-    fn to_bundle(&mut self, ingress: Option<&Bundle>, bundle: &Bundle, tags: &TagStack) {
+    fn send_to_bundle(&mut self, ingress: Option<&Bundle>, bundle: &Bundle, tags: &TagStack) {
         if ingress.is_some_and(|i| i.protected && bundle.protected) {
             self.note(Note::Warn, || "Flow is between protected ports, skipping output.".to_owned());
             return self.why(Drop::NoAction);
@@ -154,7 +154,7 @@ impl Walk<'_> {
         };
         let before = self.tags;
         self.set_tags(bundle.vlan.dress(tags));
-        self.to_ports(&[port], Cut::None);
+        self.send_to_ports(&[port], Cut::None);
         if !self.is_over() {
             self.set_tags(before);
         }

@@ -3,6 +3,9 @@
 //! Needs the programs of Debian's openvswitch-switch (not its service) and the right to make a network namespace; fails
 //! where they are missing. Each test runs its own daemons on a dummy datapath in a directory of its own.
 
+// A test that cannot be set up fails.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use base::{HashSeed, Instant};
 use datapath::SlowPath;
 use flowtable::text::{FlowUsage, NoPortNames, parse_flow, parse_key};

@@ -1,5 +1,8 @@
 //! Translation, snapshots and text, case by case.
 
+// A test that cannot be set up fails.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use base::{HashSeed, Instant};
 use datapath::{Deps, DpAction, Drop, SlowPath, Translation, Upcall};
 use flowtable::text::{FlowUsage, NoPortNames, parse_flow};

@@ -97,13 +97,7 @@ impl Walk<'_> {
             OfAction::PopVlan => self.pop_vlan(),
             OfAction::SetField { field, value, mask } => self.write(*field, *value, *mask),
             OfAction::Load { value, dst } => self.write_sub(*dst, *value),
-            OfAction::Move { src, dst } => {
-                if self.has(src.field) {
-                    let value = self.read(*src);
-                    self.write_sub(*dst, value);
-                    self.note_written(*dst);
-                }
-            }
+            OfAction::Move { src, dst } => self.copy(*src, *dst),
             OfAction::SetTunnel(id) => set(FieldId::TunId, (*id).into()),
             OfAction::PushMpls(ethertype) => self.push_mpls(*ethertype),
             OfAction::PopMpls(ethertype) => self.pop_mpls(*ethertype),

@@ -35,8 +35,17 @@ impl Walk<'_> {
         (value & ones) >> sub.start.min(127)
     }
 
+    /// `move`: nothing if the frame does not have the source.
+    pub(super) fn copy(&mut self, src: SubField, dst: SubField) {
+        if self.has(src.field) {
+            let value = self.read(src);
+            self.write_sub(dst, value);
+            self.note_written(dst);
+        }
+    }
+
     /// Tells a trace what a sub-field is now.
-    pub(super) fn note_written(&mut self, sub: SubField) {
+    fn note_written(&mut self, sub: SubField) {
         if self.trace.is_some() {
             let value = self.flow.slot(sub.field.slot()) >> sub.start.min(127);
             self.note(Note::Detail, || sub_field_text(sub, value));

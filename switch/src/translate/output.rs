@@ -45,7 +45,7 @@ impl Walk<'_> {
     /// An output action.
     pub(super) fn output(&mut self, port: OfPort, cut: Cut, max_len: u16) -> Step {
         match port {
-            OfPort::IN_PORT => return self.to_ingress(cut),
+            OfPort::IN_PORT => return self.send_to_ingress(cut),
             OfPort::NORMAL => self.normal(),
             OfPort::FLOOD => return self.spread(Spread::Flood, cut),
             OfPort::ALL => return self.spread(Spread::All, cut),
@@ -65,18 +65,18 @@ impl Walk<'_> {
                 self.note(Note::Warn, || "skipping output to input port".to_owned());
                 self.why(Drop::NoAction);
             }
-            port => return self.to_port(port, cut),
+            port => return self.send_to_port(port, cut),
         }
         Step::Next
     }
 
-    fn to_ingress(&mut self, cut: Cut) -> Step {
+    fn send_to_ingress(&mut self, cut: Cut) -> Step {
         let port = self.in_port();
-        self.to_port(port, cut)
+        self.send_to_port(port, cut)
     }
 
     /// To one port, whichever it is.
-    pub(crate) fn to_port(&mut self, port: OfPort, cut: Cut) -> Step {
+    pub(crate) fn send_to_port(&mut self, port: OfPort, cut: Cut) -> Step {
         let Some(found) = self.bridge.port(port) else {
             self.note(Note::Warn, || "Nonexistent output port".to_owned());
             self.why(Drop::NoPort);
@@ -93,14 +93,14 @@ impl Walk<'_> {
             return Step::Next;
         }
         match found.device {
-            Device::Datapath(dp) => self.to_datapath(dp, cut),
-            Device::Patch(Some(peer)) => return self.to_peer(peer),
+            Device::Datapath(dp) => self.send_to_datapath(dp, cut),
+            Device::Patch(Some(peer)) => return self.send_to_peer(peer),
             Device::Patch(None) => self.why(Drop::NoPort),
         }
         Step::Next
     }
 
-    fn to_datapath(&mut self, port: DpPort, cut: Cut) {
+    fn send_to_datapath(&mut self, port: DpPort, cut: Cut) {
         self.commit();
         self.out.push(match cut {
             Cut::None => DpAction::Output(port),
@@ -114,14 +114,14 @@ impl Walk<'_> {
         let ports = self.bridge.ports().filter(|p| p.of_port != ingress && floods(p.config));
         let ports: Vec<OfPort> = ports.map(|p| p.of_port).collect();
         self.why(Drop::NoAction);
-        self.to_ports(&ports, cut)
+        self.send_to_ports(&ports, cut)
     }
 
     /// To several ports, each with the frame as it is now. Several of them may lead to other bridges.
-    pub(crate) fn to_ports(&mut self, ports: &[OfPort], cut: Cut) -> Step {
+    pub(crate) fn send_to_ports(&mut self, ports: &[OfPort], cut: Cut) -> Step {
         for port in ports {
             let waiting = self.outer.len();
-            let step = self.to_port(*port, cut);
+            let step = self.send_to_port(*port, cut);
             if matches!(step, Step::Entered) && !self.visit(waiting) {
                 return Step::Leave;
             }
@@ -167,7 +167,7 @@ impl Walk<'_> {
     }
 
     /// Through a patch port into another bridge, whose pipeline starts afresh.
-    fn to_peer(&mut self, peer: PatchPeer) -> Step {
+    fn send_to_peer(&mut self, peer: PatchPeer) -> Step {
         let Some(bridge) = self.fwd.bridge(peer.bridge).map(|b| &**b) else {
             self.why(Drop::NoPort);
             return Step::Next;
