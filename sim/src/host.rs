@@ -69,7 +69,14 @@ enum Job {
     /// Sends numbered datagrams until each has come back.
     Ask { socket: SocketHandle, to: IpEndpoint, count: u32, answered: BTreeSet<u32>, next_at: Instant },
     /// The same with ICMP echo requests.
-    Ping { socket: SocketHandle, to: IpAddress, ident: u16, count: u32, answered: BTreeSet<u32>, next_at: Instant },
+    Ping {
+        socket: SocketHandle,
+        to: IpAddress,
+        ident: u16,
+        count: u32,
+        answered: BTreeSet<u32>,
+        next_at: Instant,
+    },
 }
 
 /// A host. Its jobs are begun by name and carried on as the world polls it.
@@ -139,8 +146,12 @@ impl Host {
     }
 
     fn udp_socket(&mut self, port: u16) -> SocketHandle {
-        let buffer =
-            || udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; DATAGRAMS_MAX], vec![0; DATAGRAMS_MAX * ECHO_LEN]);
+        let buffer = || {
+            udp::PacketBuffer::new(
+                vec![udp::PacketMetadata::EMPTY; DATAGRAMS_MAX],
+                vec![0; DATAGRAMS_MAX * ECHO_LEN],
+            )
+        };
         let mut socket = udp::Socket::new(buffer(), buffer());
         socket.bind(port).expect("a port other than 0");
         self.sockets.add(socket)
@@ -162,14 +173,25 @@ impl Host {
 
     /// Sends `count` ICMP echo requests, one after the other, each until it is answered.
     pub fn ping(&mut self, to: [u8; 4], count: u32) {
-        let buffer =
-            || icmp::PacketBuffer::new(vec![icmp::PacketMetadata::EMPTY; DATAGRAMS_MAX], vec![0; DATAGRAMS_MAX * ECHO_LEN]);
+        let buffer = || {
+            icmp::PacketBuffer::new(
+                vec![icmp::PacketMetadata::EMPTY; DATAGRAMS_MAX],
+                vec![0; DATAGRAMS_MAX * ECHO_LEN],
+            )
+        };
         let mut socket = icmp::Socket::new(buffer(), buffer());
         let ident = self.next_port();
         socket.bind(icmp::Endpoint::Ident(ident)).expect("an identifier");
         let socket = self.sockets.add(socket);
         let to = IpAddress::Ipv4(Ipv4Address::from(to));
-        self.jobs.push(Job::Ping { socket, to, ident, count, answered: BTreeSet::new(), next_at: Instant::ZERO });
+        self.jobs.push(Job::Ping {
+            socket,
+            to,
+            ident,
+            count,
+            answered: BTreeSet::new(),
+            next_at: Instant::ZERO,
+        });
     }
 
     /// Whether every job that has an end has come to it. A sender's is that all bytes were acknowledged.
@@ -180,7 +202,9 @@ impl Host {
                 put == &content.len && self.sockets.get::<tcp::Socket>(*socket).send_queue() == 0
             }
             Job::Echo { .. } => true,
-            Job::Ask { count, answered, .. } | Job::Ping { count, answered, .. } => answered.len() == *count as usize,
+            Job::Ask { count, answered, .. } | Job::Ping { count, answered, .. } => {
+                answered.len() == *count as usize
+            }
         })
     }
 
@@ -281,7 +305,12 @@ impl Host {
 }
 
 /// The number to send now, if it is time for one; `None` when all are answered.
-fn next_due(count: u32, answered: &BTreeSet<u32>, next_at: &mut Instant, now: Instant) -> Option<Option<u32>> {
+fn next_due(
+    count: u32,
+    answered: &BTreeSet<u32>,
+    next_at: &mut Instant,
+    now: Instant,
+) -> Option<Option<u32>> {
     let next = (0..count).find(|n| !answered.contains(n))?;
     if now < *next_at {
         return Some(None);

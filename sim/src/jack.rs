@@ -107,10 +107,11 @@ struct JackRx(Jack);
 impl Rx for JackRx {
     fn recv(&mut self, pool: &mut FramePool, out: &mut Batch) -> Result<(), PortError> {
         let mut state = self.0.lock();
+        // The batch before is judged first: by the snapshot that it was handled under.
+        self.0.oracle.batch_begins(self.0.port);
         if let Some(hook) = state.on_receive.take() {
             hook();
         }
-        self.0.oracle.batch_begins(self.0.port);
         match state.device {
             Device::Gone => return Err(PortError::Gone),
             Device::Down => return Err(PortError::Down),

@@ -11,7 +11,9 @@
 //! Not judged here: whether a translation is right. That is for tests, which have models of their own.
 
 use base::Instant;
-use datapath::{Deps, DpAction, Drop, Profile, Revision, SlowPath, Translation, Upcall, UpcallCookie, WorkerStats};
+use datapath::{
+    Deps, DpAction, Drop, Profile, Revision, SlowPath, Translation, Upcall, UpcallCookie, WorkerStats,
+};
 use packet::{DpPort, Frame, PacketKey, rewrite, slot};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -221,7 +223,13 @@ impl State {
             assert_eq!(punts, punted, "copies for controllers from port {}", self.ingress);
             for reason in Drop::ALL.iter().filter(|d| !CIRCUMSTANCES.contains(d)) {
                 let wanted = expected.iter().filter(|o| o.drop == Some(*reason)).count() as u64;
-                assert_eq!(wanted, dropped(*reason), "drops for {} from port {}", reason.name(), self.ingress);
+                assert_eq!(
+                    wanted,
+                    dropped(*reason),
+                    "drops for {} from port {}",
+                    reason.name(),
+                    self.ingress
+                );
             }
         }
         self.tally.batches += 1;
@@ -260,7 +268,8 @@ impl State {
 
 fn show(outputs: &[(DpPort, Vec<u8>)]) -> String {
     let hex = |b: &Vec<u8>| b.iter().take(64).map(|b| format!("{b:02x}")).collect::<String>();
-    let list: Vec<String> = outputs.iter().map(|(p, b)| format!("to port {p}: {} ({} bytes)", hex(b), b.len())).collect();
+    let list: Vec<String> =
+        outputs.iter().map(|(p, b)| format!("to port {p}: {} ({} bytes)", hex(b), b.len())).collect();
     if list.is_empty() { "nowhere".to_owned() } else { list.join(", ") }
 }
 
@@ -277,7 +286,11 @@ fn interpret(
         let frame = &mut pass.frame;
         let done = match step {
             DpAction::Output(port) | DpAction::OutputTrunc { port, .. } => {
-                let most = if let DpAction::OutputTrunc { max_len, .. } = step { *max_len as usize } else { usize::MAX };
+                let most = if let DpAction::OutputTrunc { max_len, .. } = step {
+                    *max_len as usize
+                } else {
+                    usize::MAX
+                };
                 if reach.contains(port) {
                     outcome.outputs.push((*port, frame.bytes()[..frame.len().min(most)].to_vec()));
                 }
@@ -384,7 +397,13 @@ impl SlowPath for Checked {
         self.inner.still_valid(deps)
     }
 
-    fn punt(&self, frame: &Frame, total_len: usize, key: &PacketKey, cookie: &UpcallCookie) -> Result<(), Drop> {
+    fn punt(
+        &self,
+        frame: &Frame,
+        total_len: usize,
+        key: &PacketKey,
+        cookie: &UpcallCookie,
+    ) -> Result<(), Drop> {
         self.oracle.lock().punted += 1;
         self.inner.punt(frame, total_len, key, cookie)
     }

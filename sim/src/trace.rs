@@ -13,18 +13,16 @@ pub enum FrameEvent {
     Sent = 1,
     /// It reached the port of the switch.
     Arrived = 2,
-    /// A worker took it from the port.
-    Received = 3,
     /// A worker sent it out of the port.
-    Forwarded = 4,
+    Forwarded = 3,
     /// It reached the node at the port.
-    Delivered = 5,
+    Delivered = 4,
     /// The wire, or a queue without room, lost it.
-    Lost = 6,
+    Lost = 5,
     /// The wire made a second one of it.
-    Doubled = 7,
+    Doubled = 6,
     /// The wire held it back behind later ones.
-    Delayed = 8,
+    Delayed = 7,
 }
 
 /// One line of a trace.

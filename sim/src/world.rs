@@ -66,7 +66,13 @@ pub struct PortSpec {
 
 impl Default for PortSpec {
     fn default() -> Self {
-        PortSpec { ofport: None, vlan: VlanConfig::default(), protected: false, mtu: 1_500, wire: WireSpec::default() }
+        PortSpec {
+            ofport: None,
+            vlan: VlanConfig::default(),
+            protected: false,
+            mtu: 1_500,
+            wire: WireSpec::default(),
+        }
     }
 }
 
@@ -402,7 +408,9 @@ impl World {
     /// Lets time pass until nothing moves any more but clocks: no frame is on a wire or waits at a port.
     pub fn settle(&mut self) {
         let moving = |w: &World| {
-            let on_wires = |o: &Occurrence| matches!(o, Occurrence::ToPort(..) | Occurrence::ToNode(..) | Occurrence::Steps);
+            let on_wires = |o: &Occurrence| {
+                matches!(o, Occurrence::ToPort(..) | Occurrence::ToNode(..) | Occurrence::Steps)
+            };
             let due = w.nodes.iter().any(|n| n.wakes_at.is_some_and(|t| t <= w.now));
             let sending = w.nodes.iter().any(|n| matches!(&n.node, Node::Raw(r) if r.waiting() > 0));
             due || sending || w.agenda.values().any(on_wires)
@@ -419,7 +427,8 @@ impl World {
 
     /// Everything at the next point in time that is not after `end`. False if there is none.
     fn turn(&mut self, end: Instant) -> bool {
-        let Some((at, _)) = self.agenda.first_key_value().map(|(k, _)| *k).filter(|(at, _)| *at <= end) else {
+        let Some((at, _)) = self.agenda.first_key_value().map(|(k, _)| *k).filter(|(at, _)| *at <= end)
+        else {
             return false;
         };
         self.now = at;
@@ -525,7 +534,11 @@ impl World {
             self.oracle.step_ends();
             self.frames += progress.frames as u64;
             // A worker that can do nothing although frames wait has a device that failed.
-            let again = if progress.idle { actor.worker.next_deadline().filter(|_| waits) } else { Some(self.now + STEP_TIME) };
+            let again = if progress.idle {
+                actor.worker.next_deadline().filter(|_| waits)
+            } else {
+                Some(self.now + STEP_TIME)
+            };
             if let Some(at) = again {
                 let at = at.max(self.now + STEP_TIME);
                 next = Some(next.map_or(at, |t| t.min(at)));

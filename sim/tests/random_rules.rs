@@ -61,7 +61,8 @@ fn run(seed: u64, frames: u32) -> sim::Tally {
             let wanted: Vec<Vec<u8>> =
                 verdict.outputs.iter().filter(|(p, _)| p == n).map(|(_, f)| f.bytes()).collect();
             let got = w.raw(*host).take();
-            let rules: Vec<String> = model.rules.iter().map(|((t, p), r)| rules::rule_text(*t, *p, r)).collect();
+            let rules: Vec<String> =
+                model.rules.iter().map(|((t, p), r)| rules::rule_text(*t, *p, r)).collect();
             assert_eq!(
                 got,
                 wanted,

@@ -298,15 +298,21 @@ fn some_actions(d: &mut Dice, table: u8, conditions: &[Condition]) -> Vec<Action
             10 => Action::Vlan(d.of(&[5, 6])),
             11 => Action::LoadReg0(d.below(3) as u32),
             12 if is_ip => Action::DecTtl,
-            _ if table + 1 < TABLES => Action::Resubmit(table + 1 + d.below(u64::from(TABLES - table - 1)) as u8),
+            _ if table + 1 < TABLES => {
+                Action::Resubmit(table + 1 + d.below(u64::from(TABLES - table - 1)) as u8)
+            }
             _ => Action::Normal,
         };
         // An action list may look for tags only where they can be; one that changes them does it once, first.
-        if matches!(action, Action::StripVlan) && list.iter().any(|a| matches!(a, Action::StripVlan | Action::Vlan(_))) {
+        if matches!(action, Action::StripVlan)
+            && list.iter().any(|a| matches!(a, Action::StripVlan | Action::Vlan(_)))
+        {
             continue;
         }
         // Whether a frame whose TTL has run out goes on is a matter of its own: TTLs here are 2 or more, so once is safe.
-        if matches!(action, Action::DecTtl) && (table != 0 || list.iter().any(|a| matches!(a, Action::DecTtl))) {
+        if matches!(action, Action::DecTtl)
+            && (table != 0 || list.iter().any(|a| matches!(a, Action::DecTtl)))
+        {
             continue;
         }
         list.push(action);
