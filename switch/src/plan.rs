@@ -141,7 +141,7 @@ mod tests {
                 name,
                 kind,
                 type_name: String::new(),
-            row: String::new(),
+                row: String::new(),
                 ofport_request,
                 mtu_request: None,
                 mac: None,

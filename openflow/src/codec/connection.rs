@@ -42,6 +42,10 @@ pub(crate) fn read_error(version: OfVersion, r: &mut Reader<'_>) -> Result<Error
         ERROR_NICIRA => ErrorNumber { experimenter: r.u32()?, kind: r.u16()?, code: r.u16()? },
         _ => ErrorNumber { experimenter: 0, kind, code },
     };
+    // Nobody's id is 0: such a number could not be told from a standard one.
+    if number.experimenter == 0 && matches!(kind, ERROR_EXPERIMENTER | ERROR_NICIRA) {
+        return Err(OfError::BadRequestBadVendor);
+    }
     let code = match OfError::from_number(version, number) {
         Some(error) => ErrorCode::Known(error),
         None => ErrorCode::Unknown(number),

@@ -5,6 +5,7 @@ use crate::brain::Brain;
 use base::Instant;
 use flowtable::flow_mod::{self, FlowModError, OnMissing, RuleChange};
 use flowtable::{Cookie, Match, OfAction, OfPort, RemovalReason, Rule, RuleFlags, TableId};
+use openflow::codec::{self, CheckActions};
 use openflow::message::{
     AsyncClass, FlowMod, FlowModCommand, FlowModFlags, FlowRemoved, FlowRemovedReason, GROUP_ANY, Message,
     Xid,
@@ -81,19 +82,19 @@ fn request(flow_mod: &FlowMod, version: OfVersion) -> flow_mod::FlowMod {
     }
 }
 
-/// Checks what the codec cannot: actions against the ports and tables that there are. No port has queues.
-fn check_actions(actions: &[OfAction], table: TableId) -> Result<(), OfError> {
-    for action in actions {
-        match action {
-            OfAction::Enqueue { .. } => return Err(OfError::BadActionBadQueue),
-            OfAction::GotoTable(next) if next.0 <= table.0 || *next == TableId::ALL => {
-                return Err(OfError::BadInstructionBadTableId);
-            }
-            OfAction::WriteActions(inner) => check_actions(inner, table)?,
-            _ => {}
-        }
+/// Checks actions against what they apply to and against what there is: ports have no queues.
+pub(super) fn check_actions(
+    actions: &[OfAction],
+    matching: &Match,
+    table: TableId,
+    version: OfVersion,
+) -> Result<(), OfError> {
+    let against = CheckActions { version, matching, table, max_port: OfPort::MAX };
+    codec::check_actions(&against, actions)?;
+    match actions.iter().any(|a| matches!(a, OfAction::Enqueue { .. })) {
+        true => Err(OfError::BadActionBadQueue),
+        false => Ok(()),
     }
-    Ok(())
 }
 
 impl Brain {
@@ -115,7 +116,7 @@ impl Brain {
         let mut requests = Vec::with_capacity(mods.len());
         for (i, flow_mod) in mods.iter().enumerate() {
             let table = if flow_mod.table == TableId::ALL { TableId(0) } else { flow_mod.table };
-            check_actions(&flow_mod.actions, table).map_err(|e| (i, e))?;
+            check_actions(&flow_mod.actions, &flow_mod.matching, table, r.version).map_err(|e| (i, e))?;
             requests.push(request(flow_mod, r.version));
         }
         let bridge = self.bridge_mut(&r.bridge).map_err(|e| (0, e))?;

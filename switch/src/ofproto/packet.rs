@@ -3,10 +3,10 @@
 use super::{Answer, Outgoing, Request};
 use crate::brain::{Brain, Command};
 use crate::bridge::BridgeId;
-use crate::forwarding::Punted;
+use crate::forwarding::{PacketInCause, Punted};
 use flowtable::{FieldId, FlowKey, Match, OfAction, OfPort, PacketInReason, TableId, Words};
-use openflow::OfError;
 use openflow::message::{AsyncClass, Message, PacketIn, PacketOut, Xid};
+use openflow::{OfError, OfVersion};
 use std::sync::Arc;
 
 /// A frame that a worker handed over for controllers.
@@ -59,11 +59,16 @@ impl Brain {
         let Some(bridge) = self.bridges.values().find(|b| b.id == wanted.bridge) else { return };
         let name = bridge.config.name.clone();
         let miss = wanted.reason == PacketInReason::NoMatch;
-        let number = reason_number(wanted.reason);
         let about = metadata(&punted);
         let mut messages = Vec::new();
         for c in self.connections.values().filter(|c| c.bridge == name) {
-            if c.controller_id != wanted.controller_id || !c.hears(AsyncClass::PacketIn, number) {
+            // To OpenFlow 1.3 and later a table-miss rule is how misses come about (OpenFlow 1.3.5 §5.4).
+            let reason = match wanted.cause {
+                PacketInCause::MissRule if c.version >= OfVersion::V13 => PacketInReason::NoMatch,
+                _ => wanted.reason,
+            };
+            let hears = c.hears(AsyncClass::PacketIn, reason_number(reason));
+            if c.controller_id != wanted.controller_id || !hears {
                 continue;
             }
             let len_max = if miss { c.miss_send_len } else { wanted.max_len };
@@ -74,7 +79,7 @@ impl Brain {
                 n => punted.bytes.get(..usize::from(n)).unwrap_or(&punted.bytes),
             };
             let message = PacketIn {
-                reason: wanted.reason,
+                reason,
                 table: if wanted.table == TableId::ALL { TableId(0) } else { wanted.table },
                 cookie: wanted.cookie,
                 total_len: u16::try_from(punted.total_len).unwrap_or(u16::MAX),
@@ -97,9 +102,8 @@ impl Brain {
         if !special.contains(&in_port) && !in_port.is_real() {
             return Err(OfError::BadRequestBadPort);
         }
-        if out.actions.iter().any(|a| matches!(a, OfAction::Enqueue { .. })) {
-            return Err(OfError::BadActionBadQueue);
-        }
+        // What the frame is shows only when it is translated: an action that does not fit it then does nothing.
+        super::flow::check_actions(&out.actions, &Match::any(), TableId::ALL, OfVersion::V10)?;
         let request =
             PacketOutRequest { bridge: bridge.id, in_port, actions: out.actions.into(), data: out.data };
         self.commands.push(Command::PacketOut(request));
