@@ -1,0 +1,346 @@
+//! The real ovs-vsctl, ovs-ofctl and ovs-appctl against our daemon. Where the same can be asked of Debian's own
+//! ovs-vswitchd, the two must answer alike.
+
+use std::process::Stdio;
+use tests::pair::{Compare, Pair};
+use tests::{Namespace, Switch, Tools, ip, run_ok, wait_for};
+
+/// The versions of OpenFlow that ovs-ofctl is made to speak; the first is its default.
+const VERSIONS: [&str; 5] = ["", "-O OpenFlow10", "-O OpenFlow13", "-O OpenFlow14", "-O OpenFlow15"];
+
+/// Files that the lines below use, written to both run directories.
+const FILES: &[(&str, &str)] = &[
+    (
+        "three",
+        "table=0,priority=7,in_port=1,actions=output:2\ntcp,tp_dst=80 actions=drop\ntable=3,arp actions=NORMAL\n",
+    ),
+    ("replacement", "table=0,priority=7,in_port=1,actions=output:3\npriority=0 actions=NORMAL\n"),
+    ("broken", "priority=1,actions=drop\npriority=2,in_port=1,actions=output:nowhere\n"),
+    ("half_bad", "add priority=1,actions=drop\nadd priority=2,in_port=1,actions=note:00,goto_table:0\n"),
+    ("bundle", "flow add priority=8,in_port=2,actions=1\nflow delete in_port=1\n"),
+    (
+        "mixed",
+        "add priority=21,in_port=1,actions=2\nmodify priority=21,in_port=1,actions=3\ndelete_strict priority=7,in_port=1\n",
+    ),
+];
+
+use Compare::{Items, Lines, Set, Success};
+
+/// What is asked of a bridge with ports p1, p2 and p3, in every version. `V` is the `-O` option.
+const OFCTL: &[(&str, Compare)] = &[
+    ("ovs-ofctl V show br0", Items),
+    ("ovs-ofctl V probe br0", Lines),
+    ("ovs-ofctl V del-flows br0", Lines),
+    ("ovs-ofctl V dump-flows br0", Set),
+    ("ovs-ofctl V add-flow br0 table=0,priority=7,in_port=1,actions=output:2", Lines),
+    ("ovs-ofctl V add-flow br0 in_port=p2,actions=p1,LOCAL", Lines),
+    ("ovs-ofctl V add-flow br0 in_port=nowhere,actions=drop", Lines),
+    (
+        "ovs-ofctl V add-flow br0 table=1,cookie=0x77,reg0=5/0xf,actions=load:7->NXM_NX_REG1[],resubmit(,2)",
+        Lines,
+    ),
+    (
+        "ovs-ofctl V add-flow br0 idle_timeout=100,hard_timeout=200,tcp6,ipv6_dst=fd00::/64,actions=CONTROLLER:128",
+        Lines,
+    ),
+    (
+        "ovs-ofctl V add-flow br0 table=4,send_flow_rem,check_overlap,udp,tp_src=53,actions=mod_dl_src:02:00:00:00:00:01,NORMAL",
+        Lines,
+    ),
+    ("ovs-ofctl V add-flow br0 table=4,dl_vlan=10,dl_vlan_pcp=3,actions=strip_vlan,ALL", Lines),
+    (
+        "ovs-ofctl V add-flow br0 table=4,ip,nw_tos=32,nw_ttl=3,nw_frag=later,actions=dec_ttl,FLOOD,IN_PORT",
+        Lines,
+    ),
+    ("ovs-ofctl V add-flow br0 table=5,mpls,mpls_label=7,actions=pop_mpls:0x0800,resubmit(2,6)", Lines),
+    (
+        "ovs-ofctl V add-flow br0 table=5,icmp6,icmp_type=135,nd_target=fd00::1,actions=note:01.02.03.04,exit",
+        Lines,
+    ),
+    (
+        "ovs-ofctl V add-flow br0 table=6,arp,arp_op=1,arp_tpa=10.0.0.0/8,actions=move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[],IN_PORT",
+        Lines,
+    ),
+    ("ovs-ofctl V add-flow br0 table=7,metadata=0x5/0xff,actions=output:NXM_NX_REG0[0..15]", Lines),
+    (
+        "ovs-ofctl V add-flow br0 table=8,tcp,tcp_flags=+syn-ack,actions=set_field:10.0.0.9->ip_dst,LOCAL",
+        Lines,
+    ),
+    (
+        "ovs-ofctl V add-flow br0 table=9,tun_id=0x9,actions=push_vlan:0x8100,set_field:4099->vlan_vid,output:3",
+        Lines,
+    ),
+    ("ovs-ofctl V add-flow br0 table=9,dl_dst=01:00:00:00:00:00/01:00:00:00:00:00,actions=drop", Lines),
+    ("ovs-ofctl V add-flow br0 table=254,priority=65535,actions=drop", Lines),
+    ("ovs-ofctl V add-flow br0 table=255,actions=drop", Lines),
+    ("ovs-ofctl V add-flow br0 ip,nw_dst=1.2.3.400,actions=drop", Lines),
+    ("ovs-ofctl V add-flow br0 frobnicate=1,actions=drop", Lines),
+    ("ovs-ofctl V add-flow br0 actions=frobnicate", Lines),
+    ("ovs-ofctl V add-flow br0 tp_dst=80,actions=drop", Lines),
+    ("ovs-ofctl V add-flows br0 PAIR/three", Lines),
+    ("ovs-ofctl V add-flows br0 PAIR/broken", Lines),
+    ("ovs-ofctl V add-flows br0 PAIR/nofile", Lines),
+    ("ovs-ofctl V add-flows br0 PAIR/mixed", Lines),
+    ("ovs-ofctl V --bundle add-flows br0 PAIR/three", Lines),
+    ("ovs-ofctl V --bundle add-flow br0 priority=70,in_port=3,actions=1", Lines),
+    ("ovs-ofctl V --bundle add-flows br0 PAIR/half_bad", Success),
+    ("ovs-ofctl V dump-flows br0", Set),
+    ("ovs-ofctl V dump-flows br0 table=4", Set),
+    ("ovs-ofctl V dump-flows br0 tcp", Set),
+    ("ovs-ofctl V dump-flows br0 in_port=p1", Set),
+    ("ovs-ofctl V dump-flows br0 out_port=2", Set),
+    ("ovs-ofctl V dump-flows br0 cookie=0x77/-1", Set),
+    ("ovs-ofctl V --names dump-flows br0", Set),
+    ("ovs-ofctl V --no-names dump-flows br0", Set),
+    ("ovs-ofctl V --no-stats --sort dump-flows br0", Lines),
+    ("ovs-ofctl V --no-stats --rsort=in_port dump-flows br0 table=0", Lines),
+    ("ovs-ofctl V dump-aggregate br0", Lines),
+    ("ovs-ofctl V dump-aggregate br0 table=4", Lines),
+    ("ovs-ofctl V dump-aggregate br0 ip", Lines),
+    ("ovs-ofctl V mod-flows br0 in_port=1,actions=output:3", Lines),
+    ("ovs-ofctl V --strict mod-flows br0 priority=7,in_port=1,actions=output:2", Lines),
+    ("ovs-ofctl V mod-flows br0 cookie=0x77/-1,actions=drop", Lines),
+    ("ovs-ofctl V --no-stats dump-flows br0", Set),
+    ("ovs-ofctl V diff-flows br0 PAIR/three", Set),
+    ("ovs-ofctl V diff-flows PAIR/replacement PAIR/three", Set),
+    ("ovs-ofctl V del-flows br0 table=4,udp", Lines),
+    ("ovs-ofctl V --strict del-flows br0 table=254,priority=1", Lines),
+    ("ovs-ofctl V --strict del-flows br0 table=254,priority=65535", Lines),
+    ("ovs-ofctl V del-flows br0 out_port=3", Lines),
+    ("ovs-ofctl V --no-stats dump-flows br0", Set),
+    ("ovs-ofctl V replace-flows br0 PAIR/replacement", Lines),
+    ("ovs-ofctl V --bundle replace-flows br0 PAIR/replacement", Lines),
+    ("ovs-ofctl V --no-stats dump-flows br0", Set),
+    ("ovs-ofctl V bundle br0 PAIR/bundle", Lines),
+    ("ovs-ofctl V --no-stats dump-flows br0", Set),
+    ("ovs-ofctl V dump-ports br0", Items),
+    ("ovs-ofctl V dump-ports br0 p2", Items),
+    ("ovs-ofctl V dump-ports br0 LOCAL", Items),
+    ("ovs-ofctl V dump-ports br0 77", Lines),
+    ("ovs-ofctl V dump-ports-desc br0", Items),
+    ("ovs-ofctl V dump-ports-desc br0 p1", Items),
+    ("ovs-ofctl V mod-port br0 p1 no-flood", Lines),
+    ("ovs-ofctl V mod-port br0 2 no-forward", Lines),
+    ("ovs-ofctl V mod-port br0 3 no-receive", Lines),
+    ("ovs-ofctl V mod-port br0 nowhere up", Lines),
+    ("ovs-ofctl V show br0", Items),
+    ("ovs-ofctl V mod-port br0 p1 flood", Lines),
+    ("ovs-ofctl V mod-port br0 p2 forward", Lines),
+    ("ovs-ofctl V mod-port br0 p3 receive", Lines),
+    ("ovs-ofctl V mod-port br0 p3 down", Lines),
+    ("ovs-ofctl V show br0", Items),
+    ("ovs-ofctl V mod-port br0 p3 up", Lines),
+    ("ovs-ofctl V get-frags br0", Lines),
+    ("ovs-ofctl V set-frags br0 nx-match", Lines),
+    ("ovs-ofctl V get-frags br0", Lines),
+    ("ovs-ofctl V set-frags br0 drop", Lines),
+    ("ovs-ofctl V set-frags br0 normal", Lines),
+    ("ovs-ofctl V get-frags br0", Lines),
+    ("ovs-ofctl V dump-tables br0", Lines),
+    ("ovs-ofctl V dump-table-desc br0", Lines),
+    ("ovs-ofctl V queue-stats br0", Lines),
+    ("ovs-ofctl V queue-stats br0 p1", Lines),
+    ("ovs-ofctl V queue-get-config br0", Lines),
+    ("ovs-ofctl V queue-get-config br0 p1", Lines),
+    ("ovs-ofctl V dump-groups br0", Lines),
+    ("ovs-ofctl V dump-group-stats br0", Lines),
+    ("ovs-ofctl V del-groups br0", Lines),
+    ("ovs-ofctl V dump-meters br0", Lines),
+    ("ovs-ofctl V meter-stats br0", Lines),
+    ("ovs-ofctl V del-meters br0", Lines),
+    (
+        "ovs-ofctl V packet-out br0 in_port=p1,packet=020000000001020000000002080045000014000000004001f9d60a0000010a000002,actions=p2",
+        Lines,
+    ),
+    (
+        "ovs-ofctl V packet-out br0 in_port=CONTROLLER,packet=0200000000010200000000020801,actions=p1,p3",
+        Lines,
+    ),
+    ("ovs-ofctl V packet-out br0 p1 output:2 0200000000010200000000020801", Lines),
+    ("ovs-ofctl V packet-out br0 in_port=p1,packet=02000000000102000000000208,actions=p2", Lines),
+    (
+        "ovs-ofctl V packet-out br0 in_port=p1,packet=0200000000010200000000020801,actions=resubmit(1,7),TABLE",
+        Lines,
+    ),
+    ("ovs-ofctl V dump-ports br0", Items),
+    ("ovs-ofctl V dump-tlv-map br0", Lines),
+    ("ovs-ofctl V ct-flush-zone br0 7", Lines),
+    ("ovs-ofctl V dump-ipfix-bridge br0", Lines),
+    ("ovs-ofctl V dump-ipfix-flow br0", Lines),
+    ("ovs-ofctl V ping br0 100", Success),
+    ("ovs-ofctl V benchmark br0 100 10", Success),
+    ("ovs-ofctl V show nobridge", Lines),
+];
+
+fn ofctl_is_answered_alike(version: &str) {
+    let mut pair = Pair::start();
+    pair.bridge(3);
+    for (name, text) in FILES {
+        for dir in [pair.real.dir(), pair.ours.dir()] {
+            std::fs::write(dir.join(name), text).expect("a file");
+        }
+    }
+    for (line, compare) in OFCTL {
+        pair.same(&line.replacen(" V ", &format!(" {version} "), 1), *compare);
+    }
+    pair.finish();
+}
+
+#[test]
+fn ofctl_by_default_is_answered_as_by_ovs() {
+    ofctl_is_answered_alike(VERSIONS[0]);
+}
+
+#[test]
+fn ofctl_in_openflow10_is_answered_as_by_ovs() {
+    ofctl_is_answered_alike(VERSIONS[1]);
+}
+
+#[test]
+fn ofctl_in_openflow13_is_answered_as_by_ovs() {
+    ofctl_is_answered_alike(VERSIONS[2]);
+}
+
+#[test]
+fn ofctl_in_openflow14_is_answered_as_by_ovs() {
+    ofctl_is_answered_alike(VERSIONS[3]);
+}
+
+#[test]
+fn ofctl_in_openflow15_is_answered_as_by_ovs() {
+    ofctl_is_answered_alike(VERSIONS[4]);
+}
+
+/// What is asked of the database and the control socket, in order.
+const VSCTL: &[(&str, Compare)] = &[
+    ("ovs-vsctl list-br", Lines),
+    ("ovs-vsctl list-ports br0", Lines),
+    ("ovs-vsctl list-ifaces br0", Lines),
+    ("ovs-vsctl port-to-br p1", Lines),
+    ("ovs-vsctl iface-to-br p2", Lines),
+    ("ovs-vsctl br-exists br0", Lines),
+    ("ovs-vsctl br-exists br9", Lines),
+    ("ovs-vsctl add-br br0", Lines),
+    ("ovs-vsctl --may-exist add-br br0", Lines),
+    ("ovs-vsctl add-port br0 p1", Lines),
+    ("ovs-vsctl --may-exist add-port br0 p1", Lines),
+    ("ovs-vsctl add-port br9 p9", Lines),
+    ("ovs-vsctl get Interface p1 ofport", Lines),
+    ("ovs-vsctl get Interface p2 ofport_request type error", Lines),
+    ("ovs-vsctl get Interface p1 admin_state link_state mtu", Lines),
+    ("ovs-vsctl get Bridge br0 datapath_id fail_mode datapath_type", Lines),
+    ("ovs-vsctl get Open_vSwitch . ovs_version", Lines),
+    ("ovs-vsctl get Interface p1 nocolumn", Lines),
+    ("ovs-vsctl get Interface p77 ofport", Lines),
+    ("ovs-vsctl set Port p1 tag=10 -- set Port p2 trunks=10,20 vlan_mode=trunk", Lines),
+    ("ovs-vsctl get Port p1 tag trunks vlan_mode", Lines),
+    ("ovs-vsctl get Port p2 tag trunks vlan_mode", Lines),
+    ("ovs-vsctl set Port p1 tag=5000", Lines),
+    ("ovs-vsctl set Port p1 vlan_mode=sideways", Lines),
+    ("ovs-vsctl remove Port p2 trunks 20", Lines),
+    ("ovs-vsctl clear Port p1 tag", Lines),
+    ("ovs-vsctl add Port p2 trunks 30 40", Lines),
+    ("ovs-vsctl get Port p2 trunks", Lines),
+    ("ovs-vsctl wait-until Interface p1 ofport=1", Lines),
+    ("ovs-vsctl -f csv --columns=name,ofport,type find Interface type=dummy", Set),
+    ("ovs-vsctl -f json --columns=name,tag list Port p1", Lines),
+    ("ovs-vsctl set-fail-mode br0 secure", Lines),
+    ("ovs-vsctl get-fail-mode br0", Lines),
+    ("ovs-vsctl del-fail-mode br0", Lines),
+    ("ovs-vsctl set-controller br0 punix:PAIR/controller", Lines),
+    ("ovs-vsctl get-controller br0", Lines),
+    ("ovs-vsctl del-controller br0", Lines),
+    ("ovs-vsctl br-set-external-id br0 name value", Lines),
+    ("ovs-vsctl br-get-external-id br0", Lines),
+    ("ovs-vsctl set-manager ptcp:0:127.0.0.1", Success),
+    ("ovs-vsctl del-manager", Lines),
+    ("ovs-vsctl add-br fake0 br0 100", Lines),
+    ("ovs-vsctl br-to-vlan fake0", Lines),
+    ("ovs-vsctl br-to-parent fake0", Lines),
+    ("ovs-vsctl list-br", Lines),
+    ("ovs-vsctl del-br fake0", Lines),
+    ("ovs-vsctl add-br br1 -- add-port br1 q1 -- set Interface q1 ofport_request=33", Lines),
+    ("ovs-vsctl get Interface q1 ofport", Lines),
+    ("ovs-ofctl --no-stats dump-flows br1", Set),
+    (
+        "ovs-vsctl add-port br1 patch1 -- set Interface patch1 type=patch options:peer=patch0 ofport_request=7 -- add-port br0 patch0 -- set Interface patch0 type=patch options:peer=patch1 ofport_request=8",
+        Lines,
+    ),
+    ("ovs-vsctl get Interface patch1 ofport", Lines),
+    ("ovs-appctl dpif/show", Set),
+    ("ovs-ofctl dump-ports-desc br1", Items),
+    ("ovs-vsctl del-port br1 patch1 -- del-port br0 patch0", Lines),
+    ("ovs-vsctl set Interface q1 ofport_request=44", Lines),
+    ("ovs-vsctl get Interface q1 ofport", Lines),
+    ("ovs-vsctl add-port br1 q2 -- set Interface q2 ofport_request=44", Lines),
+    ("ovs-vsctl add-port br1 q3 -- set Interface q3 type=nosuchtype", Lines),
+    ("ovs-vsctl get Interface q3 ofport", Lines),
+    ("ovs-vsctl del-port q3", Lines),
+    ("ovs-vsctl del-port br1 q1 -- del-port q2", Lines),
+    ("ovs-vsctl del-port br1 q1", Lines),
+    ("ovs-vsctl --if-exists del-port br1 q1", Lines),
+    ("ovs-vsctl del-br br1", Lines),
+    ("ovs-vsctl del-br br1", Lines),
+    ("ovs-vsctl --if-exists del-br br1", Lines),
+    ("ovs-vsctl emer-reset", Lines),
+    ("ovs-vsctl frobnicate", Lines),
+    ("ovs-vsctl list-br", Lines),
+    ("ovsdb-client list-dbs", Lines),
+    ("ovsdb-client list-tables", Lines),
+    ("ovsdb-client list-columns Open_vSwitch Interface", Set),
+    ("ovsdb-client get-schema-version", Lines),
+    (
+        "ovsdb-client transact '[\"Open_vSwitch\",{\"op\":\"select\",\"table\":\"Bridge\",\"where\":[],\"columns\":[\"name\",\"datapath_type\"]}]'",
+        Lines,
+    ),
+    ("ovsdb-client transact '[\"Open_vSwitch\",{\"op\":\"frobnicate\"}]'", Success),
+    ("ovsdb-client transact '[\"NoSuchDatabase\"]'", Success),
+    ("ovs-appctl fdb/show br0", Lines),
+    ("ovs-appctl fdb/show br9", Lines),
+    ("ovs-appctl fdb/flush br0", Lines),
+    ("ovs-appctl fdb/flush", Lines),
+    ("ovs-appctl fdb/stats-show br0", Lines),
+    ("ovs-appctl fdb/stats-clear br0", Lines),
+    ("ovs-appctl dpif/show", Set),
+    ("ovs-appctl dpif/dump-flows br0", Set),
+    ("ovs-appctl dpctl/dump-flows", Set),
+    ("ovs-appctl ofproto/list", Lines),
+    ("ovs-appctl vlog/set bridge:console:dbg", Lines),
+    ("ovs-appctl vlog/set nosuchmodule:dbg", Lines),
+    ("ovs-appctl vlog/set ANY:ANY:nosuchlevel", Lines),
+    ("ovs-appctl time/stop", Lines),
+    ("ovs-appctl time/warp 1000", Lines),
+    ("ovs-appctl time/warp 1000 100", Lines),
+    ("ovs-appctl time/warp x", Success),
+    ("ovs-appctl netdev-dummy/receive p1 0200000000010200000000020801", Lines),
+    ("ovs-appctl netdev-dummy/receive nowhere 0200000000010200000000020801", Lines),
+    (
+        "ovs-appctl netdev-dummy/receive p1 'in_port(1),eth(src=02:00:00:00:00:01,dst=02:00:00:00:00:02),eth_type(0x88b5)'",
+        Lines,
+    ),
+    ("ovs-appctl netdev-dummy/receive p1 'rubbish(1)'", Success),
+    ("ovs-appctl fdb/show br0", Lines),
+    ("ovs-appctl ofproto/trace br0 in_port=1,dl_src=02:00:00:00:00:09,dl_dst=02:00:00:00:00:01", Lines),
+    ("ovs-appctl ofproto/trace br0 in_port=p2,tcp,nw_src=1.2.3.4 -generate", Lines),
+    ("ovs-appctl ofproto/trace br0 in_port=1 0200000000010200000000020801", Lines),
+    ("ovs-appctl ofproto/trace nobridge in_port=1", Lines),
+    ("ovs-appctl ofproto/trace br0 nofield=1", Success),
+    ("ovs-appctl frobnicate", Lines),
+    ("ovs-appctl fdb/show", Lines),
+    ("ovs-appctl fdb/show br0 too many", Lines),
+];
+
+#[test]
+fn database_and_control_socket_are_answered_as_by_ovs() {
+    let mut pair = Pair::start();
+    pair.bridge(3);
+    for (line, compare) in VSCTL {
+        let line = line.replacen("ovsdb-client list-dbs", "ovsdb-client list-dbs unix:PAIR/db.sock", 1);
+        let mut line = line.replacen("ovsdb-client transact", "ovsdb-client transact unix:PAIR/db.sock", 1);
+        for verb in ["list-tables", "list-columns", "get-schema-version"] {
+            line = line.replacen(&format!("client {verb}"), &format!("client {verb} unix:PAIR/db.sock"), 1);
+        }
+        pair.same(&line, *compare);
+    }
+    pair.finish();
+}
