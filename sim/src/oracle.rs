@@ -75,6 +75,8 @@ struct State {
     drops_before: Vec<(Drop, u64)>,
     waiting: VecDeque<Pass>,
     expected: Vec<Outcome>,
+    /// Side effects that hits should have had.
+    overlooked: Vec<(usize, Vec<Effect>)>,
     sent: Vec<(DpPort, Vec<u8>)>,
     punted: u64,
     tally: Tally,
@@ -167,15 +169,16 @@ impl State {
                 true => self.tally.translations += 1,
                 false => self.tally.hits += 1,
             }
-            self.judge(pass);
+            self.judge(pass, found);
             if found {
                 return;
             }
         }
     }
 
-    /// Finds out what should become of a frame.
-    fn judge(&mut self, mut pass: Pass) {
+    /// Finds out what should become of a frame. What a hit does has no side effects, so a frame that should have had some
+    /// must not have been one.
+    fn judge(&mut self, mut pass: Pass, translated: bool) {
         let Some(fwd) = self.newest.clone() else { panic!("frames before the first snapshot") };
         let Some(outcome) = self.expected.get_mut(pass.frame_no) else { return };
         outcome.cuts.push(outcome.outputs.len());
@@ -184,7 +187,10 @@ impl State {
             outcome.drop = refused;
             return;
         }
-        let program = fwd.translate(&Upcall { key: &pass.key }).program;
+        let Translation { program, effects, .. } = fwd.translate(&Upcall { key: &pass.key });
+        if !translated && !effects.is_empty() {
+            self.overlooked.push((pass.frame_no, effects));
+        }
         if let Some(next) = interpret(&program.actions, &mut pass, outcome, &self.reach) {
             pass.rounds += 1;
             if pass.rounds > ROUNDS_MAX {
@@ -205,7 +211,7 @@ impl State {
     fn settle(&mut self) {
         while let Some(pass) = self.waiting.pop_front() {
             self.tally.hits += 1;
-            self.judge(pass);
+            self.judge(pass, false);
         }
         let (expected, sent) = (std::mem::take(&mut self.expected), std::mem::take(&mut self.sent));
         let punted = std::mem::take(&mut self.punted);
@@ -218,7 +224,9 @@ impl State {
         let dropped = |d: Drop| count(&now, d) - count(&self.drops_before, d);
         let refused = dropped(Drop::MissCredit);
         self.compare_outputs(&expected, &sent, refused);
+        let overlooked = std::mem::take(&mut self.overlooked);
         if refused == 0 {
+            assert!(overlooked.is_empty(), "hits that should have had side effects: {overlooked:?}");
             let punts: u64 = expected.iter().map(|o| o.punts).sum();
             assert_eq!(punts, punted, "copies for controllers from port {}", self.ingress);
             for reason in Drop::ALL.iter().filter(|d| !CIRCUMSTANCES.contains(d)) {

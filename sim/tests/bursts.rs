@@ -110,7 +110,7 @@ fn change(w: &mut World, model: &mut Model, d: &mut Dice) {
 
 fn run(seed: u64, rounds: u32) -> Tally {
     let d = &mut Dice::new(seed ^ 0xb0b);
-    let mut model = Model::default();
+    let mut model = Model::new(d);
     let mut w = World::seeded(seed, 1 + d.below(3) as usize);
     w.add_bridge("br0");
     let mut hosts: Vec<NodeId> = Vec::new();

@@ -36,11 +36,11 @@ fn change_vlans(w: &mut World, model: &mut Model, d: &mut Dice) {
 
 fn run(seed: u64, frames: u32) -> sim::Tally {
     let d = &mut Dice::new(seed);
-    let mut model = Model::default();
+    let mut model = Model::new(d);
     let (mut w, hosts) = world(seed, &mut model, d);
     let mut known: Vec<Fields> = Vec::new();
     for id in 0..frames {
-        if d.one_in(4) {
+        if d.one_in(8) {
             let texts: Vec<String> = (0..1 + d.below(4)).flat_map(|_| model.change(d)).collect();
             w.flows("br0", &texts);
         }
@@ -48,12 +48,11 @@ fn run(seed: u64, frames: u32) -> sim::Tally {
             change_vlans(&mut w, &mut model, d);
         }
         // Flows come again, so that the cache has something to say.
-        let frame = if known.is_empty() || d.one_in(3) { Fields::random(d, id) } else { d.of(&known) };
+        let frame = if known.is_empty() || d.one_in(4) { Fields::random(d, id) } else { d.of(&known) };
         known.push(frame.clone());
+        let old = known.len().saturating_sub(8);
+        known.drain(..old);
         let verdict = model.judge(&frame);
-        if verdict.ambiguous {
-            continue;
-        }
         w.raw(hosts[&frame.in_port]).send(frame.bytes());
         w.settle();
         model.learn(&verdict);
@@ -78,9 +77,11 @@ fn run(seed: u64, frames: u32) -> sim::Tally {
 
 #[test]
 fn frames_come_out_where_a_naive_interpreter_says() {
-    let mut hits = 0;
+    let (mut hits, mut outputs, mut frames) = (0, 0, 0);
     for seed in 0..40 {
-        hits += run(seed, 200).hits;
+        let t = run(seed, 200);
+        (hits, outputs, frames) = (hits + t.hits, outputs + t.outputs, frames + t.frames);
     }
-    assert!(hits > 1_000, "most frames must have been served by the cache: {hits}");
+    // Worth something only if the cache is used and frames come out.
+    assert!(hits > frames / 4 && outputs > frames, "{hits} hits, {outputs} outputs, {frames} frames");
 }

@@ -229,7 +229,7 @@ impl World {
             match outgoing {
                 Outgoing::Error(_, error, _) => errors.push(error),
                 Outgoing::Message(xid, Message::BarrierReply) => answered |= xid == barrier,
-                Outgoing::Message(..) => {}
+                Outgoing::Message(..) | Outgoing::Unasked(_) => {}
             }
         }
         assert!(answered, "no answer to the barrier request");

@@ -324,8 +324,9 @@ fn some_actions(d: &mut Dice, table: u8, conditions: &[Condition]) -> Vec<Action
 }
 
 /// The rules of a bridge and its MAC table, as the model sees them.
-#[derive(Default)]
 pub struct Model {
+    /// How many rules a table may have. Few rules leave fields that nothing looks at, many leave none: both have their bugs.
+    pub richness: u64,
     /// Table → priority → rule; no two of a table have the same priority.
     pub rules: BTreeMap<(u8, u16), Rule>,
     pub vlans: BTreeMap<u16, Vlans>,
@@ -337,14 +338,22 @@ pub struct Verdict {
     /// Port and frame, in order.
     pub outputs: Vec<(u16, Fields)>,
     learned: Vec<((u16, u64), u16)>,
-    /// The frame's destination became its own source: whether that was learned by then is nobody's business.
-    pub ambiguous: bool,
 }
 
 impl Model {
+    /// No rules and no ports.
+    pub fn new(d: &mut Dice) -> Model {
+        Model {
+            richness: d.of(&[1, 2, 4, 24]),
+            rules: BTreeMap::new(),
+            vlans: BTreeMap::new(),
+            stations: BTreeMap::new(),
+        }
+    }
+
     /// A change of the rules, made here; the same in ovs-ofctl's words.
     pub fn change(&mut self, d: &mut Dice) -> Vec<String> {
-        let (table, priority) = (d.below(TABLES.into()) as u8, d.below(24) as u16 + 1);
+        let (table, priority) = (d.below(TABLES.into()) as u8, d.below(self.richness) as u16 + 1);
         let mut texts = Vec::new();
         if let Some(old) = self.rules.remove(&(table, priority)) {
             texts.push(format!("delete_strict table={table},priority={priority}{}", conditions_text(&old)));
@@ -374,7 +383,7 @@ impl Model {
     }
 
     pub fn judge(&self, frame: &Fields) -> Verdict {
-        let mut verdict = Verdict { outputs: Vec::new(), learned: Vec::new(), ambiguous: false };
+        let mut verdict = Verdict { outputs: Vec::new(), learned: Vec::new() };
         let mut f = frame.clone();
         self.table(0, &mut f, &mut verdict);
         verdict
@@ -405,10 +414,10 @@ impl Model {
 
     fn normal(&self, f: &Fields, verdict: &mut Verdict) {
         let Some(vlan) = self.vlans.get(&f.in_port).and_then(|v| v.admit(f.vlan)) else { return };
-        verdict.ambiguous |= f.dst == f.src;
         verdict.learned.push(((vlan, f.src), f.in_port));
         let is_group = f.dst >> 40 & 1 == 1;
-        let known = self.stations.get(&(vlan, f.dst)).copied().filter(|_| !is_group);
+        let seen = verdict.learned.iter().rev().find(|(key, _)| *key == (vlan, f.dst)).map(|(_, port)| *port);
+        let known = seen.or_else(|| self.stations.get(&(vlan, f.dst)).copied()).filter(|_| !is_group);
         let targets: Vec<u16> = match known {
             Some(port) => vec![port],
             None => self.vlans.keys().copied().collect(),
