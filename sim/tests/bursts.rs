@@ -3,9 +3,10 @@
 
 mod rules;
 
+use datapath::{CacheLimits, MissLimits, WorkerConfig};
 use packet::{FrameBuilder, slot};
 use rules::{Fields, Model, PORTS, Vlans, mac};
-use sim::{Dice, Fault, NodeId, PortSpec, Tally, WireSpec, World};
+use sim::{Dice, Fault, NodeId, PortSpec, Tally, WireSpec, World, WorldSpec};
 use std::time::Duration;
 
 /// Rules that the model does not know: MPLS, which needs parsing anew, IPv6, ARP, learning by copies, controllers.
@@ -108,10 +109,18 @@ fn change(w: &mut World, model: &mut Model, d: &mut Dice) {
     }
 }
 
+/// Caches of all sizes: in small ones flows make room for each other within one batch.
+fn a_worker_config(d: &mut Dice) -> WorkerConfig {
+    let sizes = [CacheLimits::default().flows, 40, 9, 3, 0];
+    let flows = d.of(&sizes);
+    let misses = d.of(&[MissLimits::default(), MissLimits { rate: 100_000, burst: 30 }]);
+    WorkerConfig { cache: CacheLimits { flows, flows_per_port: flows, ..CacheLimits::default() }, misses }
+}
+
 fn run(seed: u64, rounds: u32) -> Tally {
     let d = &mut Dice::new(seed ^ 0xb0b);
     let mut model = Model::new(d);
-    let mut w = World::seeded(seed, 1 + d.below(3) as usize);
+    let mut w = World::new(WorldSpec { seed, workers: 1 + d.below(3) as usize, config: a_worker_config(d) });
     w.add_bridge("br0");
     let mut hosts: Vec<NodeId> = Vec::new();
     for n in 1..=PORTS {
@@ -149,7 +158,7 @@ fn run(seed: u64, rounds: u32) -> Tally {
 fn every_hit_equals_a_fresh_translation_whatever_comes_and_changes() {
     let mut sum = Tally::default();
     for seed in 0..24 {
-        let t = run(seed, 30);
+        let t = run(seed, 24);
         sum.hits += t.hits;
         sum.translations += t.translations;
         sum.outputs += t.outputs;
