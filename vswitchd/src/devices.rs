@@ -218,7 +218,11 @@ impl Devices {
         let (mut port, report) = match opened {
             Ok(opened) => opened,
             Err(error) => {
-                let text = format!("could not open network device {name} ({error})");
+                // The words of ovs-vswitchd, which scripts look for.
+                let text = match &error {
+                    PortConfigError::NoDevice(_) => format!("could not open network device {name} (No such device)"),
+                    other => format!("could not open network device {name} ({other})"),
+                };
                 if slot.error.as_ref() != Some(&text) {
                     tracing::warn!(target: "bridge", "{text}");
                 }
