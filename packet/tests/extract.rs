@@ -354,6 +354,17 @@ fn check_strict(key: &PacketKey, packet: &SlicedPacket<'_>) {
     if packet.link_exts.len() > 2 {
         return;
     }
+    // etherparse goes by the version in the header whatever the EtherType says; where the two differ we read neither.
+    let ip_type = match &packet.net {
+        Some(NetSlice::Ipv4(_)) => Some(ETHERTYPE_IPV4),
+        Some(NetSlice::Ipv6(_)) => Some(ETHERTYPE_IPV6),
+        _ => None,
+    };
+    if ip_type.is_some_and(|t| t != key.dl_type()) {
+        let l3 = [slot::NW_SRC, slot::NW_DST, slot::IPV6_SRC, slot::IPV6_DST, slot::NW_PROTO, slot::TP_SRC, slot::TP_DST];
+        assert!(l3.into_iter().all(|s| key.get(s) == 0));
+        return;
+    }
     match &packet.net {
         Some(NetSlice::Ipv4(ip)) => check_ipv4(key, &ip.header()),
         Some(NetSlice::Ipv6(ip)) => check_ipv6(key, &ip.header()),
@@ -432,7 +443,8 @@ fn check_transport(key: &PacketKey, transport: Option<&TransportSlice<'_>>) {
     }
 }
 
-/// Compares the network header of a frame that is damaged behind it.
+/// Compares the network header of a frame that is damaged behind it. The lax parser goes by the version in the header, where
+/// extraction goes by the EtherType.
 fn check_lax(key: &PacketKey, packet: &LaxSlicedPacket<'_>) {
     if packet.link_exts.len() > 2
         || packet.link_exts.iter().any(|e| !matches!(e, etherparse::LaxLinkExtSlice::Vlan(_)))
@@ -441,11 +453,15 @@ fn check_lax(key: &PacketKey, packet: &LaxSlicedPacket<'_>) {
     }
     match &packet.net {
         Some(LaxNetSlice::Ipv4(ip))
-            if !ip.payload().incomplete && ip.header().total_len() >= ip.header().slice().len() as u16 =>
+            if key.dl_type() == ETHERTYPE_IPV4
+                && !ip.payload().incomplete
+                && ip.header().total_len() >= ip.header().slice().len() as u16 =>
         {
             check_ipv4(key, &ip.header());
         }
-        Some(LaxNetSlice::Ipv6(ip)) if !ip.payload().incomplete => check_ipv6(key, &ip.header()),
+        Some(LaxNetSlice::Ipv6(ip)) if key.dl_type() == ETHERTYPE_IPV6 && !ip.payload().incomplete => {
+            check_ipv6(key, &ip.header());
+        }
         _ => {}
     }
 }
