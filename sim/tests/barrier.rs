@@ -1,6 +1,8 @@
 //! A frame sent after a barrier reply never takes the old way: hundreds of random changes under traffic, each frame
 //! followed by its number to where exactly it may come out.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use sim::{Dice, NodeId, PortSpec, World};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

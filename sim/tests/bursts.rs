@@ -1,6 +1,8 @@
 //! Random rules with recirculation, random, foreign and damaged frames, in bursts over several workers, with changes and
 //! faults in between. Where frames go is the oracle's business here: each is compared with a fresh translation.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod rules;
 
 use datapath::{CacheLimits, MissLimits, WorkerConfig};

@@ -1,5 +1,7 @@
 //! Hosts with real TCP/IP stacks across one switch, in every way that a switch can carry them.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use sim::{Content, Fault, HostSpec, NodeId, PortSpec, WireSpec, World};
 use std::time::Duration;
 use switch::vlan::VlanConfig;

@@ -1,6 +1,8 @@
 //! What a switch owes its users beyond rules: stations that move, ports that go, neighbours that flood, counters that add up,
 //! and the same world again from the same seed.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use datapath::port::capture::CaptureReader;
 use datapath::{CacheLimits, Drop, MissLimits, WorkerConfig};
 use sim::{Content, Dice, Fault, FrameEvent, HostSpec, NodeId, PortSpec, WireSpec, World, WorldSpec};

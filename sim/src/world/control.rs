@@ -229,7 +229,7 @@ impl World {
             match outgoing {
                 Outgoing::Error(_, error, _) => errors.push(error),
                 Outgoing::Message(xid, Message::BarrierReply) => answered |= xid == barrier,
-                Outgoing::Message(..) | Outgoing::Unasked(_) => {}
+                _ => {}
             }
         }
         assert!(answered, "no answer to the barrier request");
@@ -264,7 +264,7 @@ impl World {
             packets: r.stats.packets(),
             bytes: r.stats.bytes(),
         };
-        rules.map(|r| count(&r)).collect()
+        rules.map(|r| count(r)).collect()
     }
 
     /// Cached flows of all workers.
