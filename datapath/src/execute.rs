@@ -12,10 +12,7 @@ use crate::action::{DpAction, RecircId, UpcallCookie};
 use crate::drop::Drop;
 use crate::ports::{PortIndex, Ports};
 use crate::slowpath::SlowPath;
-use packet::{Checksum, DpPort, Frame, FramePool, Layers, PacketKey, Segmentation, rewrite, slot};
-
-/// First word of a key whose fields travel with the frame and do not stand in its bytes: mark, tunnel, connection.
-pub(crate) const METADATA_WORD: u8 = slot::PKT_MARK.word;
+use packet::{Checksum, DpPort, Frame, FramePool, Layers, PacketKey, Segmentation, rewrite};
 
 /// What running programs needs and changes.
 pub(crate) struct Executor {
@@ -181,7 +178,7 @@ impl Executor {
 /// written or the tag to be removed is left alone.
 fn rewrite_frame(frame: &mut Frame, key: &mut PacketKey, step: &DpAction) -> bool {
     match step {
-        DpAction::SetField { slot, value, mask } if slot.word >= METADATA_WORD => {
+        DpAction::SetField { slot, value, mask } if slot.word as usize >= PacketKey::METADATA_WORD => {
             let old = key.get(*slot);
             key.set(*slot, old & !mask | value & mask);
             true

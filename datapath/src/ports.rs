@@ -34,8 +34,14 @@ pub(crate) struct PortEntry {
     failing: bool,
 }
 
+/// Ports with numbers below this are found by their number, others by hash.
+const NUMBERS_MAX: u32 = 65_536;
+
 pub(crate) struct Ports {
     entries: Vec<Option<PortEntry>>,
+    /// By port number; `PORTLESS` where there is no port.
+    by_number: Vec<PortIndex>,
+    /// Ports from `NUMBERS_MAX` on.
     index: HashTable<(DpPort, PortIndex)>,
     seed: HashSeed,
     limits: MissLimits,
@@ -47,6 +53,7 @@ impl Ports {
     pub fn new(seed: HashSeed, limits: MissLimits, stats: &WorkerStats, portless: PortShare) -> Self {
         let mut ports = Ports {
             entries: Vec::new(),
+            by_number: Vec::new(),
             index: HashTable::new(),
             seed,
             limits,
@@ -62,6 +69,14 @@ impl Ports {
 
     #[inline]
     pub fn find(&self, port: DpPort) -> Option<PortIndex> {
+        match self.by_number.get(port.0 as usize) {
+            Some(&index) => (index != PortIndex::PORTLESS).then_some(index),
+            None => self.find_hashed(port),
+        }
+    }
+
+    #[cold]
+    fn find_hashed(&self, port: DpPort) -> Option<PortIndex> {
         self.index.find(self.hash(port), |(p, _)| *p == port).map(|(_, i)| *i)
     }
 
@@ -92,10 +107,34 @@ impl Ports {
             None => self.entries.push(entry),
         }
         let index = PortIndex(free as u32);
-        let seed = self.seed;
-        self.index.insert_unique(self.hash(port), (port, index), |(p, _)| seed.hash([p.0 as u64]));
+        self.set_index(port, Some(index));
         self.unflushed.reserve(self.entries.len());
         index
+    }
+
+    /// Notes where a port stands, which before stood nowhere, or that it is gone.
+    fn set_index(&mut self, port: DpPort, index: Option<PortIndex>) {
+        if port.0 < NUMBERS_MAX {
+            let at = port.0 as usize;
+            if self.by_number.len() <= at {
+                self.by_number.resize(at + 1, PortIndex::PORTLESS);
+            }
+            if let Some(place) = self.by_number.get_mut(at) {
+                *place = index.unwrap_or(PortIndex::PORTLESS);
+            }
+            return;
+        }
+        let (hash, seed) = (self.hash(port), self.seed);
+        match index {
+            Some(index) => {
+                self.index.insert_unique(hash, (port, index), |(p, _)| seed.hash([p.0 as u64]));
+            }
+            None => {
+                if let Ok(found) = self.index.find_entry(hash, |(p, _)| *p == port) {
+                    found.remove();
+                }
+            }
+        }
     }
 
     /// Takes out a port that neither sends nor receives any more; its share must then be given back.
@@ -105,9 +144,7 @@ impl Ports {
             return None;
         }
         let (port, share) = (entry.port, entry.share);
-        if let Ok(found) = self.index.find_entry(self.hash(port), |(p, _)| *p == port) {
-            found.remove();
-        }
+        self.set_index(port, None);
         *self.entries.get_mut(index.0 as usize)? = None;
         self.unflushed.retain(|i| *i != index);
         Some((port, share))

@@ -53,13 +53,17 @@ impl PacketKey {
         Ok(key)
     }
 
-    /// [`extract`](Self::extract) in place, which spares a copy of the key: for arrays of keys, one a frame of a batch.
+    /// [`extract`](Self::extract) in place, which spares a copy of the key, and leaves the metadata that it holds as it is
+    /// (the words from [`METADATA_WORD`](Self::METADATA_WORD) on): for frames that are read again, and for arrays of keys
+    /// without metadata, one a frame of a batch.
     ///
     /// # Errors
     /// As there; the key then holds nothing of use.
     #[inline]
-    pub fn extract_from(&mut self, frame: &mut Frame) -> Result<(), Malformed> {
-        *self = PacketKey::default();
+    pub fn extract_headers(&mut self, frame: &mut Frame) -> Result<(), Malformed> {
+        if let Some((headers, _)) = self.words_mut().split_first_chunk_mut::<{ PacketKey::METADATA_WORD }>() {
+            *headers = [0; PacketKey::METADATA_WORD];
+        }
         read(frame, self.words_mut())
     }
 }
@@ -67,10 +71,11 @@ impl PacketKey {
 /// Reads a frame into words that are zero.
 #[inline(always)]
 fn read(frame: &mut Frame, words: &mut Words) -> Result<(), Malformed> {
-    frame.layers = Layers::default();
     put(words, slot::IN_PORT, frame.in_port.0 as u64);
-    frame.layers = read_ethernet(frame.bytes(), words)?;
-    Ok(())
+    // In place: four offsets that are written one by one and then read as one word to be copied would stall the processor.
+    let (bytes, layers) = frame.bytes_and_layers_mut();
+    *layers = Layers::default();
+    read_ethernet(bytes, words, layers)
 }
 
 /// Adds a value to a slot that is still zero.
@@ -95,8 +100,7 @@ fn mac(bytes: [u8; 6]) -> u64 {
 }
 
 #[inline(always)]
-fn read_ethernet(bytes: &[u8], words: &mut Words) -> Result<Layers, Malformed> {
-    let mut layers = Layers::default();
+fn read_ethernet(bytes: &[u8], words: &mut Words, layers: &mut Layers) -> Result<(), Malformed> {
     let Some((h, mut rest)) = bytes.split_first_chunk::<ETHERNET_LEN>() else {
         return Err(Malformed::TooShort);
     };
@@ -115,13 +119,13 @@ fn read_ethernet(bytes: &[u8], words: &mut Words) -> Result<Layers, Malformed> {
     put(words, slot::DL_TYPE, ethertype as u64);
     let at = bytes.len() - rest.len();
     match ethertype {
-        ETHERTYPE_IPV4 => read_ipv4(rest, at, words, &mut layers),
-        ETHERTYPE_IPV6 => read_ipv6(rest, at, words, &mut layers),
-        ETHERTYPE_ARP | ETHERTYPE_RARP => read_arp(rest, at, words, &mut layers),
-        ETHERTYPE_MPLS | ETHERTYPE_MPLS_UPSTREAM => read_mpls(rest, at, words, &mut layers),
+        ETHERTYPE_IPV4 => read_ipv4(rest, at, words, layers),
+        ETHERTYPE_IPV6 => read_ipv6(rest, at, words, layers),
+        ETHERTYPE_ARP | ETHERTYPE_RARP => read_arp(rest, at, words, layers),
+        ETHERTYPE_MPLS | ETHERTYPE_MPLS_UPSTREAM => read_mpls(rest, at, words, layers),
         _ => {}
     }
-    Ok(layers)
+    Ok(())
 }
 
 /// Up to two tags. A tag that is cut off stays what it is: the EtherType of a frame without tags.

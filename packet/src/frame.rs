@@ -167,6 +167,16 @@ impl Frame {
         &mut self.buf[self.start..self.start + self.len]
     }
 
+    /// The bytes, and the layer offsets to be changed.
+    #[inline]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "start + len never exceeds the buffer: every method below keeps it so"
+    )]
+    pub(crate) fn bytes_and_layers_mut(&mut self) -> (&[u8], &mut Layers) {
+        (&self.buf[self.start..self.start + self.len], &mut self.layers)
+    }
+
     /// Length in bytes.
     #[inline]
     pub fn len(&self) -> usize {

@@ -229,6 +229,8 @@ impl fmt::Debug for PacketKey {
 impl PacketKey {
     /// Length of a key in 64-bit words.
     pub const WORDS: usize = 34;
+    /// First of the words whose fields travel with the frame and do not stand in its bytes: mark, tunnel, connection.
+    pub const METADATA_WORD: usize = slot::PKT_MARK.word as usize;
 
     /// The words, for masking, comparing and hashing.
     #[inline]
