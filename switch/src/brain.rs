@@ -7,10 +7,10 @@
 use crate::bridge::{
     self, BridgeId, BridgePort, Bundle, BundleId, Device, FailMode, Link, MissBehaviour, PatchPeer,
 };
-use crate::config::{BridgeConfig, Config, InterfaceConfig, InterfaceKind, PortConfig};
+use crate::config::{BridgeConfig, Config, InterfaceConfig, InterfaceKind, PortConfig, is_active};
 use crate::forwarding::{Forwarding, PuntSink, Staging};
 use crate::mac::MacAddr;
-use crate::ofproto::{ConnId, OfConnection, Outgoing, PacketOutRequest, PortCounters, PortRecord};
+use crate::ofproto::{ConnId, ConnKind, OfConnection, Outgoing, PacketOutRequest, PortCounters, PortRecord};
 use base::{HashSeed, Instant};
 use flowtable::text::{FlowLine, FlowLineForm, TextStyle};
 use flowtable::{OfPort, RuleStore, TableAccess, TableConfig, TableId};
@@ -23,6 +23,10 @@ use std::time::Duration;
 
 /// How often stations that have grown old are looked for.
 const MAC_SWEEP: Duration = Duration::from_secs(1);
+/// Probe intervals without any controller after which a standalone bridge switches by itself, as in OVS.
+const FAIL_OPEN_PROBES: u32 = 3;
+/// What counts as the probe interval of a controller that is not probed.
+const PROBE_DEFAULT: Duration = Duration::from_secs(5);
 
 /// State of a device, as far as the switch is interested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +64,13 @@ pub enum Command {
         /// Up or down.
         up: bool,
     },
+    /// A standalone bridge lost or found its controllers: something for the log.
+    FailOpen {
+        /// Name of the bridge.
+        bridge: String,
+        /// Whether it forwards as a learning switch from now on, whatever its rules say.
+        open: bool,
+    },
 }
 
 /// One bridge.
@@ -77,6 +88,10 @@ pub struct BridgeState {
     pub rules: RuleStore,
     /// Whether `rules` are newer than what was published.
     rules_changed: bool,
+    /// Since when none of the controllers that it should have is there.
+    abandoned_since: Option<Instant>,
+    /// The one rule that stands in for all others while a standalone bridge has had no controller for too long.
+    fail_open: Option<Box<RuleStore>>,
     /// Its ports that exist.
     pub ports: BTreeMap<OfPort, PortRecord>,
     bundles: BTreeMap<String, BundleId>,
@@ -136,7 +151,8 @@ impl Brain {
     pub fn publish(&mut self) -> Arc<Forwarding> {
         for state in self.bridges.values_mut().filter(|b| b.rules_changed) {
             state.rules_changed = false;
-            self.staging.set_rules(state.id, &mut state.rules);
+            let rules = state.fail_open.as_deref_mut().unwrap_or(&mut state.rules);
+            self.staging.set_rules(state.id, rules);
         }
         self.staging.publish()
     }
@@ -151,6 +167,11 @@ impl Brain {
         std::mem::take(&mut self.commands)
     }
 
+    /// Whether things wait to be done.
+    pub fn has_commands(&self) -> bool {
+        !self.commands.is_empty()
+    }
+
     /// Counters of ports, for statistics that will be asked for next.
     pub fn set_counters(&mut self, counters: BTreeMap<DpPort, PortCounters>) {
         self.counters = counters;
@@ -159,6 +180,8 @@ impl Brain {
     /// Does what is due.
     pub fn run(&mut self, now: Instant) {
         self.expire_rules(now);
+        self.expire_bundles(now);
+        self.watch_controllers(now);
         if now >= self.mac_sweep_next {
             self.mac_sweep_next = now + MAC_SWEEP;
             for bridge in self.staging.published().bridges() {
@@ -169,10 +192,32 @@ impl Brain {
 
     /// When `run` has something to do again, whatever else happens.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let rules = self.bridges.values().filter_map(|b| b.rules.next_deadline()).min();
-        let learned = self.staging.published().bridges().any(|b| !b.mac().dump().is_empty());
+        let rules = self.bridges.values().filter_map(|b| b.rules.next_deadline());
+        let fail_open = self.bridges.values().filter_map(BridgeState::fail_open_at);
+        let bundles = self.connections.values().filter_map(OfConnection::next_deadline);
+        let learned = self.staging.published().bridges().any(|b| b.mac().stats().entries > 0);
         let sweep = learned.then_some(self.mac_sweep_next);
-        rules.into_iter().chain(sweep).min()
+        rules.chain(fail_open).chain(bundles).chain(sweep).min()
+    }
+
+    /// Lets standalone bridges whose controllers have been away for too long work as learning switches, and gives them
+    /// their own rules again when one is back.
+    fn watch_controllers(&mut self, now: Instant) {
+        for (name, state) in &mut self.bridges {
+            let there = |c: &OfConnection| c.bridge == *name && c.kind == ConnKind::Primary;
+            let away = state.patience().is_some() && !self.connections.values().any(there);
+            state.abandoned_since = away.then(|| state.abandoned_since.unwrap_or(now));
+            let open = match state.patience() {
+                Some(patience) => state.abandoned_since.is_some_and(|s| now.saturating_since(s) >= patience),
+                None => false,
+            };
+            if open == state.fail_open.is_some() {
+                continue;
+            }
+            state.fail_open = open.then(|| Box::new(learning_switch(self.staging.new_rules(), now)));
+            state.rules_changed = true;
+            self.commands.push(Command::FailOpen { bridge: name.clone(), open });
+        }
     }
 
     /// The rules of a bridge as `bridge/dump-flows` prints them.
@@ -233,6 +278,8 @@ impl Brain {
             generation_id: None,
             rules: self.staging.new_rules(),
             rules_changed: true,
+            abandoned_since: None,
+            fail_open: None,
             ports: BTreeMap::new(),
             bundles: BTreeMap::new(),
             bundle_next: 1,
@@ -254,7 +301,7 @@ impl Brain {
         self.apply_settings(&config.name);
         // As OVS: rules go when a bridge gets its first controller or loses its last, or when its fail mode changes
         // while it has none.
-        let (had, has) = (!old.controllers.is_empty(), !config.controllers.is_empty());
+        let (had, has) = (old.is_controlled(), config.is_controlled());
         if had != has || !has && old.fail_mode != config.fail_mode {
             self.flush_rules(&config.name, learns_by_itself(config), now);
         }
@@ -320,16 +367,35 @@ impl Brain {
 
     /// A device was opened for an interface, or what is known of it has changed.
     pub fn device_open(&mut self, interface: &str, device: OpenDevice, now: Instant) {
-        self.devices.insert(interface.to_owned(), device);
-        if self.bridges.contains_key(interface) {
-            self.apply_settings(interface);
-        }
-        self.sync_all(now);
+        self.devices_changed([(interface.to_owned(), Some(device))], now);
     }
 
     /// The device of an interface is gone.
     pub fn device_closed(&mut self, interface: &str, now: Instant) {
-        if self.devices.remove(interface).is_some() {
+        self.devices_changed([(interface.to_owned(), None)], now);
+    }
+
+    /// News of devices by name of their interface, all at once: open (again, or in another state) or, with `None`, gone.
+    pub fn devices_changed(
+        &mut self,
+        news: impl IntoIterator<Item = (String, Option<OpenDevice>)>,
+        now: Instant,
+    ) {
+        let mut changed = false;
+        for (interface, device) in news {
+            let before = match device {
+                Some(device) => self.devices.insert(interface.clone(), device),
+                None => self.devices.remove(&interface),
+            };
+            if before == device {
+                continue;
+            }
+            changed = true;
+            if self.bridges.contains_key(&interface) {
+                self.apply_settings(&interface);
+            }
+        }
+        if changed {
             self.sync_all(now);
         }
     }
@@ -366,16 +432,23 @@ impl Brain {
 
     fn remove_unwanted(&mut self, name: &str, wanted: &[&InterfaceConfig]) {
         let Some(state) = self.bridges.get(name) else { return };
-        let requests: BTreeMap<u32, &str> =
-            wanted.iter().filter_map(|i| Some((u32::from(i.ofport_request?), i.name.as_str()))).collect();
+        // Who is to have which number: of several that request one, who has it already, else the first by name.
+        let mut claims: BTreeMap<OfPort, &str> = BTreeMap::new();
+        for i in wanted.iter().filter(|i| i.name != name) {
+            let Some(number) = i.ofport_request.map(|r| OfPort(r.into())) else { continue };
+            let holds = state.ports.get(&number).is_some_and(|p| p.name == i.name);
+            let claim = claims.entry(number).or_insert(&i.name);
+            if holds {
+                *claim = &i.name;
+            }
+        }
+        let claimants: BTreeMap<&str, OfPort> = claims.iter().map(|(n, who)| (*who, *n)).collect();
+        let names: BTreeSet<&str> = wanted.iter().map(|i| i.name.as_str()).collect();
+        // A port moves to the number that it is to have, and away from one that another is to have.
         let stays = |p: &PortRecord| {
-            let Some(i) = wanted.iter().find(|i| i.name == p.name) else { return false };
-            // A port moves to its requested number, and away from a number that somebody else requests.
-            let moves =
-                i.ofport_request.is_some_and(|r| u32::from(r) != p.of_port.0) && p.of_port != OfPort::LOCAL;
-            let in_the_way = requests.get(&p.of_port.0).is_some_and(|n| *n != p.name);
-            let first = requests.iter().any(|(n, who)| *who == p.name && *n != p.of_port.0);
-            !(moves && first || in_the_way)
+            names.contains(p.name.as_str())
+                && claimants.get(p.name.as_str()).is_none_or(|number| *number == p.of_port)
+                && claims.get(&p.of_port).is_none_or(|who| *who == p.name)
         };
         let gone: Vec<OfPort> = state.ports.values().filter(|p| !stays(p)).map(|p| p.of_port).collect();
         for of_port in gone {
@@ -399,6 +472,10 @@ impl Brain {
                 || matches!((port.device, device), (Device::Patch(_), Device::Patch(_)));
             if !same_device {
                 port.device = device;
+            }
+            // The setting follows a device that somebody else took up or down, as in OVS.
+            if port.state.admin_up != device_state.admin_up {
+                port.config = port.config.with(bridge::PortConfig::PORT_DOWN, !device_state.admin_up);
             }
             if same_device && (port.mac, port.state) == (mac, device_state) {
                 return;
@@ -496,10 +573,8 @@ impl Brain {
             let Some(port) = self.bridges.get_mut(name).and_then(|b| b.ports.get_mut(&of_port)) else {
                 continue;
             };
-            let before = port.desc();
+            // A patch without peer counts as up, as in OVS: what goes there is dropped.
             port.device = Device::Patch(peer);
-            port.state.link_up = peer.is_some();
-            self.port_changed(name, of_port, Some(before));
             self.stage_port(name, of_port);
         }
     }
@@ -524,7 +599,14 @@ impl Brain {
 
 /// Whether a bridge with this configuration starts with the rule that makes it an ordinary switch.
 fn learns_by_itself(config: &BridgeConfig) -> bool {
-    config.fail_mode == FailMode::Standalone && config.controllers.is_empty()
+    config.fail_mode == FailMode::Standalone && !config.is_controlled()
+}
+
+/// The rules of a learning switch, in an empty store.
+fn learning_switch(mut rules: RuleStore, now: Instant) -> RuleStore {
+    // One rule is never too many.
+    let _ = rules.apply(&crate::ofproto::normal_rule(), now);
+    rules
 }
 
 /// A locally administered address made from a name: for what has no device that would have one.
@@ -548,6 +630,29 @@ fn bundle_of(state: &BridgeState, port: &PortConfig) -> Option<Bundle> {
 }
 
 impl BridgeState {
+    /// How long the bridge waits for a controller before it helps itself; none if it has none to wait for, or is not to.
+    fn patience(&self) -> Option<Duration> {
+        let config = &self.config;
+        let actives = config.controllers.iter().filter(|(target, c)| c.primary && is_active(target));
+        let probes =
+            actives.map(|(_, c)| c.inactivity_probe).map(|p| if p.is_zero() { PROBE_DEFAULT } else { p });
+        let longest = probes.max()?;
+        (config.fail_mode == FailMode::Standalone).then_some(longest * FAIL_OPEN_PROBES)
+    }
+
+    /// When it helps itself unless a controller comes.
+    fn fail_open_at(&self) -> Option<Instant> {
+        if self.fail_open.is_some() {
+            return None;
+        }
+        Some(self.abandoned_since? + self.patience()?)
+    }
+
+    /// Whether it switches by itself although it has controllers, as none can be reached.
+    pub fn has_failed_open(&self) -> bool {
+        self.fail_open.is_some()
+    }
+
     /// Number for a new port: LOCAL for the bridge's own, else the requested one, the one it had before, or the next
     /// after the last that was given, so that a number is not soon used for something else. None if all are taken.
     fn number_for(&mut self, interface: &InterfaceConfig) -> Option<OfPort> {

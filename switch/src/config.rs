@@ -86,6 +86,16 @@ impl BridgeConfig {
             flow_tables: BTreeMap::new(),
         }
     }
+
+    /// Whether controllers decide what it does. Those that it only listens for do not count, as in OVS.
+    pub fn is_controlled(&self) -> bool {
+        self.controllers.keys().any(|target| is_active(target))
+    }
+}
+
+/// Whether a target is one to connect to, rather than one to listen on (`ptcp:`, `punix:`).
+pub fn is_active(target: &str) -> bool {
+    !target.starts_with('p')
 }
 
 /// One row of the Port table.

@@ -27,7 +27,7 @@ pub enum Step {
         /// What to open.
         interface: InterfaceConfig,
     },
-    /// A device stays open and some of its settings change: MTU, MAC, namespace, requested port number.
+    /// A device stays open and some of its settings change: MTU, MAC, requested port number.
     Change {
         /// Bridge.
         bridge: String,
@@ -50,6 +50,8 @@ fn interfaces(config: &Config) -> BTreeMap<&str, (&str, &InterfaceConfig)> {
 /// Whether a device that was opened for `old` can serve `new` without being opened again.
 fn same_device(old: &InterfaceConfig, new: &InterfaceConfig) -> bool {
     match (&old.kind, &new.kind) {
+        // A device cannot be pulled out of one namespace into another from outside: it is made anew.
+        _ if old.netns != new.netns => false,
         // A patch has no device: its peer is looked up by name when the configuration is published.
         (InterfaceKind::Patch { .. }, InterfaceKind::Patch { .. }) => true,
         (a, b) => a == b,

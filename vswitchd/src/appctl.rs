@@ -58,6 +58,11 @@ const fn command(
     Command { name, usage, args_min, args_max, run }
 }
 
+/// The first argument, which `args_min` has made sure of.
+fn first(args: &[String]) -> &str {
+    args.first().map_or("", String::as_str)
+}
+
 /// Every command, by name.
 pub const COMMANDS: &[Command] = &[
     command("bridge/dump-flows", "[--offload-stats] bridge", 1, 2, |d, a, n| {
@@ -84,9 +89,9 @@ pub const COMMANDS: &[Command] = &[
         Some(other) => Answer::Now(Err(format!("unknown option '{other}'"))),
     }),
     command("fdb/flush", "[bridge]", 0, 1, |d, a, _| Answer::Now(fdb_flush(d, a.first()))),
-    command("fdb/show", "bridge", 1, 1, |d, a, n| Answer::Now(fdb_show(d, &a[0], n))),
+    command("fdb/show", "bridge", 1, 1, |d, a, n| Answer::Now(fdb_show(d, first(a), n))),
     command("fdb/stats-clear", "[bridge]", 0, 1, |d, a, _| Answer::Now(fdb_stats_clear(d, a.first()))),
-    command("fdb/stats-show", "bridge", 1, 1, |d, a, _| Answer::Now(fdb_stats(d, &a[0]))),
+    command("fdb/stats-show", "bridge", 1, 1, |d, a, _| Answer::Now(fdb_stats(d, first(a)))),
     command("list-commands", "", 0, 0, |_, _, _| Answer::Now(Ok(list_commands()))),
     command("memory/show", "", 0, 0, |d, _, _| Answer::Now(Ok(memory(d)))),
     command("netdev-dummy/receive", "name packet|flow [--len packet_len]", 2, usize::MAX, |d, a, n| {
@@ -279,7 +284,10 @@ fn trace(daemon: &mut Daemon, args: &[String], now: Instant) -> Result<String, S
     // A datapath may be named before a datapath flow; there is only one.
     let datapath =
         |word: &str| word == "ovs-netdev" || word == "netdev@ovs-netdev" || word == "system@ovs-system";
-    let words = if words.first().is_some_and(|w| datapath(w)) { &words[1..] } else { &words[..] };
+    let words = match words.split_first() {
+        Some((first, rest)) if datapath(first) => rest,
+        _ => &words,
+    };
     let key = match words {
         [name, rest @ ..] if snapshot.bridge_by_name(name).is_some() => {
             let bridge = snapshot.bridge_by_name(name).ok_or("unknown bridge")?;
@@ -501,7 +509,7 @@ fn dummy_receive(daemon: &mut Daemon, args: &[String], _now: Instant) -> Result<
     }
     for bytes in frames {
         let inject = WorkerCommand::Inject { port, frame: Frame::from_bytes(&bytes) };
-        daemon.workers.send(worker, inject).map_err(|e| e.to_string())?;
+        daemon.workers.send_frame(worker, inject).map_err(|e| e.to_string())?;
     }
     // The answer says that the frames have been forwarded, so that a test may look at once.
     daemon.workers.settle();
@@ -512,11 +520,8 @@ fn dummy_receive(daemon: &mut Daemon, args: &[String], _now: Instant) -> Result<
 fn hex(text: &str) -> Option<Vec<u8>> {
     let digits: Vec<u32> =
         text.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_digit(16)).collect::<Option<_>>()?;
-    let pairs = digits.chunks_exact(2);
-    if digits.is_empty() || !pairs.remainder().is_empty() {
-        return None;
-    }
-    Some(pairs.map(|p| (p[0] << 4 | p[1]) as u8).collect())
+    let (pairs, rest) = digits.as_chunks::<2>();
+    (!pairs.is_empty() && rest.is_empty()).then(|| pairs.iter().map(|[a, b]| (a << 4 | b) as u8).collect())
 }
 
 #[cfg(test)]

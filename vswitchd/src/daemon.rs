@@ -19,17 +19,19 @@ use base::{HashSeed, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use datapath::{CacheLimits, Command as WorkerCommand, Drop, Event, PortError, SlowPath, WorkerConfig};
 use flowtable::OfPort;
+use openflow::message::Message;
 use packet::{DpPort, Frame, PacketKey};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use switch::brain::{Brain, Command};
 use switch::bridge::Device;
-use switch::config::Config;
+use switch::config::{Config, InterfaceKind};
 use switch::forwarding::{Forwarding, PuntSink, Punted};
 use switch::ofproto::{PacketOutRequest, PortCounters, PortRecord};
 use switch::plan::{Step, plan};
 use sys::netlink::{LinkEvent, LinkWatch};
+use sys::process::PidFile;
 use sys::signal::{DaemonSignal, Signals};
 
 /// Frames for controllers that may wait for the main thread.
@@ -38,6 +40,14 @@ const PUNTS_MAX: usize = 4_096;
 const STATS_INTERVAL: Duration = Duration::from_secs(5);
 /// How often devices in other namespaces, of which the kernel sends no news, are asked how they are.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// News of links taken in one turn.
+const LINK_EVENTS_MAX: usize = 4_096;
+
+/// Whether a message may change what frames meet, or tells that what was before it is done.
+fn changes_something(message: &Message) -> bool {
+    !matches!(message, Message::PacketOut(_) | Message::MultipartRequest(_))
+}
 
 /// The bounded queue of frames from workers to the main thread.
 struct PuntQueue {
@@ -112,6 +122,8 @@ pub struct Daemon {
     statistics: BTreeMap<String, BTreeMap<&'static str, u64>>,
     /// Whether something may have changed that the database is to tell.
     report_due: bool,
+    /// Why the last report could not be written.
+    report_failed: Option<String>,
     warp: Option<Warp>,
     end: Option<(End, Option<crate::sockets::AppctlReply>)>,
 }
@@ -161,6 +173,7 @@ impl Daemon {
             look_next: now,
             statistics: BTreeMap::new(),
             report_due: true,
+            report_failed: None,
             warp: None,
             end: None,
         })
@@ -178,7 +191,7 @@ impl Daemon {
     pub fn turn(&mut self) -> Result<Option<End>> {
         let now = self.clock.now();
         let timeout = self.timeout(now);
-        self.sockets.wait(timeout, self.watch.as_ref(), &self.signals)?;
+        self.sockets.wait(Some(timeout), self.watch.as_ref(), &self.signals)?;
         let now = self.clock.now();
         self.take_signals()?;
         self.take_worker_events(now);
@@ -195,27 +208,23 @@ impl Daemon {
         Ok(self.end.as_ref().map(|(end, _)| *end))
     }
 
-    fn timeout(&self, now: Instant) -> Option<Duration> {
-        if self.sockets.has_unfinished()
-            || self.warp.is_some()
-            || !self.punts.is_empty()
-            || !self.configured_once
-        {
-            return Some(Duration::ZERO)
-                .filter(|_| self.configured_once || self.link.replica().is_some())
-                .or(Some(LOOK_INTERVAL));
+    /// How long the loop may sleep if nothing comes.
+    fn timeout(&self, now: Instant) -> Duration {
+        let unread = self.link.has_news() && (self.link.is_ours() || self.configured_once);
+        if unread || self.sockets.has_unfinished() || self.warp.is_some() || !self.punts.is_empty() {
+            return Duration::ZERO;
         }
-        let mut deadlines = vec![self.stats_next];
-        deadlines.extend(self.brain.next_deadline());
-        deadlines.extend(self.devices.next_deadline());
-        deadlines.extend(self.link.next_deadline());
-        deadlines.extend(self.sockets.next_deadline());
-        if self.devices.open().next().is_some() {
-            deadlines.push(self.look_next);
-        }
+        let looks = self.devices.open().next().is_some().then_some(self.look_next);
+        let others = [
+            looks,
+            self.brain.next_deadline(),
+            self.devices.next_deadline(),
+            self.link.next_deadline(),
+            self.sockets.next_deadline(),
+        ];
+        let soonest = others.into_iter().flatten().fold(self.stats_next, Instant::min).saturating_since(now);
         // Under a stopped clock deadlines do not come nearer: look again soon, as somebody may start it.
-        let soonest = deadlines.into_iter().min()?.saturating_since(now);
-        Some(if self.clock.is_stopped() { soonest.min(LOOK_INTERVAL) } else { soonest })
+        if self.clock.is_stopped() { soonest.min(LOOK_INTERVAL) } else { soonest }
     }
 
     // --- what came in ---
@@ -245,7 +254,7 @@ impl Daemon {
             };
             match error {
                 PortError::Gone => {
-                    let news = self.devices.gone(port, &mut self.workers, now);
+                    let news = self.devices.gone(port, now);
                     self.tell(news, now);
                 }
                 PortError::Down => {}
@@ -258,33 +267,45 @@ impl Daemon {
 
     fn take_punts(&mut self) {
         // Bounded, so that a flood of frames for controllers leaves time for everything else.
-        for punted in self.punts.try_iter().take(PUNTS_MAX / 4).collect::<Vec<_>>() {
+        for _ in 0..PUNTS_MAX / 4 {
+            let Ok(punted) = self.punts.try_recv() else { return };
             self.brain.packet_in(punted);
+            // Into the sessions at once, which drop it where nobody reads.
+            self.deliver();
         }
     }
 
     fn take_link_events(&mut self, now: Instant) {
         let Some(watch) = &mut self.watch else { return };
         let mut events: Vec<LinkEvent> = Vec::new();
-        if let Err(error) = watch.read(&mut events) {
-            tracing::warn!(target: "netlink", "link news: {error}");
+        loop {
+            // One call reads only so much, and the loop is not told again of what it leaves.
+            let before = events.len();
+            if let Err(error) = watch.read(&mut events) {
+                tracing::warn!(target: "netlink", "no more news of links: {error}");
+                self.watch = None;
+                break;
+            }
+            if events.len() == before || events.len() > LINK_EVENTS_MAX {
+                break;
+            }
         }
-        if events.is_empty() {
-            return;
+        if !events.is_empty() {
+            let mut news = self.devices.retry(true, &mut self.workers, now);
+            news.extend(self.devices.look_at_all());
+            self.tell(news, now);
         }
-        let mut news = self.devices.retry(true, &mut self.workers, now);
-        news.extend(self.devices.look_at_all());
-        news.into_iter().for_each(|n| self.tell(Some(n), now));
     }
 
     fn do_what_is_due(&mut self, now: Instant) {
         if now >= self.look_next {
             self.look_next = now + LOOK_INTERVAL;
-            self.devices.look_at_all().into_iter().for_each(|n| self.tell(Some(n), now));
+            let news = self.devices.look_at_all();
+            self.tell(news, now);
         }
         if self.devices.next_deadline().is_some_and(|due| due <= now) {
             let news = self.devices.retry(false, &mut self.workers, now);
-            news.into_iter().for_each(|n| self.tell(Some(n), now));
+            self.tell(news, now);
         }
         if now >= self.stats_next {
             let interval = self.link.replica().and_then(|r| r.singleton("Open_vSwitch"));
@@ -296,13 +317,14 @@ impl Daemon {
         }
     }
 
-    fn tell(&mut self, news: Option<News>, now: Instant) {
+    fn tell(&mut self, news: impl IntoIterator<Item = News>, now: Instant) {
+        // Even if there is no news for the brain: an error may have come or gone.
         self.report_due = true;
-        match news {
-            Some(News::Open(name, device)) => self.brain.device_open(&name, device, now),
-            Some(News::Closed(name)) => self.brain.device_closed(&name, now),
-            None => {}
-        }
+        let news = news.into_iter().map(|news| match news {
+            News::Open(name, device) => (name, Some(device)),
+            News::Closed(name) => (name, None),
+        });
+        self.brain.devices_changed(news, now);
     }
 
     /// Reads sockets and carries out what is asked.
@@ -314,6 +336,10 @@ impl Daemon {
                 self.workers.fold();
                 let counters = self.all_counters();
                 self.brain.set_counters(counters);
+            }
+            // A frame goes by the rules as they were when it was sent, however many messages came in one piece.
+            if self.brain.has_commands() && changes_something(&request.message) {
+                self.publish(now);
             }
             self.brain.receive(request.conn, request.xid, request.message, &request.quote, now);
             // Into the sessions at once, so that they notice who does not read; out of the process after publishing.
@@ -361,15 +387,22 @@ impl Daemon {
     fn carry_out(&mut self, now: Instant) {
         let steps = plan(&self.config, &self.read.config);
         self.config = self.read.config.clone();
-        // Bridges are made before the devices of their ports are reported, and ports of devices that go are closed before
-        // the brain forgets them: steps are in that order.
-        let mut news = Vec::new();
-        let mut configured = false;
-        for step in steps {
+        // Devices that go leave the snapshot before they leave the workers, and have left both before another of the same
+        // name can come. Steps are in that order.
+        let (closes, rest): (Vec<Step>, Vec<Step>) =
+            steps.into_iter().partition(|step| matches!(step, Step::Close { .. }));
+        let closed = closes.into_iter().filter_map(|step| match step {
+            Step::Close { interface, .. } => self.devices.forget(&interface),
+            _ => None,
+        });
+        let mut news: Vec<News> = closed.collect();
+        self.tell(std::mem::take(&mut news), now);
+        if self.devices.has_retired() {
+            self.publish(now);
+        }
+        for step in rest {
             match step {
-                Step::Close { interface, .. } => {
-                    news.extend(self.devices.forget(&interface, &mut self.workers))
-                }
+                Step::Close { .. } => {}
                 Step::RemoveBridge(name) => self.sockets.remove_bridge(&name),
                 Step::AddBridge(name) => {
                     if let Err(error) = self.sockets.add_bridge(&name, &self.places) {
@@ -377,21 +410,13 @@ impl Daemon {
                     }
                 }
                 Step::Open { interface, .. } => {
-                    if !configured {
-                        self.brain.configure(&self.config, now);
-                        configured = true;
-                    }
                     news.extend(self.devices.want(&interface, &mut self.workers, now));
                 }
-                Step::Change { interface, .. } => {
-                    news.extend(self.devices.change(&interface, &mut self.workers, now))
-                }
+                Step::Change { interface, .. } => news.extend(self.devices.change(&interface)),
             }
         }
         self.brain.configure(&self.config, now);
-        for item in news {
-            self.tell(Some(item), now);
-        }
+        self.tell(news, now);
         self.sockets.set_controllers(&self.config, &self.places, now);
         let cache = CacheLimits {
             flows: u32::try_from(self.config.cache.flow_limit).unwrap_or(u32::MAX),
@@ -407,11 +432,27 @@ impl Daemon {
         if !Arc::ptr_eq(&newest, &self.snapshot.load()) {
             self.snapshot.store(newest);
         }
+        // Nothing sends to them any more.
+        self.devices.bury(&mut self.workers);
+        let mut sent = false;
         for command in self.brain.drain_commands() {
             match command {
-                Command::PacketOut(request) => self.packet_out(&request, now),
+                Command::PacketOut(request) => {
+                    self.packet_out(&request, now);
+                    sent = true;
+                }
                 Command::SetAdmin { interface, up } => self.devices.set_admin(&interface, up),
+                Command::FailOpen { bridge, open: true } => {
+                    tracing::warn!(target: "fail_open", "{bridge}: no controller for too long, failing open");
+                }
+                Command::FailOpen { bridge, open: false } => {
+                    tracing::info!(target: "fail_open", "{bridge}: no longer failing open");
+                }
             }
+        }
+        if sent {
+            // A barrier says that the frames before it are on their way.
+            self.workers.settle();
         }
     }
 
@@ -428,7 +469,7 @@ impl Daemon {
             credit.credit(1, frame.len() as u64, now, 0);
         }
         let program = Arc::new(translation.program);
-        if let Err(error) = self.workers.send(0, WorkerCommand::Execute { in_port, frame, program }) {
+        if let Err(error) = self.workers.send_frame(0, WorkerCommand::Execute { in_port, frame, program }) {
             tracing::warn!(target: "ofproto", "a packet-out was dropped: {error}");
         }
     }
@@ -447,9 +488,15 @@ impl Daemon {
         if transaction.is_empty() {
             return;
         }
-        if let Err(error) = self.link.transact(&transaction, now) {
-            tracing::warn!(target: "ovsdb", "status could not be written: {error}");
-            self.report_due = true;
+        match self.link.transact(&transaction, now) {
+            Ok(()) => self.report_failed = None,
+            Err(error) => {
+                // It is tried again with the next statistics; a full disk is told once, not with every attempt.
+                if self.report_failed.as_ref() != Some(&error) {
+                    tracing::warn!(target: "ovsdb", "status could not be written: {error}");
+                }
+                self.report_failed = Some(error);
+            }
         }
     }
 
@@ -476,6 +523,7 @@ impl Daemon {
 
     fn interface_status(&self, name: &str, number: Option<OfPort>) -> InterfaceStatus {
         let error = self.devices.error(name).map(str::to_owned);
+        let error = error.or_else(|| self.patch_error(name));
         let ofport = number.map(|p| if p == OfPort::LOCAL { 65_534 } else { i64::from(p.0) });
         let ofport = ofport.or(error.as_ref().map(|_| -1));
         let mut status = InterfaceStatus { ofport, error, ..InterfaceStatus::default() };
@@ -497,6 +545,19 @@ impl Daemon {
         }
         status.statistics = self.statistics.get(name).cloned();
         status
+    }
+
+    /// What is wrong with a patch port, in OVS's words.
+    fn patch_error(&self, name: &str) -> Option<String> {
+        let bridge = self.brain.bridges().find(|b| b.ports.values().any(|p| p.name == name))?;
+        let port = bridge.ports.values().find(|p| p.name == name)?;
+        let interface = bridge.config.ports.values().find_map(|p| p.interfaces.get(name))?;
+        let (Device::Patch(None), InterfaceKind::Patch { peer }) = (port.device, &interface.kind) else {
+            return None;
+        };
+        let datapath =
+            Some(bridge.config.datapath_type.as_str()).filter(|t| !t.is_empty()).unwrap_or("system");
+        Some(format!("No usable peer '{peer}' exists in '{datapath}' datapath."))
     }
 
     fn refresh_statistics(&mut self) {
@@ -540,6 +601,8 @@ impl Daemon {
         let Some(mut warp) = self.warp.take() else { return };
         let step = warp.step.min(warp.left);
         self.clock.advance(step);
+        // Workers that sleep do not see by themselves that it is later.
+        self.workers.settle();
         warp.left -= step;
         if warp.left.is_zero() {
             self.sockets.answer_appctl(&warp.reply_to, &Ok("warped".to_owned()));
@@ -548,19 +611,20 @@ impl Daemon {
         }
     }
 
-    /// Ends: workers stop, devices go or stay, sockets vanish, whoever asked is answered.
-    pub fn finish(mut self, end: End) {
+    /// Ends: workers stop, devices go or stay, sockets and pid file vanish, the database is let go; then whoever asked is
+    /// answered and may start the next daemon at once.
+    pub fn finish(mut self, end: End, pid_file: PidFile) {
         self.workers.stop();
         if end == End::Cleanup {
             self.devices.discard_all();
         }
-        drop(std::mem::take(&mut self.devices));
-        if let Some((_, Some(reply))) = self.end.take() {
-            self.sockets.answer_appctl(&reply, &Ok(String::new()));
-            let now = self.clock.now();
-            self.sockets.flush(&mut self.link, &mut self.brain, now);
+        let Daemon { devices, link, mut sockets, end, .. } = self;
+        drop((devices, link));
+        sockets.remove_all();
+        drop(pid_file);
+        if let Some((_, Some(reply))) = end {
+            sockets.answer_and_end(&reply, &Ok(String::new()));
         }
-        self.sockets.remove_all();
     }
 
     // --- what commands ask ---

@@ -38,6 +38,13 @@ struct Device {
     report: LinkReport,
 }
 
+/// A device on its way out.
+struct Retired {
+    device: Device,
+    /// Whether it is to vanish, if it was made by the switch.
+    discard: bool,
+}
+
 /// What an interface should have behind it, and has.
 struct Slot {
     config: InterfaceConfig,
@@ -61,6 +68,8 @@ pub struct Devices {
     /// TAPs that an earlier run left, by their alias.
     strays: BTreeMap<String, Stray>,
     slots: BTreeMap<String, Slot>,
+    /// Devices that are wanted no more, or gone, until the workers' snapshot is without them.
+    retired: Vec<Retired>,
     next_port: u32,
     made_up: u32,
 }
@@ -114,26 +123,35 @@ impl Devices {
         self.try_open(&config.name, workers, now)
     }
 
-    /// An interface is wanted no more: its device is closed, and vanishes if it was made by the switch.
-    pub fn forget(&mut self, name: &str, workers: &mut Workers) -> Option<News> {
-        let mut slot = self.slots.remove(name)?;
-        let mut device = slot.device.take()?;
-        workers.remove_port(device.dp_port);
-        workers.unload(device.worker);
-        // A device that is gone already needs no discarding.
-        let _ = device.port.discard();
+    /// An interface is wanted no more: its device is to be closed, and to vanish if it was made by the switch. That happens
+    /// in [`Devices::bury`].
+    pub fn forget(&mut self, name: &str) -> Option<News> {
+        let device = self.slots.remove(name)?.device?;
+        self.retired.push(Retired { device, discard: true });
         Some(News::Closed(name.to_owned()))
     }
 
+    /// Whether [`Devices::bury`] has something to do.
+    pub fn has_retired(&self) -> bool {
+        !self.retired.is_empty()
+    }
+
+    /// Takes devices that are wanted no more from the workers, which must have a snapshot without them, and closes them.
+    pub fn bury(&mut self, workers: &mut Workers) {
+        for Retired { mut device, discard } in self.retired.drain(..) {
+            workers.remove_port(device.dp_port);
+            workers.unload(device.worker);
+            if discard {
+                // A device that is gone already needs no discarding.
+                let _ = device.port.discard();
+            }
+        }
+    }
+
     /// Settings of an open device have changed.
-    pub fn change(&mut self, config: &InterfaceConfig, workers: &mut Workers, now: Instant) -> Option<News> {
+    pub fn change(&mut self, config: &InterfaceConfig) -> Option<News> {
         let slot = self.slots.get_mut(&config.name)?;
         let old = std::mem::replace(&mut slot.config, config.clone());
-        if old.netns != config.netns {
-            // A device cannot be pulled out of one namespace into another from here: it is made anew.
-            let closed = self.forget(&config.name, workers);
-            return self.want(config, workers, now).or(closed);
-        }
         let device = slot.device.as_mut()?;
         slot.error = None;
         let wanted = [
@@ -178,7 +196,7 @@ impl Devices {
     }
 
     /// A worker says that the device of a port is gone.
-    pub fn gone(&mut self, port: DpPort, workers: &mut Workers, now: Instant) -> Option<News> {
+    pub fn gone(&mut self, port: DpPort, now: Instant) -> Option<News> {
         let found = self.slots.iter_mut().find(|(_, s)| s.device.as_ref().is_some_and(|d| d.dp_port == port));
         let (name, slot) = found?;
         let name = name.clone();
@@ -186,8 +204,7 @@ impl Devices {
         slot.error = Some(format!("{name}: network device has gone (No such device)"));
         slot.retry_at = now + RETRY;
         tracing::info!(target: "bridge", "interface {name}: network device has gone");
-        workers.remove_port(device.dp_port);
-        workers.unload(device.worker);
+        self.retired.push(Retired { device, discard: false });
         Some(News::Closed(name))
     }
 
@@ -220,11 +237,16 @@ impl Devices {
             Err(error) => {
                 // The words of ovs-vswitchd, which scripts look for.
                 let text = match &error {
-                    PortConfigError::NoDevice(_) => format!("could not open network device {name} (No such device)"),
+                    PortConfigError::NoDevice(_) => {
+                        format!("could not open network device {name} (No such device)")
+                    }
                     other => format!("could not open network device {name} ({other})"),
                 };
-                if slot.error.as_ref() != Some(&text) {
-                    tracing::warn!(target: "bridge", "{text}");
+                // That a pod goes before its port does is nothing unusual.
+                match slot.opened_before {
+                    _ if slot.error.as_ref() == Some(&text) => {}
+                    true => tracing::info!(target: "bridge", "{text}"),
+                    false => tracing::warn!(target: "bridge", "{text}"),
                 }
                 slot.error = Some(text);
                 slot.retry_at = now + RETRY;

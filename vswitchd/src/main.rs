@@ -136,7 +136,6 @@ fn serve(mut daemon: Daemon, pid_file: PidFile, readiness: Readiness, args: &Arg
         }
     };
     tracing::info!(target: "vswitchd", "exiting{}", if end == End::Cleanup { " and cleaning up" } else { "" });
-    daemon.finish(end);
-    drop(pid_file);
+    daemon.finish(end, pid_file);
     Ok(())
 }

@@ -18,7 +18,7 @@ use openflow::session::OUTPUT_PAUSE;
 use openflow::{Dialect, OfVersion, OfVersions, Session, encode_to_vec};
 use ovsdb::session::SessionId;
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
@@ -43,6 +43,12 @@ const SERVICE_PROBE: Option<Duration> = None;
 
 /// OpenFlow messages handled in one turn of the loop, over all connections.
 const OPENFLOW_PER_TURN_MAX: usize = 1_024;
+
+/// OpenFlow messages of one connection before it is another's turn.
+const OPENFLOW_PER_CONNECTION_MAX: usize = 64;
+
+/// Pause before a listener is tried again that could not accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
 /// Permissions of control sockets: the daemon's user and group, nobody else.
 const SOCKET_MODE: u32 = 0o770;
@@ -81,6 +87,8 @@ struct OpenFlowTalk {
     target: Option<String>,
     /// Whether messages may be waiting in the session.
     pending: bool,
+    /// Whether it stands in the queue of those whose messages are to be taken.
+    queued: bool,
 }
 
 impl OpenFlowTalk {
@@ -100,15 +108,23 @@ struct Peer {
 impl Peer {
     /// Whether there is something to read that is wanted now.
     fn is_readable(&self) -> bool {
+        // What was read is carried out before more is read, be it only the end: who does not take answers, or asks more
+        // than its share of a turn, waits.
         let wanted = match &self.talk {
-            Talk::OpenFlow(talk) => talk.session.wants_input(),
+            Talk::OpenFlow(talk) => !talk.pending && talk.session.wants_input(),
+            Talk::Appctl(session) => session.wants_input(),
             _ => true,
         };
         self.connection.readable && !self.closing && wanted
     }
 
     fn is_unfinished(&self) -> bool {
-        self.is_readable() || matches!(&self.talk, Talk::OpenFlow(talk) if talk.is_due() && !self.closing)
+        let due = match &self.talk {
+            Talk::OpenFlow(talk) => talk.is_due() && !self.closing,
+            Talk::Appctl(session) => session.is_due() && !self.closing,
+            _ => false,
+        };
+        due || self.is_readable() || self.closing
     }
 }
 
@@ -152,7 +168,10 @@ pub struct Sockets {
     ready_doors: BTreeSet<Token>,
     peers: BTreeMap<Token, Peer>,
     conns: BTreeMap<ConnId, Token>,
-    appctl: Vec<AppctlRequest>,
+    /// OpenFlow connections whose messages are to be taken, longest waiting first.
+    queue: VecDeque<Token>,
+    /// When listeners that could not accept are tried again: without descriptors trying at once is of no use.
+    accept_again: Option<Instant>,
     next_token: usize,
     next_conn: u64,
     controllers: Controllers,
@@ -160,7 +179,9 @@ pub struct Sockets {
     registered: bool,
     paths: Vec<std::path::PathBuf>,
     buffer: Vec<u8>,
+    /// OpenFlow messages that may still be taken in this turn, and of the first in the queue.
     budget_left: usize,
+    share_left: usize,
     changed: bool,
 }
 
@@ -199,7 +220,8 @@ impl Sockets {
             ready_doors: BTreeSet::new(),
             peers: BTreeMap::new(),
             conns: BTreeMap::new(),
-            appctl: Vec::new(),
+            queue: VecDeque::new(),
+            accept_again: None,
             next_token: FIRST_FREE,
             next_conn: 1,
             controllers: Controllers::default(),
@@ -208,6 +230,7 @@ impl Sockets {
             paths: Vec::new(),
             buffer: Vec::new(),
             budget_left: 0,
+            share_left: OPENFLOW_PER_CONNECTION_MAX,
             changed: true,
         };
         sockets.listen(Door::Appctl, &Target::Unix(places.unixctl(args, std::process::id())))?;
@@ -294,7 +317,8 @@ impl Sockets {
 
     /// Whether something that came in has not been looked at.
     pub fn has_unfinished(&self) -> bool {
-        !self.ready_doors.is_empty() || self.peers.values().any(Peer::is_unfinished)
+        self.accept_again.is_none() && !self.ready_doors.is_empty()
+            || self.peers.values().any(Peer::is_unfinished)
     }
 
     /// When something is to be done here without anything having come in.
@@ -304,7 +328,7 @@ impl Sockets {
             _ => None,
         });
         let outside = self.outside.iter().filter(|o| o.token.is_none()).map(|o| o.retry_at);
-        sessions.chain(self.controllers.next_deadline()).chain(outside).min()
+        sessions.chain(self.controllers.next_deadline()).chain(outside).chain(self.accept_again).min()
     }
 
     fn add_peer(&mut self, stream: Stream, talk: Talk) -> io::Result<Token> {
@@ -324,10 +348,22 @@ impl Sockets {
 
     /// Takes in new connections, and begins those that the daemon itself is to make.
     pub fn accept(&mut self, link: &mut Link, now: Instant) {
-        for token in std::mem::take(&mut self.ready_doors) {
+        let ready = match self.accept_again {
+            Some(again) if again > now => BTreeSet::new(),
+            _ => std::mem::take(&mut self.ready_doors),
+        };
+        for token in ready {
+            self.accept_again = None;
             let Some((door, listener)) = self.listeners.get_mut(&token) else { continue };
             let door = door.clone();
-            for stream in listener.accept_all() {
+            let accepted = listener.accept_all();
+            if let Some(error) = accepted.error {
+                tracing::warn!(target: "stream", "accept failed: {error}");
+                // The loop is told of a listener once: what waits there must not be forgotten.
+                self.ready_doors.insert(token);
+                self.accept_again = Some(now + ACCEPT_PAUSE);
+            }
+            for stream in accepted.streams {
                 if self.peers.len() >= CONNECTIONS_MAX {
                     tracing::warn!(target: "stream", "a connection was refused: {CONNECTIONS_MAX} are open");
                     continue;
@@ -372,6 +408,7 @@ impl Sockets {
                     announced: false,
                     target: None,
                     pending: false,
+                    queued: false,
                 };
                 Ok(Talk::OpenFlow(Box::new(talk)))
             }
@@ -414,15 +451,15 @@ impl Sockets {
             match peer.connection.read(&mut buffer) {
                 ReadResult::Nothing => {}
                 ReadResult::Closed(error) => {
-                    if let Some(error) = error {
+                    if let Some(error) = &error {
                         tracing::debug!(target: "stream", "connection failed: {error}");
                     }
-                    self.close(token, link, brain, now);
+                    self.close_because(token, error, link, brain, now);
                 }
                 ReadResult::Bytes(_) => {
                     if let Err(text) = self.take_bytes(token, &buffer, link, now) {
                         tracing::warn!(target: "stream", "connection dropped: {text}");
-                        self.close_after_output(token, link, brain, now);
+                        peer_closes(&mut self.peers, token);
                     }
                 }
             }
@@ -449,26 +486,32 @@ impl Sockets {
                 Some(outside) => outside.receive(bytes, now).map_err(|e| e.to_string()),
                 None => Ok(()),
             },
-            Talk::Appctl(session) => {
-                for request in session.receive(bytes).map_err(|e| e.to_string())? {
-                    let reply = AppctlReply { token, id: request.id };
-                    self.appctl.push(AppctlRequest { command: request.command, args: request.args, reply });
-                }
-                Ok(())
-            }
+            Talk::Appctl(session) => session.receive(bytes).map_err(|e| e.to_string()),
             // Nothing is expected from who only listens.
             Talk::Snoop { .. } => Ok(()),
             Talk::OpenFlow(talk) => {
                 talk.session.receive(bytes, now);
                 talk.pending = true;
+                if !std::mem::replace(&mut talk.queued, true) {
+                    self.queue.push_back(token);
+                }
                 Ok(())
             }
         }
     }
 
-    /// The commands that came from ovs-appctl.
+    /// The commands that came from ovs-appctl and whose turn it is: of each connection the next, once the answer to the
+    /// one before has been taken.
     pub fn take_appctl(&mut self) -> Vec<AppctlRequest> {
-        std::mem::take(&mut self.appctl)
+        let next = |(token, peer): (&Token, &mut Peer)| match &mut peer.talk {
+            Talk::Appctl(session) if !peer.closing => session.next_request().map(|request| AppctlRequest {
+                command: request.command,
+                args: request.args,
+                reply: AppctlReply { token: *token, id: request.id },
+            }),
+            _ => None,
+        };
+        self.peers.iter_mut().filter_map(next).collect()
     }
 
     /// Answers a command; nothing if whoever asked has gone.
@@ -488,7 +531,7 @@ impl Sockets {
         let start = talk.session.output().len();
         let sent = match outgoing {
             // Nobody asked for these: a peer that does not read loses them, and no memory grows.
-            Outgoing::Message(Xid(0), message) => talk.session.send_unasked(&message).map(drop),
+            Outgoing::Unasked(message) => talk.session.send_unasked(&message).map(drop),
             Outgoing::Message(xid, message) => talk.session.send(xid, &message),
             Outgoing::Error(xid, error, quote) => {
                 talk.session.refuse(xid, error, &quote);
@@ -533,6 +576,10 @@ impl Sockets {
         let mut broken = Vec::new();
         for (token, peer) in &mut self.peers {
             if !peer.connection.writable {
+                // Who is to go and does not take what is left to say goes without it.
+                if peer.closing {
+                    broken.push(*token);
+                }
                 continue;
             }
             let written = match &mut peer.talk {
@@ -564,6 +611,9 @@ impl Sockets {
                     if let Ok(n) = written {
                         talk.session.written(n);
                     }
+                    if talk.is_due() && !std::mem::replace(&mut talk.queued, true) {
+                        self.queue.push_back(*token);
+                    }
                     written
                 }
                 Talk::Snoop { output, .. } => {
@@ -574,7 +624,7 @@ impl Sockets {
                     written
                 }
             };
-            if written.is_err() || peer.closing && !has_output(&peer.talk, link) {
+            if written.is_err() || peer.closing {
                 broken.push(*token);
             }
         }
@@ -583,16 +633,18 @@ impl Sockets {
         }
     }
 
-    /// Closes once everything that is to be said has been said.
-    fn close_after_output(&mut self, token: Token, link: &mut Link, brain: &mut Brain, now: Instant) {
-        let Some(peer) = self.peers.get_mut(&token) else { return };
-        peer.closing = true;
-        if !has_output(&peer.talk, link) {
-            self.close(token, link, brain, now);
-        }
+    fn close(&mut self, token: Token, link: &mut Link, brain: &mut Brain, now: Instant) {
+        self.close_because(token, None, link, brain, now);
     }
 
-    fn close(&mut self, token: Token, link: &mut Link, brain: &mut Brain, now: Instant) {
+    fn close_because(
+        &mut self,
+        token: Token,
+        error: Option<String>,
+        link: &mut Link,
+        brain: &mut Brain,
+        now: Instant,
+    ) {
         let Some(mut peer) = self.peers.remove(&token) else { return };
         peer.connection.deregister(self.poll.registry());
         match peer.talk {
@@ -613,13 +665,15 @@ impl Sockets {
                 }
             }
             Talk::OpenFlow(talk) => {
+                self.queue.retain(|t| *t != token);
+                self.share_left = OPENFLOW_PER_CONNECTION_MAX;
                 self.conns.remove(&talk.conn);
                 self.changed |= talk.target.is_some();
                 if talk.announced {
                     brain.disconnect(talk.conn);
                 }
                 if let Some(target) = &talk.target {
-                    self.controllers.lost(&talk.bridge, target, now);
+                    self.controllers.lost(&talk.bridge, target, error, now);
                 }
             }
             Talk::Appctl(_) | Talk::Snoop { .. } => {}
@@ -633,6 +687,10 @@ impl Sockets {
             let failed = match &mut peer.talk {
                 Talk::OpenFlow(talk) => {
                     talk.session.handle_timeout(now);
+                    if let Some(reason) = talk.session.closed().filter(|_| !peer.closing) {
+                        tracing::warn!(target: "rconn", "{}: {}{reason}, disconnecting", talk.bridge, peer_name(talk));
+                        peer.closing = true;
+                    }
                     false
                 }
                 Talk::OutsideDatabase => link.outside_mut().is_some_and(|o| o.poll(now).is_err()),
@@ -663,13 +721,29 @@ impl Sockets {
         self.conns.len()
     }
 
-    /// Removes every socket from the file system.
+    /// Removes every socket from the file system. Connections stay.
     pub fn remove_all(&mut self) {
         self.listeners.clear();
         for path in self.paths.drain(..) {
-            // Another daemon may have put its own there; then it is not ours to remove.
             let _ = sys::unix_socket::remove(&path);
         }
+    }
+
+    /// Answers the last command there is, when nothing but that is left of the daemon.
+    pub fn answer_and_end(mut self, reply: &AppctlReply, answer: &Result<String, String>) {
+        self.answer_appctl(reply, answer);
+        if let Some(peer) = self.peers.get_mut(&reply.token)
+            && let Talk::Appctl(session) = &mut peer.talk
+        {
+            // Whoever asked waits for it; if not, it has no use for it.
+            let _ = peer.connection.write(session.output());
+        }
+    }
+}
+
+impl Drop for Sockets {
+    fn drop(&mut self) {
+        self.remove_all();
     }
 }
 
@@ -680,12 +754,14 @@ fn peer_is_controller(talk: &OpenFlowTalk) -> bool {
     talk.kind == ConnKind::Primary
 }
 
-fn has_output(talk: &Talk, link: &mut Link) -> bool {
-    match talk {
-        Talk::Database(session) => link.server_mut().is_some_and(|s| !s.output(*session).is_empty()),
-        Talk::OutsideDatabase => link.outside_mut().is_some_and(|o| !o.output().is_empty()),
-        Talk::Appctl(session) => !session.output().is_empty(),
-        Talk::OpenFlow(talk) => !talk.session.output().is_empty(),
-        Talk::Snoop { output, .. } => !output.is_empty(),
+/// Names a controller in the log.
+fn peer_name(talk: &OpenFlowTalk) -> String {
+    talk.target.as_ref().map(|t| format!("{t}: ")).unwrap_or_default()
+}
+
+/// What is left to say is written in this turn as far as it goes; then the connection is closed.
+fn peer_closes(peers: &mut BTreeMap<Token, Peer>, token: Token) {
+    if let Some(peer) = peers.get_mut(&token) {
+        peer.closing = true;
     }
 }

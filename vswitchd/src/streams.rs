@@ -120,6 +120,15 @@ fn address(text: &str, default_port: u16) -> Result<SocketAddr, String> {
     host.parse().map(|ip| SocketAddr::new(ip, default_port)).map_err(|_| bad())
 }
 
+/// New connections.
+#[derive(Debug)]
+pub struct Accepted {
+    /// They.
+    pub streams: Vec<Stream>,
+    /// Why there may be more that could not be had, such as a want of descriptors.
+    pub error: Option<io::Error>,
+}
+
 /// A listening socket.
 #[derive(Debug)]
 pub enum Listener {
@@ -164,17 +173,16 @@ impl Listener {
     }
 
     /// Takes every connection that waits.
-    pub fn accept_all(&mut self) -> Vec<Stream> {
+    pub fn accept_all(&mut self) -> Accepted {
         let mut streams = Vec::new();
         loop {
             match self.accept() {
                 Ok(stream) => streams.push(stream),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return streams,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => {
-                    tracing::warn!(target: "stream", "accept failed: {e}");
-                    return streams;
-                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Accepted { streams, error: None },
+                // A peer that gave up while it waited is no reason to keep the next one waiting.
+                Err(e)
+                    if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => {}
+                Err(e) => return Accepted { streams, error: Some(e) },
             }
         }
     }

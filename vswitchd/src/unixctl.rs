@@ -1,13 +1,17 @@
 //! The protocol of ovs-appctl(8): JSON-RPC over a Unix socket, one request after the other, answers as text.
 //!
 //! Sans-IO: bytes in, requests out; answers in, bytes out. What the commands do is `appctl`'s business.
+//!
+//! One answer at a time: the next request is given when the peer has taken the answer to the last, so that somebody who
+//! asks without reading holds no more memory than one answer takes.
 
 use serde_json::{Value, json};
+use std::collections::VecDeque;
 use thiserror::Error;
 
 /// Longest request in bytes: a command line with a flow or a frame in hex (64 KiB in two digits each) fits well.
 pub const REQUEST_MAX: usize = 1 << 20;
-/// Most requests of one connection that wait for their answer.
+/// Most requests of one connection that wait for their turn.
 pub const PENDING_MAX: usize = 64;
 
 /// One command to be answered through [`Session::reply`].
@@ -40,17 +44,25 @@ pub enum SessionError {
 pub struct Session {
     input: Vec<u8>,
     output: Vec<u8>,
-    pending: usize,
+    /// Bytes of `output` that were sent.
+    sent: usize,
+    waiting: VecDeque<Request>,
+    /// Whether a request was given out and not answered yet.
+    underway: bool,
 }
 
 impl Session {
-    /// Takes bytes from the peer and gives the requests that became complete.
+    /// Whether to read from the peer.
+    pub fn wants_input(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Takes bytes from the peer.
     ///
     /// # Errors
     /// The connection is to be closed.
-    pub fn receive(&mut self, bytes: &[u8]) -> Result<Vec<Request>, SessionError> {
+    pub fn receive(&mut self, bytes: &[u8]) -> Result<(), SessionError> {
         self.input.extend_from_slice(bytes);
-        let mut requests = Vec::new();
         let mut stream = serde_json::Deserializer::from_slice(&self.input).into_iter::<Value>();
         let mut done = 0;
         loop {
@@ -58,26 +70,39 @@ impl Session {
                 None => break,
                 Some(Ok(value)) => {
                     done = stream.byte_offset();
-                    requests.push(request(value)?);
+                    self.waiting.push_back(request(value)?);
                 }
                 Some(Err(e)) if e.is_eof() => break,
                 Some(Err(e)) => return Err(SessionError::Malformed(e.to_string())),
             }
         }
         self.input.drain(..done);
-        self.pending += requests.len();
         if self.input.len() > REQUEST_MAX {
             return Err(SessionError::TooLong);
         }
-        if self.pending > PENDING_MAX {
+        if self.waiting.len() > PENDING_MAX {
             return Err(SessionError::TooMany);
         }
-        Ok(requests)
+        Ok(())
+    }
+
+    /// Whether [`Session::next_request`] has something to give.
+    pub fn is_due(&self) -> bool {
+        !self.waiting.is_empty() && !self.underway && self.output().is_empty()
+    }
+
+    /// The next request whose turn it is.
+    pub fn next_request(&mut self) -> Option<Request> {
+        if !self.is_due() {
+            return None;
+        }
+        self.underway = true;
+        self.waiting.pop_front()
     }
 
     /// Answers a request: text, or the text of an error.
     pub fn reply(&mut self, id: &Value, answer: &Result<String, String>) {
-        self.pending = self.pending.saturating_sub(1);
+        self.underway = false;
         let message = match answer {
             Ok(text) => json!({"id": id, "result": text, "error": null}),
             Err(text) => json!({"id": id, "result": null, "error": text}),
@@ -87,12 +112,16 @@ impl Session {
 
     /// Bytes for the peer.
     pub fn output(&self) -> &[u8] {
-        &self.output
+        self.output.get(self.sent..).unwrap_or_default()
     }
 
     /// The first `n` bytes of `output` were sent.
     pub fn consume(&mut self, n: usize) {
-        self.output.drain(..n.min(self.output.len()));
+        self.sent += n;
+        if self.sent >= self.output.len() {
+            self.output = Vec::new();
+            self.sent = 0;
+        }
     }
 }
 
@@ -120,19 +149,25 @@ mod tests {
         let bytes =
             br#"{"id":0,"method":"fdb/show","params":["br0"]} {"id":1,"method":"exit","params":[]}{"id"#;
         let (first, rest) = bytes.split_at(20);
-        assert_eq!(s.receive(first), Ok(vec![]));
-        let got = s.receive(rest).expect("two requests");
-        assert_eq!(got.len(), 2);
-        assert_eq!(
-            (got[0].command.as_str(), got[0].args.as_slice()),
-            ("fdb/show", ["br0".to_owned()].as_slice())
-        );
-        s.reply(&got[0].id, &Ok("x\n".into()));
-        s.reply(&got[1].id, &Err("no".into()));
-        let out = String::from_utf8(s.output().to_vec()).expect("utf8");
-        assert_eq!(out, r#"{"error":null,"id":0,"result":"x\n"}{"error":"no","id":1,"result":null}"#);
-        s.consume(out.len());
-        assert!(s.output().is_empty());
+        assert_eq!(s.receive(first), Ok(()));
+        assert_eq!(s.next_request(), None);
+        assert_eq!(s.receive(rest), Ok(()));
+        assert!(!s.wants_input());
+        let got = s.next_request().expect("the first request");
+        assert_eq!((got.command.as_str(), got.args.as_slice()), ("fdb/show", ["br0".to_owned()].as_slice()));
+        assert_eq!(s.next_request(), None, "the first has not been answered");
+        s.reply(&got.id, &Ok("x\n".into()));
+        assert_eq!(s.next_request(), None, "the first answer has not been taken");
+        assert_eq!(s.output(), br#"{"error":null,"id":0,"result":"x\n"}"#);
+        s.consume(5);
+        assert_eq!(s.next_request(), None, "nor has all of it");
+        s.consume(s.output().len());
+        let got = s.next_request().expect("the second request");
+        assert!(s.wants_input());
+        s.reply(&got.id, &Err("no".into()));
+        assert_eq!(s.output(), br#"{"error":"no","id":1,"result":null}"#);
+        s.consume(s.output().len());
+        assert!(s.output().is_empty() && s.next_request().is_none());
     }
 
     #[test]

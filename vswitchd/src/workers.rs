@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use base::HashSeed;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use datapath::command::EVENTS_MAX;
+use datapath::command::{COMMANDS_MAX, EVENTS_MAX};
 use datapath::{
     Command, CommandRefused, DumpCursor, Event, FlowDump, Worker, WorkerConfig, WorkerPeer, WorkerSetup,
 };
@@ -27,6 +27,8 @@ pub struct Workers {
     events: Receiver<Event>,
     /// How many receiving sides each worker has, to spread ports.
     load: Vec<usize>,
+    /// Frames sent as commands that may still wait.
+    frames_waiting: usize,
 }
 
 impl Workers {
@@ -42,7 +44,13 @@ impl Workers {
         notify: &Arc<dyn Fn() + Send + Sync>,
     ) -> Result<Workers> {
         let (event_sender, events) = bounded(EVENTS_MAX);
-        let mut workers = Workers { peers: Vec::new(), threads: Vec::new(), events, load: vec![0; count] };
+        let mut workers = Workers {
+            peers: Vec::new(),
+            threads: Vec::new(),
+            events,
+            load: vec![0; count],
+            frames_waiting: 0,
+        };
         for n in 0..count {
             let poller = Poller::new().context("epoll")?;
             let waker = poller.waker();
@@ -107,6 +115,20 @@ impl Workers {
     /// See [`CommandRefused`].
     pub fn send(&self, worker: usize, command: Command) -> Result<(), CommandRefused> {
         self.peers.get(worker).ok_or(CommandRefused::Ended)?.send(command)
+    }
+
+    /// Sends a frame as a command to one worker. Waits for the workers from time to time, so that no number of frames keeps
+    /// out other commands.
+    ///
+    /// # Errors
+    /// See [`CommandRefused`].
+    pub fn send_frame(&mut self, worker: usize, command: Command) -> Result<(), CommandRefused> {
+        if self.frames_waiting >= COMMANDS_MAX / 2 {
+            self.settle();
+            self.frames_waiting = 0;
+        }
+        self.frames_waiting += 1;
+        self.send(worker, command)
     }
 
     /// Sends each worker a command that it confirms, and waits for all.

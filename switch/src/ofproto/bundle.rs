@@ -1,10 +1,17 @@
 //! Bundles (OpenFlow 1.4 §7.3.9): messages that are kept, then take effect together or not at all.
 
-use super::connection::{BUNDLE_MESSAGES_MAX, BUNDLES_MAX, Bundle};
+use super::connection::{BUNDLE_BYTES_MAX, BUNDLE_IDLE_MAX, BUNDLE_MESSAGES_MAX, BUNDLES_MAX, Bundle};
 use super::{Answer, Request};
 use crate::brain::Brain;
-use openflow::OfError;
-use openflow::message::{BundleAdd, BundleControl, BundleControlKind, Message};
+use base::Instant;
+use openflow::message::{BundleAdd, BundleControl, BundleControlKind, Message, Xid};
+use openflow::{Dialect, OfError, OfVersion, encode_to_vec};
+
+/// Memory of a message, about. Messages read are a few times as large as their bytes were.
+fn weight(message: &Message, version: OfVersion) -> usize {
+    let bytes = encode_to_vec(&Dialect::new(version), Xid(0), message);
+    size_of::<Message>() + 6 * bytes.map_or(usize::from(u16::MAX), |b| b.len())
+}
 
 impl Brain {
     pub(super) fn bundle_control(&mut self, r: &Request<'_>, control: BundleControl) -> Answer {
@@ -20,8 +27,7 @@ impl Brain {
                 if bundles.len() >= BUNDLES_MAX {
                     return Err(OfError::BundleFailedOutOfBundles);
                 }
-                let bundle = Bundle { flags: control.flags, closed: false, messages: Vec::new() };
-                bundles.insert(control.bundle, bundle);
+                bundles.insert(control.bundle, Bundle::new(control.flags, r.now));
                 answer(BundleControlKind::OpenReply)
             }
             BundleControlKind::CloseRequest => {
@@ -35,7 +41,7 @@ impl Brain {
                     bundles.remove(&control.bundle);
                     return Err(OfError::BundleFailedBadFlags);
                 }
-                bundle.closed = true;
+                (bundle.closed, bundle.touched) = (true, r.now);
                 answer(BundleControlKind::CloseReply)
             }
             BundleControlKind::CommitRequest => {
@@ -63,10 +69,11 @@ impl Brain {
                 return Err(OfError::BundleFailedOutOfBundles);
             }
             // OpenFlow 1.4 §7.3.9.4: adding to a bundle that is not open opens it.
-            let bundle = Bundle { flags: add.flags, closed: false, messages: Vec::new() };
-            bundles.insert(add.bundle, bundle);
+            bundles.insert(add.bundle, Bundle::new(add.flags, r.now));
         }
+        let held: usize = bundles.values().map(|b| b.bytes).sum();
         let bundle = bundles.get_mut(&add.bundle).ok_or(OfError::BundleFailedBadId)?;
+        bundle.touched = r.now;
         let problem = if bundle.closed {
             Some(OfError::BundleFailedBundleClosed)
         } else if bundle.flags != add.flags {
@@ -81,7 +88,8 @@ impl Brain {
         if add.xid != r.xid {
             return Err(OfError::BundleFailedMsgBadXid);
         }
-        if bundle.messages.len() >= BUNDLE_MESSAGES_MAX {
+        let bytes = weight(&add.message, r.version) + add.quote.len();
+        if bundle.messages.len() >= BUNDLE_MESSAGES_MAX || held + bytes > BUNDLE_BYTES_MAX {
             return Err(OfError::BundleFailedMsgTooMany);
         }
         match &*add.message {
@@ -90,8 +98,21 @@ impl Brain {
             Message::GroupMod(_) => return Err(OfError::GroupModFailedOutOfGroups),
             _ => return Err(OfError::BundleFailedMsgUnsup),
         }
+        bundle.bytes += bytes;
         bundle.messages.push((add.xid, *add.message, add.quote));
         Ok(vec![])
+    }
+
+    /// Forgets bundles that were left alone, and says so.
+    pub(crate) fn expire_bundles(&mut self, now: Instant) {
+        let mut late = Vec::new();
+        for c in self.connections.values_mut() {
+            let old = c.bundles.extract_if(.., |_, b| b.touched + BUNDLE_IDLE_MAX <= now).count();
+            late.extend(std::iter::repeat_n(c.id, old));
+        }
+        for conn in late {
+            self.refuse(conn, Xid(0), OfError::BundleFailedTimeout, &[]);
+        }
     }
 
     /// Carries out a bundle on a copy of the bridge; nothing has happened if a message fails.

@@ -1,9 +1,11 @@
 //! What the switch remembers of one OpenFlow connection: its role, what it wants to hear of, its open bundles and flow
 //! monitors. Bytes, versions and formats are the session's (`openflow`), sockets the daemon's.
 
+use base::Instant;
 use openflow::OfVersion;
 use openflow::message::{AsyncClass, AsyncConfig, Audience, BundleFlags, FlowMonitor, Message, Role, Xid};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Names a connection for as long as the process lives.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -22,6 +24,10 @@ pub enum ConnKind {
 pub const BUNDLES_MAX: usize = 64;
 /// Most messages in one bundle.
 pub const BUNDLE_MESSAGES_MAX: usize = 65_536;
+/// Most memory for the messages in all bundles of a connection, in bytes.
+pub const BUNDLE_BYTES_MAX: usize = 256 << 20;
+/// How long a bundle may lie untouched (OpenFlow 1.4 §7.3.9; OVS's `bundle-idle-timeout`).
+pub const BUNDLE_IDLE_MAX: Duration = Duration::from_secs(10);
 /// Most flow monitors of one connection.
 pub const MONITORS_MAX: usize = 1_024;
 /// Bytes of a frame sent on a table miss unless the controller says otherwise (OpenFlow 1.0 §5.3.2).
@@ -36,6 +42,17 @@ pub struct Bundle {
     pub closed: bool,
     /// Its messages, each with what an error about it has to quote.
     pub messages: Vec<(Xid, Message, Vec<u8>)>,
+    /// Memory that they take, about, in bytes.
+    pub bytes: usize,
+    /// When something was last done with it.
+    pub touched: Instant,
+}
+
+impl Bundle {
+    /// A new one.
+    pub fn new(flags: BundleFlags, now: Instant) -> Bundle {
+        Bundle { flags, closed: false, messages: Vec::new(), bytes: 0, touched: now }
+    }
 }
 
 /// One connection.
@@ -95,6 +112,11 @@ impl OfConnection {
         // Since 1.3 a controller asks for invalid-TTL frames by the reason; before that by a flag of SET_CONFIG.
         let by_flag = class == AsyncClass::PacketIn && reason == 2 && self.invalid_ttl;
         by_flag || self.wants.reasons(class, audience) & 1 << reason != 0
+    }
+
+    /// When its oldest bundle has been left alone for too long.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.bundles.values().map(|b| b.touched + BUNDLE_IDLE_MAX).min()
     }
 
     /// Whether it may change the switch.

@@ -97,6 +97,14 @@ pub(super) fn check_actions(
     }
 }
 
+/// Adds the rule that makes a bridge a learning switch.
+pub(crate) fn normal_rule() -> flow_mod::FlowMod {
+    let mut normal = flow_mod::FlowMod::new(flow_mod::FlowModCommand::Add, TableId(0), Match::any());
+    normal.priority = 0;
+    normal.actions = [OfAction::Output { port: OfPort::NORMAL, max_len: 0 }].into();
+    normal
+}
+
 impl Brain {
     pub(super) fn flow_mod(&mut self, r: &Request<'_>, flow_mod: FlowMod) -> Answer {
         let (buffer, adds) = (flow_mod.buffer, flow_mod.command);
@@ -137,22 +145,26 @@ impl Brain {
         let mut mods = Vec::new();
         let mut origin = Vec::new();
         let mut rest = Vec::new();
-        for (i, (xid, message, quote)) in messages.into_iter().enumerate() {
+        for (xid, message, quote) in messages {
+            let checked = match &message {
+                Message::PortMod(port_mod) => self.check_port_mod(r, port_mod),
+                Message::PacketOut(out) => self.check_packet_out(r, out),
+                _ => Ok(()),
+            };
+            if let Err(error) = checked {
+                return Err(self.bundle_failed(r, xid, error, &quote));
+            }
             match message {
                 Message::FlowMod(flow_mod) => {
                     mods.push(flow_mod);
                     origin.push((xid, quote));
                 }
-                Message::PortMod(port_mod) => match self.check_port_mod(r, &port_mod) {
-                    Ok(()) => rest.push(Message::PortMod(port_mod)),
-                    Err(error) => return Err(self.bundle_failed(r, xid, error, &quote, i)),
-                },
                 other => rest.push(other),
             }
         }
         if let Err((i, error)) = self.apply_flow_mods(r, &mods) {
             let (xid, quote) = origin.get(i).cloned().unwrap_or((r.xid, r.raw.to_vec()));
-            return Err(self.bundle_failed(r, xid, error, &quote, i));
+            return Err(self.bundle_failed(r, xid, error, &quote));
         }
         for message in rest {
             match message {
@@ -165,14 +177,7 @@ impl Brain {
     }
 
     /// Two errors, as OVS sends them: what is wrong with the message, and that the bundle failed because of it.
-    fn bundle_failed(
-        &mut self,
-        r: &Request<'_>,
-        xid: Xid,
-        error: OfError,
-        quote: &[u8],
-        _index: usize,
-    ) -> OfError {
+    fn bundle_failed(&mut self, r: &Request<'_>, xid: Xid, error: OfError, quote: &[u8]) -> OfError {
         self.refuse(r.conn, xid, error, quote);
         OfError::BundleFailedMsgFailed
     }
@@ -215,7 +220,7 @@ impl Brain {
         };
         for c in self.connections.values() {
             if c.bridge == bridge && c.hears(AsyncClass::FlowRemoved, reason as u32) {
-                self.outbox.push((c.id, Outgoing::Message(Xid(0), Message::FlowRemoved(message.clone()))));
+                self.outbox.push((c.id, Outgoing::Unasked(Message::FlowRemoved(message.clone()))));
             }
         }
     }
@@ -225,12 +230,7 @@ impl Brain {
         let Ok(state) = self.bridge_mut(bridge) else { return };
         let all = flow_mod::FlowMod::new(flow_mod::FlowModCommand::Delete, TableId::ALL, Match::any());
         let mut requests = vec![all];
-        if standalone {
-            let mut normal = flow_mod::FlowMod::new(flow_mod::FlowModCommand::Add, TableId(0), Match::any());
-            normal.priority = 0;
-            normal.actions = [OfAction::Output { port: OfPort::NORMAL, max_len: 0 }].into();
-            requests.push(normal);
-        }
+        requests.extend(standalone.then(normal_rule));
         // Deleting everything and adding one rule to an empty table cannot be refused.
         if let Ok(changes) = state.rules.apply_all(&requests, now) {
             let changes: Vec<_> = changes.into_iter().flatten().collect();

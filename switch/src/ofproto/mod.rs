@@ -14,6 +14,7 @@ mod statistics;
 mod table;
 
 pub use connection::{ConnId, ConnKind, OfConnection};
+pub(crate) use flow::normal_rule;
 pub use packet::{PacketInEvent, PacketOutRequest};
 pub use port::{PortCounters, PortRecord};
 
@@ -40,8 +41,10 @@ pub(crate) fn duration(since: Instant, now: Instant) -> std::time::Duration {
 /// What goes out on a connection.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outgoing {
-    /// A message.
+    /// A reply.
     Message(Xid, Message),
+    /// A message that nobody asked for: who does not read may miss it.
+    Unasked(Message),
     /// An error about the request with this id, quoting its first bytes.
     Error(Xid, OfError, Vec<u8>),
 }
@@ -108,6 +111,7 @@ impl Brain {
             Message::RoleRequest(role) => self.set_role(r, role),
             Message::SetAsync(changes) => {
                 self.connection_mut(r.conn)?.wants.apply(&changes);
+                self.controllers_changed(&r.bridge);
                 Ok(vec![])
             }
             Message::GetAsyncRequest => Ok(vec![Message::GetAsyncReply(self.connection_mut(r.conn)?.wants)]),
@@ -206,8 +210,7 @@ impl Brain {
         let c = self.connection_mut(r.conn)?;
         c.miss_send_len = config.miss_send_len;
         c.invalid_ttl = config.invalid_ttl_to_controller;
-        let bridge = r.bridge.clone();
-        self.controllers_changed(&bridge);
+        self.controllers_changed(&r.bridge);
         Ok(vec![])
     }
 
@@ -232,7 +235,9 @@ impl Brain {
         if wanted.role != Role::NoChange {
             c.role = wanted.role;
         }
-        Ok(vec![Message::RoleReply(RoleMessage { role: c.role, generation_id })])
+        let role = c.role;
+        self.controllers_changed(&r.bridge);
+        Ok(vec![Message::RoleReply(RoleMessage { role, generation_id })])
     }
 
     /// There is one primary: whoever was it becomes secondary, and is told so.
@@ -245,7 +250,7 @@ impl Brain {
                 c.role = Role::Secondary;
                 if hears && c.version >= OfVersion::V14 {
                     let status = RoleStatus { role: Role::Secondary, reason, generation_id };
-                    self.outbox.push((c.id, Outgoing::Message(Xid(0), Message::RoleStatus(status))));
+                    self.outbox.push((c.id, Outgoing::Unasked(Message::RoleStatus(status))));
                 }
             }
         }

@@ -119,7 +119,7 @@ impl Brain {
             if !updates.is_empty() {
                 let reply = MultipartReply::FlowMonitor(updates);
                 let message = Message::MultipartReply { more: false, reply };
-                self.outbox.push((c.id, Outgoing::Message(Xid(0), message)));
+                self.outbox.push((c.id, Outgoing::Unasked(message)));
             }
         }
     }

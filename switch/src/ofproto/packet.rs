@@ -5,9 +5,13 @@ use crate::brain::{Brain, Command};
 use crate::bridge::BridgeId;
 use crate::forwarding::{PacketInCause, Punted};
 use flowtable::{FieldId, FlowKey, Match, OfAction, OfPort, PacketInReason, TableId, Words};
-use openflow::message::{AsyncClass, Message, PacketIn, PacketOut, Xid};
+use openflow::message::{AsyncClass, Message, PacketIn, PacketOut};
 use openflow::{OfError, OfVersion};
 use std::sync::Arc;
+
+/// Bytes of a frame that fit into an OpenFlow message (65,535) with everything else that it says: frames of segmentation
+/// offload can be longer.
+const PACKET_IN_DATA_MAX: usize = 64_000;
 
 /// A frame that a worker handed over for controllers.
 pub type PacketInEvent = Punted;
@@ -58,7 +62,6 @@ impl Brain {
         let wanted = &punted.packet_in;
         let Some(bridge) = self.bridges.values().find(|b| b.id == wanted.bridge) else { return };
         let name = bridge.config.name.clone();
-        let miss = wanted.reason == PacketInReason::NoMatch;
         let about = metadata(&punted);
         let mut messages = Vec::new();
         for c in self.connections.values().filter(|c| c.bridge == name) {
@@ -71,13 +74,9 @@ impl Brain {
             if c.controller_id != wanted.controller_id || !hears {
                 continue;
             }
-            let len_max = if miss { c.miss_send_len } else { wanted.max_len };
-            // Nothing is buffered in the switch, so a frame goes whole wherever OVS without buffers sends it whole.
-            let data = match len_max {
-                _ if miss => punted.bytes.as_slice(),
-                0xffff => punted.bytes.as_slice(),
-                n => punted.bytes.get(..usize::from(n)).unwrap_or(&punted.bytes),
-            };
+            // Nothing is buffered in the switch, so a frame goes whole, whatever length was asked for (OpenFlow 1.3.5
+            // §A.4.1; OVS does the same).
+            let data = punted.bytes.get(..PACKET_IN_DATA_MAX).unwrap_or(&punted.bytes);
             let message = PacketIn {
                 reason,
                 table: if wanted.table == TableId::ALL { TableId(0) } else { wanted.table },
@@ -87,25 +86,29 @@ impl Brain {
                 userdata: wanted.userdata.to_vec(),
                 data: data.to_vec(),
             };
-            messages.push((c.id, Outgoing::Message(Xid(0), Message::PacketIn(message))));
+            messages.push((c.id, Outgoing::Unasked(Message::PacketIn(message))));
         }
         self.outbox.extend(messages);
     }
 
-    pub(super) fn packet_out(&mut self, r: &Request<'_>, out: PacketOut) -> Answer {
+    pub(super) fn check_packet_out(&self, r: &Request<'_>, out: &PacketOut) -> Result<(), OfError> {
+        self.bridge(&r.bridge)?;
         if out.buffer.is_some() {
             return Err(OfError::BadRequestBufferUnknown);
         }
         let in_port = out.in_port();
-        let bridge = self.bridge(&r.bridge)?;
         let special = [OfPort::CONTROLLER, OfPort::ANY, OfPort::LOCAL];
         if !special.contains(&in_port) && !in_port.is_real() {
             return Err(OfError::BadRequestBadPort);
         }
         // What the frame is shows only when it is translated: an action that does not fit it then does nothing.
-        super::flow::check_actions(&out.actions, &Match::any(), TableId::ALL, OfVersion::V10)?;
-        let request =
-            PacketOutRequest { bridge: bridge.id, in_port, actions: out.actions.into(), data: out.data };
+        super::flow::check_actions(&out.actions, &Match::any(), TableId::ALL, OfVersion::V10)
+    }
+
+    pub(super) fn packet_out(&mut self, r: &Request<'_>, out: PacketOut) -> Answer {
+        self.check_packet_out(r, &out)?;
+        let (bridge, in_port) = (self.bridge(&r.bridge)?.id, out.in_port());
+        let request = PacketOutRequest { bridge, in_port, actions: out.actions.into(), data: out.data };
         self.commands.push(Command::PacketOut(request));
         Ok(vec![])
     }

@@ -9,7 +9,7 @@ use flowtable::OfPort;
 use openflow::OfError;
 use openflow::message::{
     AsyncClass, LinkModes, Message, MultipartReply, OfPortDesc, OfPortStats, PortConfig, PortMod, PortState,
-    PortStatus, PortStatusReason, QueueConfig, QueueStats, Xid,
+    PortStatus, PortStatusReason, QueueConfig, QueueStats,
 };
 
 /// A port of a bridge, as OpenFlow knows it.
@@ -173,7 +173,7 @@ impl Brain {
         let message = Message::PortStatus(PortStatus { reason, port });
         for c in self.connections.values() {
             if c.bridge == bridge && c.hears(AsyncClass::PortStatus, number) {
-                self.outbox.push((c.id, Outgoing::Message(Xid(0), message.clone())));
+                self.outbox.push((c.id, Outgoing::Unasked(message.clone())));
             }
         }
     }

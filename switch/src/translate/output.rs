@@ -162,8 +162,8 @@ impl Walk<'_> {
             in_port: self.in_port(),
             pipeline: self.flow.pipeline,
         };
-        let max_len = if punt.max_len == 0xffff { u32::MAX } else { punt.max_len.into() };
-        self.out.push(DpAction::Upcall { max_len, cookie: Arc::new(packet_in) });
+        // Nothing is buffered, so controllers get frames whole whatever length they named (OpenFlow 1.3.5 §A.4.1).
+        self.out.push(DpAction::Upcall { max_len: u32::MAX, cookie: Arc::new(packet_in) });
     }
 
     /// Through a patch port into another bridge, whose pipeline starts afresh.

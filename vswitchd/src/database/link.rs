@@ -43,6 +43,8 @@ pub struct Embedded {
     pub server: Server,
     view: LocalId,
     replica: Replica,
+    /// Whether the rows have changed since somebody asked.
+    changed: bool,
 }
 
 /// The database. One way to be, or the other.
@@ -94,7 +96,7 @@ impl Link {
         server.add_database(database, Some(Box::new(journal)));
         let engine = |e: ovsdb::session::LocalError| LinkError::Engine(e.to_string());
         let (view, replica) = server.subscribe_local(DATABASE).map_err(engine)?;
-        let mut embedded = Embedded { server, view, replica };
+        let mut embedded = Embedded { server, view, replica, changed: true };
         if embedded.replica.singleton("Open_vSwitch").is_none() {
             // What `ovs-vsctl init` does: tools expect the root row.
             let insert = [json!({"op": "insert", "table": "Open_vSwitch", "row": {}})];
@@ -122,8 +124,19 @@ impl Link {
     /// Brings the rows up to date; whether they have changed since the last call.
     pub fn refresh(&mut self) -> bool {
         match self {
-            Link::Embedded(e) => e.refresh(),
+            Link::Embedded(e) => {
+                e.refresh();
+                std::mem::take(&mut e.changed)
+            }
             Link::Outside(o) => o.ready && std::mem::take(&mut o.changed),
+        }
+    }
+
+    /// Whether [`Link::refresh`] would say that rows have changed.
+    pub fn has_news(&self) -> bool {
+        match self {
+            Link::Embedded(e) => e.changed,
+            Link::Outside(o) => o.ready && o.changed,
         }
     }
 
@@ -145,9 +158,9 @@ impl Link {
             Link::Embedded(e) => {
                 let results = e.server.transact_local(DATABASE, transaction.operations(), now);
                 let results = results.map_err(|e| e.to_string())?;
-                outcome(&results).map(drop).map_err(|e| e.to_string())?;
+                // Clients may have waited for what this changed, and have changed more: that is still to be looked at.
                 e.refresh();
-                Ok(())
+                outcome(&results).map(drop).map_err(|e| e.to_string())
             }
             Link::Outside(o) => {
                 if let Some(client) = o.client.as_mut().filter(|_| !o.underway) {
@@ -185,8 +198,8 @@ impl Link {
 }
 
 impl Embedded {
-    fn refresh(&mut self) -> bool {
-        self.server.refresh_local(self.view, &mut self.replica).unwrap_or(false)
+    fn refresh(&mut self) {
+        self.changed |= self.server.refresh_local(self.view, &mut self.replica).unwrap_or(false);
     }
 }
 

@@ -40,7 +40,7 @@ pub struct InterfaceStatus {
 pub struct ControllerStatus {
     /// Whether it is there.
     pub is_connected: bool,
-    /// `primary`, `secondary` or `other`.
+    /// `master`, `slave` or `other`, the words of the column's schema.
     pub role: Option<&'static str>,
     /// `state`, `sec_since_connect` and the like.
     pub status: BTreeMap<String, String>,
@@ -55,8 +55,8 @@ pub struct Status {
     pub interface_errors: BTreeMap<Uuid, String>,
     /// Datapath ids of bridges by name.
     pub datapath_ids: BTreeMap<String, u64>,
-    /// Controllers by target.
-    pub controllers: BTreeMap<String, ControllerStatus>,
+    /// Controllers by bridge and target.
+    pub controllers: BTreeMap<(String, String), ControllerStatus>,
     /// Columns of the root row that never change while the daemon runs.
     pub identity: Identity,
     /// The configuration that is in force.
@@ -135,7 +135,15 @@ fn interface(row: RowView<'_>, status: &InterfaceStatus, transaction: &mut Trans
     d.write("Interface", transaction);
 }
 
-/// The transaction that makes the rows say what `status` says; empty if they do. `confirm` includes `cur_cfg`.
+fn controller(row: RowView<'_>, status: &ControllerStatus, transaction: &mut Transaction) {
+    let mut d = Differences::of(row);
+    d.column("is_connected", &Datum::scalar(Atom::Boolean(status.is_connected)));
+    d.column("role", &optional(status.role.map(|r| Atom::from(r.to_owned()))));
+    d.column("status", &text_map(&status.status));
+    d.write("Controller", transaction);
+}
+
+/// The transaction that makes the rows say what `status` says; empty if they do.
 pub fn report(replica: &Replica, status: &Status) -> Transaction {
     let mut transaction = Transaction::new();
     for row in replica.rows("Interface") {
@@ -150,20 +158,18 @@ pub fn report(replica: &Replica, status: &Status) -> Transaction {
         }
     }
     for row in replica.rows("Bridge") {
-        if let Some(id) = row.string("name").and_then(|n| status.datapath_ids.get(n)) {
+        let name = row.string("name").unwrap_or_default();
+        for row in row.uuids("controller").filter_map(|id| replica.get("Controller", id)) {
+            let key = (name.to_owned(), row.string("target").unwrap_or_default().to_owned());
+            if let Some(now) = status.controllers.get(&key) {
+                controller(row, now, &mut transaction);
+            }
+        }
+        if let Some(id) = status.datapath_ids.get(name) {
             let mut d = Differences::of(row);
             d.column("datapath_id", &optional(Some(Atom::from(format!("{id:016x}")))));
             d.column("datapath_version", &Datum::scalar(Atom::from("<built-in>".to_owned())));
             d.write("Bridge", &mut transaction);
-        }
-    }
-    for row in replica.rows("Controller") {
-        if let Some(now) = row.string("target").and_then(|t| status.controllers.get(t)) {
-            let mut d = Differences::of(row);
-            d.column("is_connected", &Datum::scalar(Atom::Boolean(now.is_connected)));
-            d.column("role", &optional(now.role.map(|r| Atom::from(r.to_owned()))));
-            d.column("status", &text_map(&now.status));
-            d.write("Controller", &mut transaction);
         }
     }
     if let Some(row) = replica.singleton("Open_vSwitch") {

@@ -10,7 +10,7 @@ use openflow::{OfVersion, OfVersions};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use switch::brain::Brain;
-use switch::config::{Config, ControllerConfig};
+use switch::config::{Config, ControllerConfig, is_active};
 use switch::ofproto::ConnKind;
 
 /// Port of OpenFlow (OpenFlow 1.3.3 §6.3.3).
@@ -37,6 +37,8 @@ pub struct Controllers {
     /// Passive targets (`ptcp:`, `punix:`) that are open: bridge and target.
     passive: BTreeSet<(String, String)>,
     versions: BTreeMap<String, OfVersions>,
+    /// Targets that cannot be used: bridge and target; what is wrong has been logged.
+    refused: BTreeSet<(String, String)>,
 }
 
 impl Controllers {
@@ -62,15 +64,24 @@ impl Controllers {
         }
     }
 
-    pub(super) fn lost(&mut self, bridge: &str, target: &str, now: Instant) {
+    pub(super) fn lost(&mut self, bridge: &str, target: &str, error: Option<String>, now: Instant) {
         if let Some(a) = self.active.get_mut(&(bridge.to_owned(), target.to_owned())) {
-            tracing::info!(target: "rconn", "{bridge}<->{target}: connection closed");
-            a.fail(None, now);
+            match &error {
+                Some(error) => {
+                    tracing::info!(target: "rconn", "{bridge}<->{target}: connection failed ({error})");
+                }
+                None => tracing::info!(target: "rconn", "{bridge}<->{target}: connection closed by peer"),
+            }
+            a.fail(error, now);
         }
     }
 }
 
 impl Active {
+    fn kind(&self) -> ConnKind {
+        if self.config.primary { ConnKind::Primary } else { ConnKind::Service }
+    }
+
     fn fail(&mut self, error: Option<String>, now: Instant) {
         self.connected = false;
         self.since = Some(now);
@@ -93,7 +104,7 @@ impl Sockets {
             for (target, settings) in &bridge.controllers {
                 let key = (bridge.name.clone(), target.clone());
                 wanted.insert(key.clone());
-                if target.starts_with('p') {
+                if !is_active(target) {
                     self.open_passive(key, places);
                     continue;
                 }
@@ -110,25 +121,34 @@ impl Sockets {
                         });
                         active.config = settings.clone();
                     }
-                    Err(error) => tracing::warn!(target: "rconn", "{}: {error}", bridge.name),
+                    Err(error) => {
+                        if self.controllers.refused.insert(key) {
+                            tracing::warn!(target: "rconn", "{}: {error}", bridge.name);
+                        }
+                    }
                 }
             }
         }
         self.controllers.active.retain(|key, _| wanted.contains(key));
+        self.controllers.refused.retain(|key| wanted.contains(key));
         let closed: Vec<_> =
             self.controllers.passive.iter().filter(|k| !wanted.contains(*k)).cloned().collect();
         for key in closed {
             self.controllers.passive.remove(&key);
             self.close_passive(&key, places);
         }
-        // Connections to controllers that are no longer named end.
+        // Connections to controllers that are no longer named end, or are named for something else, and those that speak
+        // a version that is no longer allowed.
         for peer in self.peers.values_mut() {
-            if let Talk::OpenFlow(t) = &peer.talk
-                && let Some(target) = &t.target
-                && !wanted.contains(&(t.bridge.clone(), target.clone()))
-            {
-                peer.closing = true;
-            }
+            let Talk::OpenFlow(t) = &peer.talk else { continue };
+            let named = |target: &String| {
+                let key = (t.bridge.clone(), target.clone());
+                self.controllers.active.get(&key).is_some_and(|a| a.kind() == t.kind)
+            };
+            let allowed = self.controllers.versions.get(&t.bridge);
+            let spoken = t.session.version().filter(|_| t.announced);
+            peer.closing |= !t.target.as_ref().is_none_or(named)
+                || spoken.is_some_and(|v| allowed.is_some_and(|allowed| !allowed.contains(v)));
         }
     }
 
@@ -141,8 +161,15 @@ impl Sockets {
             .map_err(anyhow::Error::msg)
             .and_then(|t| self.listen(Door::OpenFlow { bridge: bridge.clone() }, &t));
         match opened {
-            Ok(()) => drop(self.controllers.passive.insert(key)),
-            Err(error) => tracing::warn!(target: "rconn", "{bridge}: {target}: {error}"),
+            Ok(()) => {
+                self.controllers.refused.remove(&key);
+                self.controllers.passive.insert(key);
+            }
+            Err(error) => {
+                if self.controllers.refused.insert(key.clone()) {
+                    tracing::warn!(target: "rconn", "{}: {}: {error}", key.0, key.1);
+                }
+            }
         }
     }
 
@@ -154,6 +181,10 @@ impl Sockets {
         });
         if let Some(token) = found.map(|(t, _)| *t) {
             self.listeners.remove(&token);
+        }
+        if let Target::Unix(path) = address {
+            self.paths.retain(|p| *p != path);
+            let _ = sys::unix_socket::remove(&path);
         }
     }
 
@@ -168,7 +199,7 @@ impl Sockets {
             .collect();
         for key in due {
             let Some(active) = self.controllers.active.get(&key) else { continue };
-            let (address, config) = (active.address.clone(), active.config.clone());
+            let (address, config, kind) = (active.address.clone(), active.config.clone(), active.kind());
             let probe = (!config.inactivity_probe.is_zero()).then_some(config.inactivity_probe);
             let (bridge, target) = key.clone();
             let connected = Stream::connect(&address).and_then(|stream| {
@@ -176,10 +207,11 @@ impl Sockets {
                     conn: self.conn_id(),
                     session: self.session(&bridge, probe, now),
                     bridge,
-                    kind: if config.primary { ConnKind::Primary } else { ConnKind::Service },
+                    kind,
                     announced: false,
                     target: Some(target),
                     pending: false,
+                    queued: false,
                 };
                 self.add_peer(stream, Talk::OpenFlow(Box::new(talk)))
             });
@@ -196,7 +228,11 @@ impl Sockets {
     }
 
     /// What the Controller table is to say.
-    pub fn controller_status(&self, brain: &Brain, now: Instant) -> BTreeMap<String, ControllerStatus> {
+    pub fn controller_status(
+        &self,
+        brain: &Brain,
+        now: Instant,
+    ) -> BTreeMap<(String, String), ControllerStatus> {
         let mut all = BTreeMap::new();
         for ((bridge, target), active) in &self.controllers.active {
             let talk = self.peers.values().find_map(|p| match &p.talk {
@@ -228,7 +264,7 @@ impl Sockets {
                 status.insert(key.to_owned(), seconds.to_string());
             }
             all.insert(
-                target.clone(),
+                (bridge.clone(), target.clone()),
                 ControllerStatus { is_connected: established.is_some(), role, status },
             );
         }

@@ -1,6 +1,6 @@
 //! A bridge's OpenFlow sockets: `BRIDGE.mgmt` for who wants to manage it, `BRIDGE.snoop` for who wants to listen.
 
-use super::{Door, OpenFlowRequest, Sockets, Talk};
+use super::{Door, OPENFLOW_PER_CONNECTION_MAX, OpenFlowRequest, Peer, Sockets, Talk};
 use crate::args::Places;
 use crate::streams::Target;
 use base::Instant;
@@ -61,15 +61,20 @@ impl Sockets {
     /// The answer to one message must be sent before the next is asked for: a peer that does not read its replies is then
     /// not listened to. The brain is told of a connection once its version is known.
     pub fn next_openflow(&mut self, brain: &mut Brain, now: Instant) -> Option<OpenFlowRequest> {
-        let due: Vec<Token> = self.peers.iter().filter(|(_, p)| p.is_unfinished()).map(|(t, _)| *t).collect();
-        for token in due {
-            if self.budget_left == 0 {
-                return None;
-            }
-            let Some(peer) = self.peers.get_mut(&token) else { continue };
-            let Talk::OpenFlow(talk) = &mut peer.talk else { continue };
-            while let Some(event) = talk.session.poll(now) {
+        while self.budget_left > 0 {
+            // Each has its share before the next is listened to, and then goes to the end of the queue.
+            let token = *self.queue.front()?;
+            let exhausted = self.share_left == 0;
+            let Some(Peer { talk: Talk::OpenFlow(talk), closing, .. }) = self.peers.get_mut(&token) else {
+                self.next_in_queue();
+                continue;
+            };
+            while !exhausted
+                && !*closing
+                && let Some(event) = talk.session.poll(now)
+            {
                 self.budget_left = self.budget_left.saturating_sub(1);
+                self.share_left = self.share_left.saturating_sub(1);
                 match event {
                     SessionEvent::Up(version) => {
                         talk.announced = true;
@@ -91,13 +96,25 @@ impl Sockets {
                     }
                 }
             }
-            // It stays pending if it stopped because its replies have not been read.
-            talk.pending = talk.session.output().len() >= OUTPUT_PAUSE;
-            if let Some(reason) = talk.session.closed() {
+            // It stays pending if it stopped because its replies have not been read, and comes back when they are.
+            let stalled = talk.session.output().len() >= OUTPUT_PAUSE;
+            talk.pending = exhausted || stalled;
+            talk.queued = exhausted && !stalled && !*closing;
+            if let Some(reason) = talk.session.closed().filter(|_| !*closing) {
                 tracing::warn!(target: "vconn", "{}: connection closed: {reason}", talk.bridge);
-                peer.closing = true;
+                *closing = true;
+            }
+            let again = talk.queued;
+            self.next_in_queue();
+            if again {
+                self.queue.push_back(token);
             }
         }
         None
+    }
+
+    fn next_in_queue(&mut self) {
+        self.queue.pop_front();
+        self.share_left = OPENFLOW_PER_CONNECTION_MAX;
     }
 }
