@@ -57,8 +57,21 @@ fn strange_frame(d: &mut Dice) -> Vec<u8> {
 }
 
 /// A frame of any kind, sometimes damaged.
-fn any_frame(d: &mut Dice, id: u32) -> Vec<u8> {
-    let mut bytes = if d.one_in(2) { Fields::random(d, id).bytes() } else { strange_frame(d) };
+fn any_frame(d: &mut Dice, plain: &mut Vec<Fields>, id: u32) -> Vec<u8> {
+    let mut bytes = match d.below(4) {
+        0 | 1 => strange_frame(d),
+        2 if plain.len() > 3 => {
+            let f = d.of(plain).vary(d, id);
+            plain.remove(0);
+            plain.push(f.clone());
+            f.bytes()
+        }
+        _ => {
+            let f = Fields::random(d, id);
+            plain.push(f.clone());
+            f.bytes()
+        }
+    };
     match d.below(16) {
         0 => bytes.truncate(d.below(bytes.len() as u64 + 1) as usize),
         1 => {
@@ -133,10 +146,11 @@ fn run(seed: u64, rounds: u32) -> Tally {
     let default = model.add_default();
     w.flows("br0", ["delete".to_owned(), default]);
     w.flows("br0", (0..d.below(10)).map(|_| d.of(&FURTHER)).collect::<Vec<_>>());
-    let mut known: Vec<Vec<u8>> = Vec::new();
+    let (mut known, mut plain): (Vec<Vec<u8>>, _) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         for id in 0..d.below(200) as u32 {
-            let bytes = if known.len() < 8 || d.one_in(6) { any_frame(d, id) } else { d.of(&known) };
+            let bytes =
+                if known.len() < 8 || d.one_in(6) { any_frame(d, &mut plain, id) } else { d.of(&known) };
             if known.len() < 400 {
                 known.push(bytes.clone());
             }

@@ -50,7 +50,12 @@ fn run(seed: u64, frames: u32) -> sim::Tally {
             change_vlans(&mut w, &mut model, d);
         }
         // Flows come again, so that the cache has something to say.
-        let frame = if known.is_empty() || d.one_in(4) { Fields::random(d, id) } else { d.of(&known) };
+        let frame = match d.below(6) {
+            _ if known.is_empty() => Fields::random(d, id),
+            0 => Fields::random(d, id),
+            1 | 2 => d.of(&known).vary(d, id),
+            _ => d.of(&known),
+        };
         known.push(frame.clone());
         let old = known.len().saturating_sub(8);
         known.drain(..old);

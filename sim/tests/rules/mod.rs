@@ -117,6 +117,23 @@ impl Fields {
         }
     }
 
+    /// The same but for one field: perhaps one that nothing looks at, perhaps one that something should.
+    pub fn vary(&self, d: &mut Dice, id: u32) -> Fields {
+        let (mut f, other) = (self.clone(), Fields::random(d, id));
+        match d.below(9) {
+            0 => f.nw_src = other.nw_src,
+            1 | 2 => f.nw_dst = other.nw_dst,
+            3 => f.tp_src = other.tp_src,
+            4 => f.tp_dst = other.tp_dst,
+            5 => f.ttl = other.ttl,
+            6 => f.dst = other.dst,
+            7 => f.vlan = other.vlan,
+            _ => f.src = other.src,
+        }
+        f.payload = other.payload;
+        f
+    }
+
     /// The frame's bytes.
     pub fn bytes(&self) -> Vec<u8> {
         let (src, dst) = (mac_bytes(self.src), mac_bytes(self.dst));
