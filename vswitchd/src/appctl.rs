@@ -297,6 +297,8 @@ fn trace(daemon: &mut Daemon, args: &[String], now: Instant) -> Result<String, S
             return Ok(traced_text(&snapshot, traced, generate, now));
         }
         [flow] => dp_text::parse_dp_key(flow, &port_named).map_err(|e| e.to_string())?,
+        // Two words whose first is no datapath flow begin with a bridge.
+        [name, _] if !name.contains('(') => return Err(format!("{name}: unknown bridge")),
         [flow, packet] => {
             let mut key = frame_key(packet)?;
             let flow = dp_text::parse_dp_key(flow, &port_named).map_err(|e| e.to_string())?;
@@ -386,6 +388,7 @@ fn dpif_show(daemon: &Daemon) -> String {
                 other => other.0.to_string(),
             };
             let (dp, kind) = daemon.port_kind(port);
+            let kind = daemon.patch_peer(&port.name).map_or_else(|| kind.to_owned(), |p| format!("{kind}: peer={p}"));
             let _ = writeln!(out, "    {} {number}/{dp}: ({kind})", port.name);
         }
     }
@@ -486,7 +489,7 @@ fn dummy_receive(daemon: &mut Daemon, args: &[String], _now: Instant) -> Result<
     }
     let (name, rest) = args.split_first().ok_or("no interface named")?;
     let device = daemon.devices.open().find(|(n, ..)| n == name).map(|(_, port, worker, _)| (port, worker));
-    let (port, worker) = device.ok_or_else(|| format!("no device named '{name}'"))?;
+    let (port, worker) = device.ok_or("no such dummy netdev")?;
     let mut words = rest.iter().peekable();
     let mut frames: Vec<Vec<u8>> = Vec::new();
     while let Some(word) = words.next() {

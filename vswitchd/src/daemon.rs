@@ -655,6 +655,15 @@ impl Daemon {
         }
     }
 
+    /// The other end of a patch port.
+    pub fn patch_peer(&self, interface: &str) -> Option<&str> {
+        let mut ports = self.config.bridges.values().flat_map(|b| b.ports.values());
+        match &ports.find_map(|p| p.interfaces.get(interface))?.kind {
+            InterfaceKind::Patch { peer } => Some(peer),
+            _ => None,
+        }
+    }
+
     /// Counters of a port over all workers.
     pub fn counters_of(&self, port: &PortRecord) -> PortCounters {
         let Device::Datapath(dp) = port.device else { return PortCounters::default() };

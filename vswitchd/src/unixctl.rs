@@ -103,9 +103,11 @@ impl Session {
     /// Answers a request: text, or the text of an error.
     pub fn reply(&mut self, id: &Value, answer: &Result<String, String>) {
         self.underway = false;
+        // Whole lines: ovs-appctl prints what it gets and its own words behind it.
+        let lines = |text: &str| if text.is_empty() || text.ends_with('\n') { text.to_owned() } else { format!("{text}\n") };
         let message = match answer {
-            Ok(text) => json!({"id": id, "result": text, "error": null}),
-            Err(text) => json!({"id": id, "result": null, "error": text}),
+            Ok(text) => json!({"id": id, "result": lines(text), "error": null}),
+            Err(text) => json!({"id": id, "result": null, "error": lines(text)}),
         };
         self.output.extend_from_slice(message.to_string().as_bytes());
     }
@@ -165,7 +167,7 @@ mod tests {
         let got = s.next_request().expect("the second request");
         assert!(s.wants_input());
         s.reply(&got.id, &Err("no".into()));
-        assert_eq!(s.output(), br#"{"error":"no","id":1,"result":null}"#);
+        assert_eq!(s.output(), br#"{"error":"no\n","id":1,"result":null}"#);
         s.consume(s.output().len());
         assert!(s.output().is_empty() && s.next_request().is_none());
     }

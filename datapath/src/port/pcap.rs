@@ -108,7 +108,8 @@ impl Port for PcapPort {
 
     fn change(&mut self, change: DeviceChange) -> Result<(), PortConfigError> {
         match change {
-            DeviceChange::Admin { up } => self.report.admin_up = up,
+            // As with a cable: a device that is down has no link.
+            DeviceChange::Admin { up } => (self.report.admin_up, self.report.carrier) = (up, up),
             DeviceChange::Mtu(_) => return Err(PortConfigError::Unsupported("MTU")),
             DeviceChange::Mac(mac) => self.report.mac = Some(mac),
         }

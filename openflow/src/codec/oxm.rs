@@ -39,8 +39,7 @@ pub(crate) fn wire_id(version: OfVersion, field: FieldId) -> Option<&'static Oxm
 
 /// Number of bits of a field as actions address it: of in_port the 16 of its OpenFlow 1.0 form.
 pub(crate) fn bits(field: FieldId) -> u16 {
-    let row = field.row();
-    (row.slot.width as u16).min(row.wire_bytes as u16 * 8)
+    field.row().bits()
 }
 
 /// The value of a field as the key holds it, from that on the wire. `None` if the field cannot have it.

@@ -336,7 +336,7 @@ impl TableFeatures {
         };
         TableFeatures {
             table,
-            name: format!("table{}", table.0),
+            name: String::new(),
             metadata_match: u64::MAX,
             metadata_write: u64::MAX,
             capabilities: 0,

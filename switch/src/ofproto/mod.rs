@@ -30,6 +30,8 @@ use openflow::{OfError, OfVersion};
 const QUOTE_MAX: usize = 64;
 /// Tables that a bridge announces, as OVS does: table 254 is there but left to the switch's own use by convention.
 const TABLES_ANNOUNCED: u8 = 254;
+/// `OFPGC_DELETE` and `OFPMC_DELETE`.
+const COMMAND_DELETE: u16 = 2;
 
 /// A span of time as OVS reports it: in whole milliseconds.
 pub(crate) fn duration(since: Instant, now: Instant) -> std::time::Duration {
@@ -135,6 +137,9 @@ impl Brain {
             Message::QueueGetConfigRequest(port) => self.queue_config(r, port),
             Message::TlvTableRequest => Ok(vec![Message::TlvTableReply(TlvTableReply::default())]),
             // Not built yet: groups, meters, connection tracking, tunnel option maps.
+            // There are none, so deleting them is no error (OpenFlow 1.3.5 §6.5, §6.7).
+            Message::GroupMod(m) if m.command == COMMAND_DELETE => Ok(vec![]),
+            Message::MeterMod(m) if m.command == COMMAND_DELETE => Ok(vec![]),
             Message::GroupMod(_) => Err(OfError::GroupModFailedOutOfGroups),
             Message::MeterMod(_) => Err(OfError::MeterModFailedOutOfMeters),
             Message::TlvTableMod(_) => Err(OfError::NxTlvTableModFailedTableFull),

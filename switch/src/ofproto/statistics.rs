@@ -34,6 +34,7 @@ fn age(since: Instant, now: Instant) -> u16 {
 pub(crate) fn flow_stats(rule: &Rule, now: Instant) -> FlowStats {
     let pairs = [
         (RuleFlags::SEND_FLOW_REM, FlowModFlags::SEND_FLOW_REM),
+        (RuleFlags::CHECK_OVERLAP, FlowModFlags::CHECK_OVERLAP),
         (RuleFlags::NO_PKT_COUNTS, FlowModFlags::NO_PKT_COUNTS),
         (RuleFlags::NO_BYT_COUNTS, FlowModFlags::NO_BYT_COUNTS),
     ];
@@ -154,10 +155,9 @@ fn table_stats(bridge: &BridgeState) -> Vec<OfTableStats> {
         .collect()
 }
 
-/// A table's name: configured, or made from its number.
+/// A table's name, if one is configured. None is made up: tools would print it in place of the number.
 pub(super) fn table_name(bridge: &BridgeState, table: TableId) -> String {
-    let configured = bridge.config.flow_tables.get(&table.0).and_then(|t| t.name.clone());
-    configured.unwrap_or_else(|| format!("table{}", table.0))
+    bridge.config.flow_tables.get(&table.0).and_then(|t| t.name.clone()).unwrap_or_default()
 }
 
 /// Versions in which requests may name more than one table feature set are all that have them.

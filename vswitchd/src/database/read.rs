@@ -286,7 +286,8 @@ fn kind(
         };
     }
     let local = name == bridge.name;
-    let dummy = allowed.dummies == Dummies::Override
+    let real = matches!(kind, "" | "system" | "internal" | "tap");
+    let dummy = allowed.dummies == Dummies::Override && real
         || matches!(kind, "dummy" | "dummy-internal" | "dummy-pmd")
         || local && bridge.datapath_type == "dummy"
         || kind == "internal" && bridge.datapath_type == "dummy";
