@@ -1,6 +1,7 @@
 //! One frame: a buffer with headroom, where its layers begin, and what was left for somebody else to compute.
 
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 
 use crate::key::DpPort;
 
@@ -111,8 +112,15 @@ impl std::error::Error for FrameError {}
 ///  buf  |<----- headroom ----->|<-------- len -------->|<--- room --->|
 ///       0                      start
 /// ```
+///
+/// A frame is handed from batch to port to queue several times, so it is a pointer; its state is one cache line behind it.
 #[derive(Debug)]
-pub struct Frame {
+pub struct Frame(Box<FrameState>);
+
+/// What a [`Frame`] points to.
+#[derive(Debug)]
+#[repr(align(64))]
+pub struct FrameState {
     buf: Box<[u8]>,
     start: usize,
     len: usize,
@@ -126,10 +134,26 @@ pub struct Frame {
     pub in_port: DpPort,
 }
 
+impl Deref for Frame {
+    type Target = FrameState;
+
+    #[inline]
+    fn deref(&self) -> &FrameState {
+        &self.0
+    }
+}
+
+impl DerefMut for Frame {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut FrameState {
+        &mut self.0
+    }
+}
+
 impl Frame {
     /// An empty frame in a zeroed buffer of `HEADROOM` and room for `capacity` bytes.
     pub fn with_capacity(capacity: usize) -> Frame {
-        Frame {
+        Frame(Box::new(FrameState {
             buf: vec![0; HEADROOM + capacity].into_boxed_slice(),
             start: HEADROOM,
             len: 0,
@@ -137,7 +161,7 @@ impl Frame {
             checksum: Checksum::Unknown,
             segmentation: Segmentation::None,
             in_port: DpPort::NONE,
-        }
+        }))
     }
 
     /// A frame that holds a copy of `bytes`.
@@ -164,7 +188,8 @@ impl Frame {
         reason = "start + len never exceeds the buffer: every method below keeps it so"
     )]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.buf[self.start..self.start + self.len]
+        let frame = &mut *self.0;
+        &mut frame.buf[frame.start..frame.start + frame.len]
     }
 
     /// The bytes, and the layer offsets to be changed.
@@ -174,7 +199,8 @@ impl Frame {
         reason = "start + len never exceeds the buffer: every method below keeps it so"
     )]
     pub(crate) fn bytes_and_layers_mut(&mut self) -> (&[u8], &mut Layers) {
-        (&self.buf[self.start..self.start + self.len], &mut self.layers)
+        let frame = &mut *self.0;
+        (&frame.buf[frame.start..frame.start + frame.len], &mut frame.layers)
     }
 
     /// Length in bytes.
@@ -205,7 +231,8 @@ impl Frame {
     #[inline]
     #[expect(clippy::indexing_slicing, reason = "start never exceeds the buffer")]
     pub fn room_mut(&mut self) -> &mut [u8] {
-        &mut self.buf[self.start..]
+        let frame = &mut *self.0;
+        &mut frame.buf[frame.start..]
     }
 
     /// Says how many bytes of the room were filled.
@@ -302,12 +329,13 @@ impl Frame {
     /// Empties the frame and forgets all that was known about it; the full headroom is free again.
     #[inline]
     pub fn reset(&mut self) {
-        self.start = HEADROOM.min(self.buf.len());
-        self.len = 0;
-        self.layers = Layers::default();
-        self.checksum = Checksum::Unknown;
-        self.segmentation = Segmentation::None;
-        self.in_port = DpPort::NONE;
+        let frame = &mut *self.0;
+        frame.start = HEADROOM.min(frame.buf.len());
+        frame.len = 0;
+        frame.layers = Layers::default();
+        frame.checksum = Checksum::Unknown;
+        frame.segmentation = Segmentation::None;
+        frame.in_port = DpPort::NONE;
     }
 
     /// Takes over what is known about another frame with the same bytes.
@@ -333,7 +361,8 @@ impl Frame {
 
     #[inline]
     fn move_offsets(&mut self, moved: impl Fn(u16) -> Option<u16>) {
-        for offset in [&mut self.layers.l2_5, &mut self.layers.l3, &mut self.layers.l4] {
+        let layers = &mut self.layers;
+        for offset in [&mut layers.l2_5, &mut layers.l3, &mut layers.l4] {
             if *offset != NO_LAYER {
                 *offset = moved(*offset).unwrap_or(NO_LAYER);
             }
