@@ -441,7 +441,10 @@ impl Daemon {
                     self.packet_out(&request, now);
                     sent = true;
                 }
-                Command::SetAdmin { interface, up } => self.devices.set_admin(&interface, up),
+                Command::SetAdmin { interface, up } => {
+                    let news = self.devices.set_admin(&interface, up);
+                    self.tell(news, now);
+                }
                 Command::FailOpen { bridge, open: true } => {
                     tracing::warn!(target: "fail_open", "{bridge}: no controller for too long, failing open");
                 }

@@ -170,14 +170,15 @@ impl Devices {
         self.look(&config.name)
     }
 
-    /// Takes a device up or down for a controller.
-    pub fn set_admin(&mut self, name: &str, up: bool) {
+    /// Takes a device up or down for a controller; news if it is now otherwise than before.
+    pub fn set_admin(&mut self, name: &str, up: bool) -> Option<News> {
         if let Some(device) = self.slots.get_mut(name).and_then(|s| s.device.as_mut())
             && let Err(error) = device.port.change(DeviceChange::Admin { up })
             && !matches!(error, PortConfigError::Unsupported(_))
         {
             tracing::warn!(target: "netdev", "{name}: cannot be set {}: {error}", if up { "up" } else { "down" });
         }
+        self.look(name)
     }
 
     /// Asks a device how it is; news if that is not as before.
