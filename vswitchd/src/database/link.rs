@@ -199,7 +199,10 @@ impl Link {
 
 impl Embedded {
     fn refresh(&mut self) {
-        self.changed |= self.server.refresh_local(self.view, &mut self.replica).unwrap_or(false);
+        if self.server.refresh_local(self.view, &mut self.replica).unwrap_or(false) {
+            // The rows are read as a whole; a list of what changed would only grow.
+            self.changed |= !self.replica.take_changes().is_empty();
+        }
     }
 }
 
@@ -251,6 +254,8 @@ impl Outside {
                 _ => {}
             }
         }
+        // The rows are read as a whole; a list of what changed would only grow.
+        client.replica_mut().map(ovsdb::replica::Replica::take_changes);
         Ok(())
     }
 
