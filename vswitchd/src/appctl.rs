@@ -388,7 +388,9 @@ fn dpif_show(daemon: &Daemon) -> String {
                 other => other.0.to_string(),
             };
             let (dp, kind) = daemon.port_kind(port);
-            let kind = daemon.patch_peer(&port.name).map_or_else(|| kind.to_owned(), |p| format!("{kind}: peer={p}"));
+            let kind = daemon
+                .patch_peer(&port.name)
+                .map_or_else(|| kind.to_owned(), |p| format!("{kind}: peer={p}"));
             let _ = writeln!(out, "    {} {number}/{dp}: ({kind})", port.name);
         }
     }

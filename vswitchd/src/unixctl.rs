@@ -104,7 +104,9 @@ impl Session {
     pub fn reply(&mut self, id: &Value, answer: &Result<String, String>) {
         self.underway = false;
         // Whole lines: ovs-appctl prints what it gets and its own words behind it.
-        let lines = |text: &str| if text.is_empty() || text.ends_with('\n') { text.to_owned() } else { format!("{text}\n") };
+        let lines = |text: &str| {
+            if text.is_empty() || text.ends_with('\n') { text.to_owned() } else { format!("{text}\n") }
+        };
         let message = match answer {
             Ok(text) => json!({"id": id, "result": lines(text), "error": null}),
             Err(text) => json!({"id": id, "result": null, "error": lines(text)}),

@@ -2,4 +2,6 @@
 
 pub mod link;
 pub mod read;
+#[cfg(test)]
+mod testing;
 pub mod write;

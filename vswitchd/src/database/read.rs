@@ -143,7 +143,35 @@ fn bridge(
         }
         bridge.ports.insert(port_name.to_owned(), port);
     }
+    if !bridge.ports.contains_key(name) {
+        add_own_port(row, name, allowed, taken, &mut bridge, out);
+    }
     bridge
+}
+
+/// A bridge has a port of its own, whether there is a row for it or not.
+fn add_own_port(
+    row: &RowView<'_>,
+    name: &str,
+    allowed: Allowed,
+    taken: &mut BTreeSet<String>,
+    bridge: &mut BridgeConfig,
+    out: &mut Wanted,
+) {
+    // The bridge's row has no columns of an interface, so every setting is its default.
+    match interface(row, name, bridge, allowed) {
+        Ok(interface) if taken.insert(name.to_owned()) => {
+            let port = PortConfig {
+                name: name.to_owned(),
+                vlan: VlanConfig::default(),
+                protected: false,
+                interfaces: [(name.to_owned(), interface)].into(),
+            };
+            bridge.ports.insert(name.to_owned(), port);
+        }
+        Ok(_) => out.warnings.push(format!("bridge {name}: its name is an interface of another bridge")),
+        Err(text) => out.warnings.push(text),
+    }
 }
 
 fn datapath_id(row: &RowView<'_>, name: &str, warnings: &mut Vec<String>) -> Option<u64> {
@@ -263,7 +291,10 @@ fn interface(
         row: row.uuid().to_string(),
         ofport_request: request("ofport_request", 0xfeff),
         mtu_request: request("mtu_request", u16::MAX).filter(|mtu| *mtu >= 68),
-        mac: row.string("mac").and_then(MacAddr::parse).filter(|m| !m.is_multicast()),
+        mac: bridge
+            .hwaddr
+            .filter(|_| name == bridge.name)
+            .or_else(|| row.string("mac").and_then(MacAddr::parse).filter(|m| !m.is_multicast())),
         netns: row.map_get("options", "netns").map(str::to_owned),
     })
 }
@@ -320,3 +351,7 @@ fn kind(
         )),
     }
 }
+
+#[cfg(test)]
+#[path = "read_tests.rs"]
+mod tests;

@@ -197,3 +197,7 @@ fn root(row: RowView<'_>, status: &Status, transaction: &mut Transaction) {
     }
     d.write("Open_vSwitch", transaction);
 }
+
+#[cfg(test)]
+#[path = "write_tests.rs"]
+mod tests;
