@@ -61,7 +61,7 @@ pub struct PortCounters {
     pub rx_errors: Counter,
     /// Times that sending failed as a whole.
     pub tx_errors: Counter,
-    /// Frames that entered by command and not from the device: packet-outs, `netdev-dummy/receive`.
+    /// Frames that entered by command and not from the device, nor as if they did: packet-outs.
     pub injected: Counter,
     /// Copies made of frames that came in here, one for each destination after the first.
     pub clones: Counter,

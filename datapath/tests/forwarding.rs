@@ -359,7 +359,8 @@ fn packet_out_and_injection() {
     let stats = w.worker.stats().clone();
     assert_eq!((stats.portless.injected.get(), stats.portless.drops.get(Drop::NoAction)), (3, 1));
     assert_eq!(stats.portless.drops.get(Drop::NoPort), 1);
-    assert_eq!(stats.port(DpPort(1)).unwrap().injected.get(), 3);
+    let port = stats.port(DpPort(1)).unwrap();
+    assert_eq!((port.injected.get(), port.rx_packets.get(), port.rx_bytes.get()), (2, 1, bytes.len() as u64));
     assert_eq!(w.drops(1, Drop::TooShort), 1);
     w.check_conservation();
 }

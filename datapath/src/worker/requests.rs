@@ -161,7 +161,13 @@ impl<S: SlowPath> Worker<S> {
     fn inject(&mut self, port: DpPort, mut frame: Frame, program: Option<&crate::Program>, now: Instant) {
         let index = self.executor.ports.find(port).unwrap_or(PortIndex::PORTLESS);
         if let Some(counters) = self.executor.ports.counters(index) {
-            counters.injected.add(1);
+            if program.is_none() && index != PortIndex::PORTLESS {
+                // As if the port had received it, for whoever looks at the port's counters too.
+                counters.rx_packets.add(1);
+                counters.rx_bytes.add(frame.len() as u64);
+            } else {
+                counters.injected.add(1);
+            }
         }
         frame.in_port = port;
         let slow = self.snapshot.load();
