@@ -418,6 +418,8 @@ impl Daemon {
         self.brain.configure(&self.config, now);
         self.tell(news, now);
         self.sockets.set_controllers(&self.config, &self.places, now);
+        // New interfaces show their counters at once.
+        self.stats_next = now;
         let cache = CacheLimits {
             flows: u32::try_from(self.config.cache.flow_limit).unwrap_or(u32::MAX),
             idle: self.config.cache.max_idle,
