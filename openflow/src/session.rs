@@ -181,6 +181,11 @@ impl Session {
         xid
     }
 
+    /// Probes at this interval from now on; `None`: no more.
+    pub fn set_probe_interval(&mut self, interval: Option<Duration>) {
+        self.config.probe_interval = interval;
+    }
+
     /// The version agreed, once it is.
     pub fn version(&self) -> Option<OfVersion> {
         (self.state != State::Hello).then_some(self.dialect.version)

@@ -14,6 +14,12 @@ pub const READ_MAX: usize = 64 * 1024;
 /// Connections of all kinds at one time.
 pub const CONNECTIONS_MAX: usize = 4_096;
 
+/// What failed in the system's words, without its number, as OVS reports it.
+pub fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error ").next().unwrap_or(&text).to_owned()
+}
+
 /// One stream socket.
 #[derive(Debug)]
 pub enum Stream {
@@ -246,7 +252,7 @@ impl Connection {
                     self.readable = false;
                     return ReadResult::Nothing;
                 }
-                Err(e) => return ReadResult::Closed(Some(e.to_string())),
+                Err(e) => return ReadResult::Closed(Some(reason(&e))),
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::{Door, OpenFlowTalk, Sockets, Talk};
 use crate::args::Places;
 use crate::database::write::ControllerStatus;
-use crate::streams::{Stream, Target};
+use crate::streams::{Stream, Target, reason};
 use base::Instant;
 use openflow::message::Role;
 use openflow::{OfVersion, OfVersions};
@@ -78,6 +78,10 @@ impl Controllers {
 }
 
 impl Active {
+    fn probe(&self) -> Option<Duration> {
+        Some(self.config.inactivity_probe).filter(|p| !p.is_zero())
+    }
+
     fn kind(&self) -> ConnKind {
         if self.config.primary { ConnKind::Primary } else { ConnKind::Service }
     }
@@ -140,7 +144,13 @@ impl Sockets {
         // Connections to controllers that are no longer named end, or are named for something else, and those that speak
         // a version that is no longer allowed.
         for peer in self.peers.values_mut() {
-            let Talk::OpenFlow(t) = &peer.talk else { continue };
+            let Talk::OpenFlow(t) = &mut peer.talk else { continue };
+            if let Some(target) = &t.target
+                && let Some(a) = self.controllers.active.get(&(t.bridge.clone(), target.clone()))
+            {
+                t.session.set_probe_interval(a.probe());
+            }
+            let t = &*t;
             let named = |target: &String| {
                 let key = (t.bridge.clone(), target.clone());
                 self.controllers.active.get(&key).is_some_and(|a| a.kind() == t.kind)
@@ -199,8 +209,7 @@ impl Sockets {
             .collect();
         for key in due {
             let Some(active) = self.controllers.active.get(&key) else { continue };
-            let (address, config, kind) = (active.address.clone(), active.config.clone(), active.kind());
-            let probe = (!config.inactivity_probe.is_zero()).then_some(config.inactivity_probe);
+            let (address, probe, kind) = (active.address.clone(), active.probe(), active.kind());
             let (bridge, target) = key.clone();
             let connected = Stream::connect(&address).and_then(|stream| {
                 let talk = OpenFlowTalk {
@@ -220,8 +229,9 @@ impl Sockets {
             match connected {
                 Ok(_) => (active.connected, active.since) = (true, Some(now)),
                 Err(error) => {
+                    let error = reason(&error);
                     tracing::info!(target: "rconn", "{}<->{}: connection failed ({error})", key.0, key.1);
-                    active.fail(Some(error.to_string()), now);
+                    active.fail(Some(error), now);
                 }
             }
         }
