@@ -281,3 +281,7 @@ impl Sockets {
         all
     }
 }
+
+#[cfg(test)]
+#[path = "controller_tests.rs"]
+mod tests;

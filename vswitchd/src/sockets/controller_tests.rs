@@ -1,0 +1,246 @@
+//! Connections to controllers against listeners of the test's own, under a clock of the test's own.
+
+use super::*;
+use crate::args::Args;
+use crate::database::link::Link;
+use base::HashSeed;
+use openflow::session::{Received, SessionConfig, SessionEvent, Side};
+use openflow::{OfVersions, Session};
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use switch::config::BridgeConfig;
+use switch::forwarding::NoPunt;
+
+struct Lab {
+    dir: std::path::PathBuf,
+    places: Places,
+    sockets: Sockets,
+    link: Link,
+    brain: Brain,
+    config: Config,
+    now: Instant,
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Turns of the loop after which what is written on a local socket has been read.
+const TURNS: usize = 8;
+
+impl Lab {
+    /// A bridge `br0` with a controller at `c` in the run directory.
+    fn new(name: &str) -> Lab {
+        let dir = std::env::temp_dir().join(format!("vswitchd-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(&dir).expect("a directory");
+        let args = Args { rundir: Some(dir.clone()), db: Some(dir.join("db")), ..Args::default() };
+        let places = Places::new(&args, |_| None);
+        let sockets = Sockets::new(&places, &args).expect("sockets");
+        let brain = Brain::new(HashSeed::new(1, 2), Box::new(NoPunt));
+        let mut config = Config::default();
+        let mut bridge = BridgeConfig::new("br0");
+        bridge.controllers.insert("unix:c".to_owned(), ControllerConfig::default());
+        config.bridges.insert("br0".to_owned(), bridge);
+        let now = Instant::ZERO + Duration::from_secs(1_000);
+        let mut lab = Lab { dir, places, sockets, link: Link::outside(), brain, config, now };
+        lab.configure(|_| {});
+        lab
+    }
+
+    fn configure(&mut self, change: impl FnOnce(&mut BridgeConfig)) {
+        change(self.config.bridges.get_mut("br0").expect("br0"));
+        self.brain.configure(&self.config, self.now);
+        self.sockets.set_controllers(&self.config, &self.places, self.now);
+    }
+
+    fn controller(&mut self, change: impl FnOnce(&mut ControllerConfig)) {
+        self.configure(|b| change(b.controllers.get_mut("unix:c").expect("its controller")));
+    }
+
+    fn listen(&self) -> UnixListener {
+        let listener = UnixListener::bind(self.dir.join("c")).expect("a listener");
+        listener.set_nonblocking(true).expect("non-blocking");
+        listener
+    }
+
+    /// Some turns of the loop at this time.
+    fn turns_at(&mut self, seconds: u64) {
+        self.now = Instant::ZERO + Duration::from_secs(1_000 + seconds);
+        for _ in 0..TURNS {
+            self.sockets.poll.poll(&mut self.sockets.events, Some(Duration::ZERO)).expect("polling");
+            for event in &self.sockets.events {
+                if let Some(peer) = self.sockets.peers.get_mut(&event.token()) {
+                    peer.connection.readable |= event.is_readable() || event.is_read_closed();
+                    peer.connection.writable |= event.is_writable();
+                }
+            }
+            self.sockets.accept(&mut self.link, self.now);
+            self.sockets.read(&mut self.link, &mut self.brain, self.now);
+            while let Some(r) = self.sockets.next_openflow(&mut self.brain, self.now) {
+                self.brain.receive(r.conn, r.xid, r.message, &r.quote, self.now);
+            }
+            for (conn, outgoing) in self.brain.drain_outbox() {
+                self.sockets.send(conn, outgoing);
+            }
+            self.sockets.flush(&mut self.link, &mut self.brain, self.now);
+        }
+    }
+
+    fn status(&self) -> ControllerStatus {
+        let key = ("br0".to_owned(), "unix:c".to_owned());
+        self.sockets.controller_status(&self.brain, self.now).remove(&key).expect("its status")
+    }
+
+    fn state(&self) -> String {
+        self.status().status["state"].clone()
+    }
+
+    /// Seconds until the next attempt.
+    fn pause(&self) -> u64 {
+        let next = self.sockets.controllers.next_deadline().expect("an attempt to come");
+        next.saturating_since(self.now).as_secs()
+    }
+}
+
+/// The other end.
+struct Controller {
+    stream: UnixStream,
+    session: Session,
+}
+
+impl Controller {
+    fn accept(listener: &UnixListener, versions: OfVersions, now: Instant) -> Controller {
+        let (stream, _) = listener.accept().expect("the switch has connected");
+        stream.set_nonblocking(true).expect("non-blocking");
+        let config = SessionConfig { side: Side::Controller, versions, probe_interval: None };
+        Controller { stream, session: Session::new(config, now) }
+    }
+
+    /// Writes, then reads what is there; whether the connection is still open.
+    fn talk(&mut self, now: Instant) -> (Vec<Received>, bool) {
+        let _ = self.stream.write_all(self.session.output());
+        self.session.written(usize::MAX);
+        let mut buffer = vec![0; 65_536];
+        let mut open = true;
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => open = false,
+                Ok(n) => {
+                    self.session.receive(&buffer[..n], now);
+                    continue;
+                }
+                Err(_) => {}
+            }
+            break;
+        }
+        let mut got = Vec::new();
+        while let Some(event) = self.session.poll(now) {
+            if let SessionEvent::Message(message) = event {
+                got.push(*message);
+            }
+        }
+        (got, open)
+    }
+}
+
+#[test]
+fn pauses_grow_to_the_limit_and_start_anew_after_success() {
+    let mut lab = Lab::new("pauses");
+    lab.controller(|c| c.max_backoff = Duration::from_secs(5));
+    let mut pauses = Vec::new();
+    let mut second = 0;
+    for _ in 0..5 {
+        lab.turns_at(second);
+        assert_eq!(lab.state(), "BACKOFF");
+        pauses.push(lab.pause());
+        second += lab.pause();
+    }
+    assert_eq!(pauses, [1, 2, 4, 5, 5]);
+    let error = lab.status().status.remove("last_error").expect("an error");
+    assert_eq!(error, "No such file or directory");
+    let listener = lab.listen();
+    lab.turns_at(second);
+    assert_eq!((lab.state(), lab.status().is_connected), ("CONNECTING".to_owned(), false));
+    let mut controller = Controller::accept(&listener, OfVersions::ALL, lab.now);
+    controller.talk(lab.now);
+    lab.turns_at(second);
+    assert_eq!((lab.state(), lab.status().is_connected), ("ACTIVE".to_owned(), true));
+    assert_eq!(lab.status().role, Some("other"));
+    assert_eq!(lab.status().status.get("last_error"), None);
+    drop(controller);
+    lab.turns_at(second);
+    assert_eq!((lab.state(), lab.pause()), ("BACKOFF".to_owned(), 1));
+}
+
+#[test]
+fn a_silent_controller_is_probed_then_given_up() {
+    let mut lab = Lab::new("silent");
+    let listener = lab.listen();
+    lab.controller(|c| c.inactivity_probe = Duration::from_secs(60));
+    lab.turns_at(0);
+    let mut controller = Controller::accept(&listener, OfVersions::ALL, lab.now);
+    controller.talk(lab.now);
+    lab.turns_at(0);
+    // A shorter interval holds for the connection that is there.
+    lab.controller(|c| c.inactivity_probe = Duration::from_secs(3));
+    lab.turns_at(3);
+    let mut bytes = vec![0; 4_096];
+    let n = controller.stream.read(&mut bytes).expect("a probe");
+    // OFPT_ECHO_REQUEST (OpenFlow 1.3.5 §A.5.2) of OpenFlow 1.5, the newest that both speak, last.
+    assert_eq!(bytes[n - 8..n - 6], [6, 2]);
+    assert_eq!(lab.state(), "ACTIVE");
+    lab.turns_at(6);
+    assert_eq!(lab.state(), "BACKOFF");
+    assert!(!controller.talk(lab.now).1, "the connection is closed");
+}
+
+#[test]
+fn a_version_that_is_no_longer_allowed_ends_the_connection() {
+    let mut lab = Lab::new("versions");
+    let listener = lab.listen();
+    lab.turns_at(0);
+    let mut controller = Controller::accept(&listener, OfVersions::of(&[OfVersion::V13]), lab.now);
+    controller.talk(lab.now);
+    lab.turns_at(0);
+    assert_eq!(lab.state(), "ACTIVE");
+    lab.configure(|b| b.protocols = vec![OfVersion::V10.wire(), OfVersion::V13.wire()]);
+    lab.turns_at(1);
+    assert!(controller.talk(lab.now).1, "it is still allowed");
+    lab.configure(|b| b.protocols = vec![OfVersion::V10.wire()]);
+    lab.turns_at(1);
+    assert!(!controller.talk(lab.now).1);
+    lab.configure(|b| b.controllers.clear());
+    lab.turns_at(9);
+    assert_eq!(lab.sockets.controllers.next_deadline(), None, "nobody is to be reached any more");
+}
+
+#[test]
+fn one_that_sends_without_end_does_not_keep_another_waiting() {
+    let mut lab = Lab::new("turns");
+    let listener = lab.listen();
+    lab.turns_at(0);
+    lab.sockets.add_bridge("br0", &lab.places).expect("its sockets");
+    let mut flood = Controller::accept(&listener, OfVersions::ALL, lab.now);
+    let mut quiet = UnixStream::connect(lab.dir.join("br0.mgmt")).expect("a connection");
+    quiet.set_nonblocking(true).expect("non-blocking");
+    flood.talk(lab.now);
+    lab.sockets.ready_doors.extend(lab.sockets.listeners.keys().copied().collect::<Vec<_>>());
+    lab.turns_at(0);
+    // OpenFlow 1.0: HELLO and a barrier.
+    quiet.write_all(&[1, 0, 0, 8, 0, 0, 0, 1, 1, 18, 0, 8, 0, 0, 0, 2]).expect("written");
+    flood.talk(lab.now);
+    // More barriers than one turn takes, and no replies read.
+    let barriers = [6, 20, 0, 8, 0, 0, 0, 3].repeat(8_000);
+    let mut taken = 0;
+    while let Ok(n @ 1..) = flood.stream.write(&barriers[taken % 8..]) {
+        taken += n;
+    }
+    lab.turns_at(0);
+    let mut bytes = vec![0; 4_096];
+    let n = quiet.read(&mut bytes).expect("replies");
+    // The barrier's reply (OpenFlow 1.0: type 19) is the last that it heard.
+    assert_eq!(bytes[n - 8..n], [1, 19, 0, 8, 0, 0, 0, 2]);
+}
