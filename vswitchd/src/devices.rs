@@ -389,3 +389,7 @@ fn hand_over(
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "devices_tests.rs"]
+mod tests;
