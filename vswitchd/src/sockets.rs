@@ -10,7 +10,7 @@ use crate::args::{Args, Places};
 use crate::database::link::Link;
 use crate::streams::{CONNECTIONS_MAX, Connection, Listener, ReadResult, Stream, Target};
 use crate::unixctl;
-use base::Instant;
+use base::{Instant, RateLimit};
 use controller::Controllers;
 use mio::{Events, Interest, Poll, Token, Waker};
 use openflow::message::{Hello, Message, Xid};
@@ -183,6 +183,8 @@ pub struct Sockets {
     budget_left: usize,
     share_left: usize,
     changed: bool,
+    /// How often clients can make the log complain of them.
+    complaints: RateLimit,
 }
 
 /// The outside database's address and when to try it again.
@@ -232,6 +234,7 @@ impl Sockets {
             budget_left: 0,
             share_left: OPENFLOW_PER_CONNECTION_MAX,
             changed: true,
+            complaints: RateLimit::new(1, 20),
         };
         sockets.listen(Door::Appctl, &Target::Unix(places.unixctl(args, std::process::id())))?;
         if sockets.outside.is_none() {
@@ -365,13 +368,17 @@ impl Sockets {
             }
             for stream in accepted.streams {
                 if self.peers.len() >= CONNECTIONS_MAX {
-                    tracing::warn!(target: "stream", "a connection was refused: {CONNECTIONS_MAX} are open");
+                    if self.complaints.take(now) {
+                        tracing::warn!(target: "stream", "a connection was refused: {CONNECTIONS_MAX} are open");
+                    }
                     continue;
                 }
                 let talk = match self.talk_of(&door, link, now) {
                     Ok(talk) => talk,
                     Err(text) => {
-                        tracing::warn!(target: "stream", "a connection was refused: {text}");
+                        if self.complaints.take(now) {
+                            tracing::warn!(target: "stream", "a connection was refused: {text}");
+                        }
                         continue;
                     }
                 };
@@ -458,7 +465,9 @@ impl Sockets {
                 }
                 ReadResult::Bytes(_) => {
                     if let Err(text) = self.take_bytes(token, &buffer, link, now) {
-                        tracing::warn!(target: "stream", "connection dropped: {text}");
+                        if self.complaints.take(now) {
+                            tracing::warn!(target: "stream", "connection dropped: {text}");
+                        }
                         peer_closes(&mut self.peers, token);
                     }
                 }
@@ -565,7 +574,9 @@ impl Sockets {
     pub fn flush(&mut self, link: &mut Link, brain: &mut Brain, now: Instant) {
         if let Some(server) = link.server_mut() {
             for (session, error) in server.take_closed() {
-                tracing::warn!(target: "jsonrpc", "connection dropped: {error}");
+                if self.complaints.take(now) {
+                    tracing::warn!(target: "jsonrpc", "connection dropped: {error}");
+                }
                 let token =
                     self.peers.iter().find(|(_, p)| matches!(&p.talk, Talk::Database(s) if *s == session));
                 if let Some(token) = token.map(|(t, _)| *t) {

@@ -101,7 +101,9 @@ impl Sockets {
             talk.pending = exhausted || stalled;
             talk.queued = exhausted && !stalled && !*closing;
             if let Some(reason) = talk.session.closed().filter(|_| !*closing) {
-                tracing::warn!(target: "vconn", "{}: connection closed: {reason}", talk.bridge);
+                if self.complaints.take(now) {
+                    tracing::warn!(target: "vconn", "{}: connection closed: {reason}", talk.bridge);
+                }
                 *closing = true;
             }
             let again = talk.queued;
