@@ -45,6 +45,8 @@ drops! {
     ReservedMulticast "reserved_multicast" "reserved multicast destination";
     /// The ingress port is set not to receive.
     PortNoReceive "port_no_receive" "ingress port does not receive";
+    /// IP fragments are set to be dropped.
+    Fragment "fragment" "fragment, and fragments are not let in";
     /// The pipeline nested or resubmitted too deeply.
     TooDeep "too_deep" "too many resubmits, or too deep";
     /// Too many recirculations of one frame.

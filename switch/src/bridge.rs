@@ -172,6 +172,20 @@ pub struct Settings {
     pub forward_bpdu: bool,
     /// VLANs without learning (`flood_vlans`).
     pub flood_vlans: VlanSet,
+    /// How rules see fragments of IP packets.
+    pub fragments: Fragments,
+}
+
+/// How rules see fragments of IP packets (`set-frags` of ovs-ofctl(8)).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Fragments {
+    /// Without transport ports, also the first ones, which have them.
+    #[default]
+    Normal,
+    /// Not at all: they are dropped.
+    Drop,
+    /// As they are: the first ones with their ports.
+    NxMatch,
 }
 
 /// Ports and logical ports by number.

@@ -365,7 +365,8 @@ fn needs_of(bridges: &[Arc<Bridge>], start: &Bridge) -> Mask<PacketKey> {
             |id: BridgeId| bridges.binary_search_by_key(&id, |b| b.id()).ok().and_then(|i| bridges.get(i));
         todo.extend(peers.filter_map(known).map(|b| &**b));
     }
-    for s in [slot::IN_PORT, slot::RECIRC_ID, slot::DL_TYPE] {
+    for s in [slot::IN_PORT, slot::RECIRC_ID, slot::DL_TYPE, slot::NW_FRAG] {
+        // Whether it is a fragment decides what rules see of its ports, and whether it may pass at all.
         mask.add_all(s);
     }
     mask

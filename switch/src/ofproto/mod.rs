@@ -197,10 +197,20 @@ impl Brain {
         })])
     }
 
+    fn staging_bridge(&mut self, r: &Request<'_>) -> Result<&mut Bridge, OfError> {
+        let id = self.bridge(&r.bridge)?.id;
+        self.staging.bridge_mut(id).ok_or(OfError::BadRequestUnknown)
+    }
+
     fn switch_config(&mut self, r: &Request<'_>) -> Answer {
+        let fragments = self.staging_bridge(r)?.settings().fragments;
         let c = self.connection_mut(r.conn)?;
         let config = SwitchConfig {
-            fragments: FragmentHandling::Normal,
+            fragments: match fragments {
+                Fragments::Normal => FragmentHandling::Normal,
+                Fragments::Drop => FragmentHandling::Drop,
+                Fragments::NxMatch => FragmentHandling::NxMatch,
+            },
             // Only OpenFlow 1.1 and 1.2 carry the flag here; the codec leaves it out elsewhere.
             invalid_ttl_to_controller: c.invalid_ttl,
             miss_send_len: c.miss_send_len,
@@ -209,8 +219,15 @@ impl Brain {
     }
 
     fn set_switch_config(&mut self, r: &Request<'_>, config: SwitchConfig) -> Answer {
-        if config.fragments != FragmentHandling::Normal {
-            return Err(OfError::SwitchConfigFailedBadFlags);
+        let fragments = match config.fragments {
+            FragmentHandling::Normal => Fragments::Normal,
+            FragmentHandling::Drop => Fragments::Drop,
+            FragmentHandling::NxMatch => Fragments::NxMatch,
+            FragmentHandling::Reassemble => return Err(OfError::SwitchConfigFailedBadFlags),
+        };
+        let bridge = self.staging_bridge(r)?;
+        if bridge.settings().fragments != fragments {
+            bridge.settings_mut().fragments = fragments;
         }
         let c = self.connection_mut(r.conn)?;
         c.miss_send_len = config.miss_send_len;

@@ -1,12 +1,12 @@
 //! Into tables: the first look-up, goto, resubmit, and what a miss does.
 
 use super::{DEPTH_MAX, Origin, RESUBMITS_MAX, Source, Step, Walk};
-use crate::bridge::{MissBehaviour, PortConfig};
+use crate::bridge::{Fragments, MissBehaviour, PortConfig};
 use crate::forwarding::table_domain;
 use crate::trace::{Note, rule_line};
 use datapath::Drop;
 use flowtable::{OfPort, PacketInReason, Rule, TableId, Words};
-use packet::key::slot;
+use packet::key::{FRAG_ANY, slot};
 use std::sync::Arc;
 
 /// What a look-up without an answer means.
@@ -25,6 +25,10 @@ impl Walk<'_> {
         if config.has(PortConfig(PortConfig::NO_RECV.0 | PortConfig::PORT_DOWN.0)) {
             self.why(Drop::PortNoReceive);
             return self.note(Note::Warn, || "input port does not receive, dropping".to_owned());
+        }
+        if self.is_fragment() && self.bridge.settings().fragments == Fragments::Drop {
+            self.why(Drop::Fragment);
+            return self.note(Note::Warn, || "fragments are not let in, dropping".to_owned());
         }
         self.enter_table(TableId(0), None, OnMiss::AsConfigured);
     }
@@ -89,13 +93,22 @@ impl Walk<'_> {
         if let Some(port) = in_port {
             self.flow.set_slot(slot::IN_PORT, port.0.into());
         }
+        let ports = [slot::TP_SRC, slot::TP_DST].map(|s| (s, self.flow.slot(s)));
+        if self.is_fragment() && self.bridge.settings().fragments == Fragments::Normal {
+            ports.iter().for_each(|(s, _)| self.flow.set_slot(*s, 0));
+        }
         let rule = match &mut self.trace {
             None => table.lookup(&self.flow),
             Some(trace) => table.lookup_traced(&self.flow, &mut trace.seen),
         };
+        ports.iter().for_each(|(s, value)| self.flow.set_slot(*s, *value));
         self.flow.set_slot(slot::IN_PORT, real);
         self.credits.lookups.push((Arc::clone(table.counters()), rule.is_some()));
         rule.cloned()
+    }
+
+    fn is_fragment(&self) -> bool {
+        self.flow.slot(slot::NW_FRAG) & u128::from(FRAG_ANY) != 0
     }
 
     fn miss(&mut self, table: TableId, on_miss: OnMiss) {
