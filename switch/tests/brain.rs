@@ -468,6 +468,11 @@ fn bundles_take_effect_as_a_whole_or_not_at_all() {
     lab.told(conn, add(Message::PacketOut(bad)));
     assert_eq!(lab.say(conn, control(BundleControlKind::CommitRequest)).len(), 2);
     assert_eq!((lab.flows(), lab.brain.drain_commands()), (before, vec![]));
+    // Nor is there a bundle with a message that cannot be.
+    lab.say(conn, control(BundleControlKind::OpenRequest));
+    lab.told(conn, add(flow_mod("table=254,actions=drop")));
+    let errors = lab.say(conn, control(BundleControlKind::CommitRequest));
+    assert!(matches!(errors[0], (_, Outgoing::Error(_, OfError::BadRequestEperm, _))), "{errors:?}");
     // And one that can be carried out is.
     lab.say(conn, control(BundleControlKind::OpenRequest));
     lab.told(conn, add(flow_mod("delete")));

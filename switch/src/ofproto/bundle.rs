@@ -94,8 +94,8 @@ impl Brain {
         }
         match &*add.message {
             Message::FlowMod(_) | Message::PortMod(_) | Message::PacketOut(_) => {}
-            // Groups are not built, so a bundle with one cannot succeed; the error is the one it would get alone.
-            Message::GroupMod(_) => return Err(OfError::GroupModFailedOutOfGroups),
+            // Groups are not built, so a bundle with one cannot succeed; that shows when it is committed, as in OVS.
+            Message::GroupMod(_) => {}
             _ => return Err(OfError::BundleFailedMsgUnsup),
         }
         bundle.bytes += bytes;

@@ -149,6 +149,7 @@ impl Brain {
             let checked = match &message {
                 Message::PortMod(port_mod) => self.check_port_mod(r, port_mod),
                 Message::PacketOut(out) => self.check_packet_out(r, out),
+                Message::GroupMod(_) => Err(OfError::GroupModFailedOutOfGroups),
                 _ => Ok(()),
             };
             if let Err(error) = checked {

@@ -19,6 +19,7 @@ pub use packet::{PacketInEvent, PacketOutRequest};
 pub use port::{PortCounters, PortRecord};
 
 use crate::brain::Brain;
+use crate::bridge::{Bridge, Fragments};
 use base::Instant;
 use openflow::message::{
     AsyncClass, Capabilities, FragmentHandling, Message, Role, RoleMessage, RoleReason, RoleStatus,

@@ -35,6 +35,8 @@ pub(crate) fn flow_stats(rule: &Rule, now: Instant) -> FlowStats {
     let pairs = [
         (RuleFlags::SEND_FLOW_REM, FlowModFlags::SEND_FLOW_REM),
         (RuleFlags::CHECK_OVERLAP, FlowModFlags::CHECK_OVERLAP),
+        (RuleFlags::CHECK_OVERLAP, FlowModFlags::CHECK_OVERLAP),
+        (RuleFlags::RESET_COUNTS, FlowModFlags::RESET_COUNTS),
         (RuleFlags::NO_PKT_COUNTS, FlowModFlags::NO_PKT_COUNTS),
         (RuleFlags::NO_BYT_COUNTS, FlowModFlags::NO_BYT_COUNTS),
     ];
@@ -106,7 +108,7 @@ impl Brain {
             hardware: "Open vSwitch".to_owned(),
             software: concat!("Tapestry ", env!("CARGO_PKG_VERSION")).to_owned(),
             serial: "None".to_owned(),
-            datapath: bridge.config.dp_desc.clone().unwrap_or_else(|| bridge.config.name.clone()),
+            datapath: bridge.config.dp_desc.clone().unwrap_or_else(|| "None".to_owned()),
         })
     }
 
