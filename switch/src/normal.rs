@@ -105,8 +105,10 @@ impl Walk<'_> {
             let key = MacKey { vlan: tags.vid(), mac: destination };
             let found = bridge.mac().lookup(key);
             self.depend(found.domain, found.revision);
-            // A frame to its own sender: the sender is where it has just been seen.
-            let to_itself = ingress.filter(|i| self.learns(bridge.id(), key, i.id));
+            // A frame to its own sender: the sender is where it has just been seen. A trace that only asks has seen nobody,
+            // and is often given no addresses at all.
+            let asks = self.only_asks();
+            let to_itself = ingress.filter(|i| !asks && self.learns(bridge.id(), key, i.id));
             egress = to_itself.or_else(|| found.entry.and_then(|e| bridge.bundle(e.bundle)));
         }
         let Some(egress) = egress else {

@@ -14,7 +14,7 @@ use flowtable::field::Prereq;
 use flowtable::store::{ActionSummary, RuleStore, TableIdSet};
 use flowtable::{FieldId, FlowKey, Mask, OfAction, OfPort, SubField, TableId};
 use packet::PacketKey;
-use packet::key::{Slot, slot};
+use packet::key::{Slot, VLAN_PRESENT, slot};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -195,6 +195,8 @@ fn add_action(summary: &mut ActionSummary, table: TableId, action: &OfAction) {
             add_mpls(bits);
             bits.add_all(slot::NW_TTL);
             bits.add_all(slot::NW_TOS);
+            // Where the label is taken from, or put, shows in a trace to depend on whether a tag stands before it.
+            bits.add(slot::VLAN_TCI, VLAN_PRESENT.into());
         }
         OfAction::SetMplsLabel(_)
         | OfAction::SetMplsTc(_)

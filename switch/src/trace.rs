@@ -132,6 +132,11 @@ impl translate::Walk<'_> {
     pub(crate) fn generates(&mut self) -> bool {
         self.trace().is_some_and(|t| t.side_effects == SideEffects::Generate)
     }
+
+    /// Whether nothing will come of this: a trace that only asks.
+    pub(crate) fn only_asks(&mut self) -> bool {
+        self.trace().is_some_and(|t| t.side_effects == SideEffects::None)
+    }
 }
 
 fn style() -> TextStyle<'static> {

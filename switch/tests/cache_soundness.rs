@@ -503,7 +503,7 @@ proptest! {
             }
             let (a, b) = (fwd.translate(&Upcall { key: &key }), fwd.translate(&Upcall { key: &mixed }));
             prop_assert_eq!(answer(&a), answer(&b), "{:?} and {:?} under {:?}", key, mixed, profile);
-            let traced = switch::trace::trace(&fwd, &key, switch::trace::SideEffects::None).unwrap();
+            let traced = switch::trace::trace(&fwd, &key, switch::trace::SideEffects::Generate).unwrap();
             prop_assert_eq!(answer(&a), answer(&traced.translation), "traced");
             // A field that frames of the class do not have is not in the profile; it can be looked at in vain.
             let looked = Mask(traced.seen.apply(&key));
