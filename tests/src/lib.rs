@@ -6,6 +6,7 @@
 #![allow(clippy::panic, reason = "a test harness says by a panic what went wrong")]
 
 pub mod frames;
+pub mod noise;
 pub mod pair;
 pub mod reference;
 pub mod text;
@@ -182,6 +183,36 @@ impl Tools for Switch {
     fn dir(&self) -> &Path {
         &self.dir
     }
+}
+
+/// Lets time pass, for tests of what happens when nothing does.
+pub fn idle_for(time: Duration) {
+    let end = sys::clock::monotonic() + time;
+    let mut poller = sys::poll::Poller::new().unwrap_or_else(|e| panic!("epoll: {e}"));
+    loop {
+        let left = end.saturating_since(sys::clock::monotonic());
+        if left.is_zero() {
+            return;
+        }
+        let _ = poller.wait(Some(left), &mut Vec::new());
+    }
+}
+
+/// A number of `/proc/PID/status`, such as `VmRSS` in KiB.
+pub fn proc_status(pid: u32, name: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':'));
+    let number = line.and_then(|l| l.split_whitespace().next()?.parse().ok());
+    number.unwrap_or_else(|| panic!("process {pid} has no {name}: has the daemon ended?"))
+}
+
+/// Processor time of a process so far, in ticks of 10 ms.
+pub fn cpu_ticks(pid: u32) -> u64 {
+    let text =
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_else(|e| panic!("process {pid}: {e}"));
+    // After the name, which may contain anything, in parentheses: state is field 3, utime 14, stime 15.
+    let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    [11, 12].iter().filter_map(|i| fields.get(*i)?.parse::<u64>().ok()).sum()
 }
 
 /// A network namespace; removed when dropped.
