@@ -25,8 +25,6 @@ use std::time::Duration;
 const MAC_SWEEP: Duration = Duration::from_secs(1);
 /// Probe intervals without any controller after which a standalone bridge switches by itself, as in OVS.
 const FAIL_OPEN_PROBES: u32 = 3;
-/// The table that controllers may not change (OVS keeps rules of its own there).
-const TABLE_INTERNAL: u8 = 254;
 /// What counts as the probe interval of a controller that is not probed.
 const PROBE_DEFAULT: Duration = Duration::from_secs(5);
 
@@ -318,9 +316,7 @@ impl Brain {
             let wanted = config.flow_tables.get(&id);
             let rules_max = wanted.and_then(|t| t.flow_limit).unwrap_or(flowtable::table::TABLE_RULES_MAX);
             let table = state.rules.tables().get(TableId(id));
-            // The last table is the switch's own, as in OVS.
-            let access = if id == TABLE_INTERNAL { TableAccess::Internal } else { TableAccess::Open };
-            let config = TableConfig { rules_max, access };
+            let config = TableConfig { rules_max, access: TableAccess::Open };
             if table.is_some_and(|t| t.config != config) {
                 state.rules.configure(TableId(id), config);
             }

@@ -29,7 +29,7 @@ use openflow::{OfError, OfVersion};
 
 /// Bytes of a request that an error quotes (OpenFlow 1.0 §5.4.4: at least 64).
 const QUOTE_MAX: usize = 64;
-/// Tables that a bridge announces, as OVS does: table 254 is there but left to the switch's own use by convention.
+/// Tables that a bridge announces, as OVS does: which keeps table 254 for itself. Here it can be used like the others.
 const TABLES_ANNOUNCED: u8 = 254;
 /// `OFPGC_DELETE` and `OFPMC_DELETE`.
 const COMMAND_DELETE: u16 = 2;
