@@ -361,7 +361,15 @@ fn check_strict(key: &PacketKey, packet: &SlicedPacket<'_>) {
         _ => None,
     };
     if ip_type.is_some_and(|t| t != key.dl_type()) {
-        let l3 = [slot::NW_SRC, slot::NW_DST, slot::IPV6_SRC, slot::IPV6_DST, slot::NW_PROTO, slot::TP_SRC, slot::TP_DST];
+        let l3 = [
+            slot::NW_SRC,
+            slot::NW_DST,
+            slot::IPV6_SRC,
+            slot::IPV6_DST,
+            slot::NW_PROTO,
+            slot::TP_SRC,
+            slot::TP_DST,
+        ];
         assert!(l3.into_iter().all(|s| key.get(s) == 0));
         return;
     }
