@@ -310,6 +310,10 @@ impl Client {
             (Call::Lock, Ok(result)) => {
                 let held = result.get("locked").and_then(Value::as_bool).unwrap_or(false);
                 self.set_lock(held);
+                if !held {
+                    // No change, but news: somebody else has it.
+                    self.events.push_back(ClientEvent::Lock { held });
+                }
             }
             (Call::Lock, Err(error)) => return Err(ClientError::Refused { method: "lock", error }),
             (Call::Echo, _) => {}
