@@ -436,6 +436,7 @@ impl Daemon {
         }
         // Nothing sends to them any more.
         self.devices.bury(&mut self.workers);
+        self.devices.listen(&self.workers);
         let mut sent = false;
         for command in self.brain.drain_commands() {
             match command {

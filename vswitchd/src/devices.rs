@@ -7,7 +7,7 @@ use crate::workers::Workers;
 use base::Instant;
 use datapath::port::{
     AfPacketConfig, AfPacketPort, DeviceChange, LinkReport, PcapConfig, PcapPort, Port, PortConfigError,
-    TapConfig, TapPort,
+    Rx, TapConfig, TapPort,
 };
 use datapath::{Command, PortError};
 use packet::DpPort;
@@ -36,6 +36,8 @@ struct Device {
     /// Address of a device that has none of its own.
     made_up_mac: MacAddr,
     report: LinkReport,
+    /// Receiving sides that no worker has yet: before the snapshot has the port, what they receive would be lost.
+    deaf: Vec<Box<dyn Rx>>,
 }
 
 /// A device on its way out.
@@ -148,6 +150,18 @@ impl Devices {
         }
     }
 
+    /// Lets workers receive from new devices, which the snapshot must have by now.
+    pub fn listen(&mut self, workers: &Workers) {
+        for device in self.slots.values_mut().filter_map(|s| s.device.as_mut()) {
+            for rx in device.deaf.drain(..) {
+                let listen = Command::AddRx { port: device.dp_port, rx, done: None };
+                if let Err(error) = workers.send(device.worker, listen) {
+                    tracing::error!(target: "netdev", "{}: nobody receives from it: {error}", device.report.name);
+                }
+            }
+        }
+    }
+
     /// Settings of an open device have changed.
     pub fn change(&mut self, config: &InterfaceConfig) -> Option<News> {
         let slot = self.slots.get_mut(&config.name)?;
@@ -256,7 +270,7 @@ impl Devices {
         };
         let dp_port = DpPort(next_port);
         let worker = workers.least_loaded();
-        if let Err(error) = hand_over(&mut *port, dp_port, worker, workers) {
+        if let Err(error) = hand_over(&mut *port, dp_port, workers) {
             slot.error = Some(format!("{name}: {error}"));
             slot.retry_at = now + RETRY;
             workers.remove_port(dp_port);
@@ -267,7 +281,8 @@ impl Devices {
             tracing::info!(target: "bridge", "interface {name}: network device is back");
         }
         let made_up_mac = MacAddr(0xaa55_aa55_0000 + u64::from(made_up));
-        let device = Device { port, dp_port, worker, made_up_mac, report };
+        let deaf = port.take_rx();
+        let device = Device { port, dp_port, worker, made_up_mac, report, deaf };
         let state = device.state();
         (slot.device, slot.error, slot.opened_before) = (Some(device), None, true);
         (self.next_port, self.made_up) = (next_port, made_up);
@@ -370,13 +385,8 @@ fn pcap(name: &str, files: &PcapConfig) -> Result<Box<dyn Port>, PortConfigError
     Ok(Box::new(PcapPort::open(name, files, Arc::new(sys::clock::wall))?))
 }
 
-/// Gives each worker a sending side and one worker the receiving sides.
-fn hand_over(
-    port: &mut dyn Port,
-    dp_port: DpPort,
-    worker: usize,
-    workers: &Workers,
-) -> Result<(), PortError> {
+/// Gives each worker a sending side.
+fn hand_over(port: &mut dyn Port, dp_port: DpPort, workers: &Workers) -> Result<(), PortError> {
     let refused = |e: datapath::CommandRefused| PortError::Io(std::io::Error::other(e));
     for n in 0..workers.peers().len() {
         let tx = port.new_tx()?;
@@ -384,9 +394,6 @@ fn hand_over(
     }
     // Every worker can send to the port before the first frame from it can be answered.
     workers.settle();
-    for rx in port.take_rx() {
-        workers.send(worker, Command::AddRx { port: dp_port, rx, done: None }).map_err(refused)?;
-    }
     Ok(())
 }
 
