@@ -3,8 +3,6 @@
 //!
 //! The daemon runs in a namespace so that its TAPs may be called `br0` and `pod1` in every test at once.
 
-#![allow(clippy::panic, reason = "a test harness says by a panic what went wrong")]
-
 pub mod frames;
 pub mod noise;
 pub mod pair;
@@ -128,6 +126,13 @@ pub trait Tools {
         // No tool may hang a test: ovs-vsctl would wait for ever for a daemon that has died.
         command.args([TOOL_SECONDS_MAX, program]).args(words(line));
         command.env("OVS_RUNDIR", self.dir()).env("OVS_DBDIR", self.dir());
+        command
+    }
+
+    /// The same for one that is to run until it is killed.
+    fn lasting_tool(&self, program: &str, line: &str) -> Command {
+        let mut command = Command::new(program);
+        command.args(words(line)).env("OVS_RUNDIR", self.dir()).env("OVS_DBDIR", self.dir());
         command
     }
 

@@ -13,7 +13,7 @@ impl Noise {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn word(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -22,17 +22,17 @@ impl Noise {
 
     /// A number below `limit`.
     pub fn below(&mut self, limit: usize) -> usize {
-        (self.next() >> 16) as usize % limit.max(1)
+        (self.word() >> 16) as usize % limit.max(1)
     }
 
     /// Bytes.
     pub fn bytes(&mut self, count: usize) -> Vec<u8> {
-        (0..count).map(|_| (self.next() >> 32) as u8).collect()
+        (0..count).map(|_| (self.word() >> 32) as u8).collect()
     }
 
     /// An address of a single station.
     pub fn mac(&mut self) -> [u8; 6] {
-        let bytes = self.next().to_be_bytes();
+        let bytes = self.word().to_be_bytes();
         [bytes[0] & 0xfe | 2, bytes[1], bytes[2], bytes[3], bytes[4], bytes[5]]
     }
 
@@ -55,12 +55,12 @@ impl Noise {
         };
         for _ in 0..self.below(4) {
             let at = self.below(frame.len().min(100));
-            frame[at] = self.next() as u8;
+            frame[at] = self.word() as u8;
         }
         match self.below(6) {
             0 => frame.truncate(14 + self.below(frame.len().saturating_sub(14))),
             1 => {
-                let tag = frames::tagged(&frame, [0x8100, 0x88a8][self.below(2)], self.next() as u16);
+                let tag = frames::tagged(&frame, [0x8100, 0x88a8][self.below(2)], self.word() as u16);
                 frame = tag;
             }
             _ => {}

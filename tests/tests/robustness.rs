@@ -120,8 +120,8 @@ fn a_storm_from_one_pod_leaves_the_others_alone() {
         scope.spawn(|| {
             let mut noise = Noise::new(2);
             while !stop.load(Ordering::Acquire) {
-                let ports = (noise.next() as u16, noise.next() as u16);
-                let ips = (noise.next().to_be_bytes(), noise.next().to_be_bytes());
+                let ports = (noise.word() as u16, noise.word() as u16);
+                let ips = (noise.word().to_be_bytes(), noise.word().to_be_bytes());
                 let ip = |b: [u8; 8]| [b[0], b[1], b[2], b[3]];
                 let frame = frames::udp_between(
                     noise.mac(),

@@ -1,9 +1,11 @@
 //! The real ovs-vsctl, ovs-ofctl and ovs-appctl against our daemon. Where the same can be asked of Debian's own
 //! ovs-vswitchd, the two must answer alike.
 
-use std::process::Stdio;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
+use std::process::{Child, Command, Stdio};
 use tests::pair::{Compare, Pair};
-use tests::{Namespace, Switch, Tools, ip, run_ok, wait_for};
+use tests::{DAEMON_WAIT_MAX, Switch, Tools, binary, ip, run, wait_for};
 
 /// The versions of OpenFlow that ovs-ofctl is made to speak; the first is its default.
 const VERSIONS: [&str; 5] = ["", "-O OpenFlow10", "-O OpenFlow13", "-O OpenFlow14", "-O OpenFlow15"];
@@ -271,7 +273,8 @@ const VSCTL: &[(&str, Compare)] = &[
     ("ovs-vsctl set Interface q1 ofport_request=44", Lines),
     ("ovs-vsctl get Interface q1 ofport", Lines),
     ("ovs-vsctl add-port br1 q2 -- set Interface q2 ofport_request=44", Lines),
-    ("ovs-vsctl add-port br1 q3 -- set Interface q3 type=nosuchtype", Lines),
+    // Ours names the type.
+    ("ovs-vsctl add-port br1 q3 -- set Interface q3 type=nosuchtype", Success),
     ("ovs-vsctl get Interface q3 ofport", Lines),
     ("ovs-vsctl del-port q3", Lines),
     ("ovs-vsctl del-port br1 q1 -- del-port q2", Lines),
@@ -341,4 +344,244 @@ fn database_and_control_socket_are_answered_as_by_ovs() {
         pair.same(&line, *compare);
     }
     pair.finish();
+}
+
+/// The commands that Tapestry was first asked to answer, on real devices, as a user types them.
+#[test]
+fn the_first_commands_of_a_user_work() {
+    let switch = Switch::start(&[]);
+    let sw = switch.ns().name();
+    ip(&format!("-n {sw} link add veth0 type veth peer name veth1"));
+    switch.run("ovs-vsctl add-br br0");
+    switch.run("ovs-vsctl add-port br0 pod1 -- set Interface pod1 type=internal");
+    switch.run("ovs-vsctl add-port br0 pod2 tag=10 -- set Interface pod2 type=internal");
+    switch.run("ovs-vsctl add-port br0 veth0");
+    switch
+        .run("ovs-ofctl add-flow br0 table=0,priority=100,tcp,nw_dst=10.0.0.2,tp_dst=80,actions=output:pod2");
+    let flows = switch.run("ovs-ofctl dump-flows br0");
+    assert!(flows.contains("priority=100,tcp,nw_dst=10.0.0.2,tp_dst=80 actions=output:2"), "{flows}");
+    assert!(flows.contains("priority=0 actions=NORMAL"), "{flows}");
+    let shown = switch.run("ovs-ofctl show br0");
+    for port in ["1(pod1)", "2(pod2)", "3(veth0)", "LOCAL(br0)"] {
+        assert!(shown.contains(port), "{port}: {shown}");
+    }
+    assert!(switch.run("ovs-ofctl dump-ports br0").contains("4 ports"));
+    assert!(switch.run("ovs-appctl fdb/show br0").starts_with(" port  VLAN  MAC                Age"));
+    let shown = switch.run("ovs-vsctl show");
+    for words in [
+        "Bridge br0",
+        "Port pod2\n            tag: 10\n            Interface pod2\n                type: internal",
+    ] {
+        assert!(shown.contains(words), "{shown}");
+    }
+    for device in ["br0", "pod1", "pod2"] {
+        ip(&format!("-n {sw} link show {device}"));
+    }
+    // Everything that the control socket lists is answered, if only by a word about its arguments.
+    let listed = switch.run("ovs-appctl list-commands");
+    for name in [
+        "version",
+        "exit",
+        "list-commands",
+        "vlog/list",
+        "vlog/set",
+        "fdb/show",
+        "fdb/flush",
+        "dpif/show",
+        "dpif/dump-flows",
+        "dpctl/dump-flows",
+        "coverage/show",
+        "memory/show",
+        "time/stop",
+        "time/warp",
+        "netdev-dummy/receive",
+        "ofproto/trace",
+    ] {
+        assert!(
+            listed.lines().any(|l| l.split_whitespace().next() == Some(name)),
+            "{name} is not listed:\n{listed}"
+        );
+    }
+    for command in ["version", "vlog/list", "coverage/show", "memory/show", "dpif/show", "dpctl/dump-flows"] {
+        assert!(
+            !switch.run(&format!("ovs-appctl {command}")).is_empty() || command == "dpctl/dump-flows",
+            "{command}"
+        );
+    }
+    // Without --enable-dummy nobody stops the clock of a real switch.
+    switch.fails("ovs-appctl time/stop");
+    // A bridge goes with its devices.
+    switch.run("ovs-vsctl del-port br0 pod1");
+    assert_ne!(run(Command::new("ip").args(["-n", sw, "link", "show", "pod1"])).code, 0, "pod1 is left");
+    switch.run("ovs-vsctl del-br br0");
+    for device in ["br0", "pod2"] {
+        assert_ne!(
+            run(Command::new("ip").args(["-n", sw, "link", "show", device])).code,
+            0,
+            "{device} is left"
+        );
+    }
+    assert!(!switch.dir().join("br0.mgmt").exists());
+    ip(&format!("-n {sw} link show veth0"));
+    for line in switch.log().lines() {
+        assert!(!line.contains("|WARN|") && !line.contains("|ERR|"), "normal, yet logged: {line}");
+    }
+}
+
+/// A tool that runs until it is stopped, and what it has printed.
+struct Watching {
+    child: Child,
+    file: std::path::PathBuf,
+}
+
+impl Watching {
+    fn start(daemon: &dyn Tools, name: &str, line: &str) -> Watching {
+        let file = daemon.dir().join(name);
+        let out = std::fs::File::create(&file).expect("a file");
+        let (program, rest) = line.split_once(' ').expect("words");
+        let mut command = daemon.lasting_tool(program, rest);
+        command.stdin(Stdio::null()).stderr(out.try_clone().expect("a file")).stdout(out);
+        Watching { child: command.spawn().expect("a tool"), file }
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        let _ = std::fs::File::open(&self.file).map(|mut f| f.read_to_string(&mut text));
+        text
+    }
+
+    fn sees(&self, words: &str) {
+        wait_for(words, || self.text().contains(words));
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("{}:\n{}", self.file.display(), self.text());
+        }
+    }
+}
+
+/// What `ovs-ofctl monitor`, `snoop` and `monitor watch:` print, here and of Open vSwitch.
+#[test]
+fn monitors_and_snoopers_see_what_happens() {
+    let mut pair = Pair::start();
+    pair.bridge(2);
+    for version in VERSIONS {
+        pair.both("ovs-ofctl del-flows br0");
+        pair.both("ovs-ofctl add-flow br0 in_port=1,actions=controller(max_len=20),2");
+        let mut seen = vec![];
+        for daemon in [&pair.real as &dyn Tools, &pair.ours] {
+            let packets =
+                Watching::start(daemon, "packets", &format!("ovs-ofctl {version} monitor br0 65534"));
+            let changes =
+                Watching::start(daemon, "changes", &format!("ovs-ofctl {version} monitor br0 watch:"));
+            let snooped = Watching::start(daemon, "snooped", &format!("ovs-ofctl {version} snoop br0"));
+            // The set of rules as it is comes first, which tells that the monitor is there; so does a packet for the other.
+            changes.sees("actions=");
+            let receive = "ovs-appctl netdev-dummy/receive p1 0200000000010200000000020800450000140000000040066bd00a0000010a000002";
+            wait_for("a packet-in", || {
+                daemon.run(receive);
+                packets.text().split("PACKET_IN").count() > 2
+            });
+            daemon.run(&format!("ovs-ofctl {version} add-flow br0 cookie=0x5,in_port=2,actions=1"));
+            changes.sees("ADDED");
+            daemon.run(&format!("ovs-ofctl {version} mod-flows br0 in_port=2,actions=2,1"));
+            changes.sees("MODIFIED");
+            daemon.run(&format!("ovs-ofctl {version} del-flows br0 in_port=2"));
+            changes.sees("DELETED");
+            // So that the line before is whole.
+            daemon.run(&format!("ovs-ofctl {version} add-flow br0 in_port=7,actions=drop"));
+            changes.sees("in_port=7");
+            daemon.run(&format!("ovs-ofctl {version} del-flows br0 in_port=7"));
+            // One of each, without what depends on the moment.
+            let first = |text: &str, word: &str, lines: usize| {
+                let found: Vec<&str> = text.lines().skip_while(|l| !l.contains(word)).take(lines).collect();
+                assert_eq!(found.len(), lines, "{text}");
+                tests::text::steady(&found.join("\n"))
+            };
+            let (packets, changes) = (packets.text(), changes.text());
+            let event = |word: &str| {
+                let line = changes.lines().find(|l| l.contains(word)).unwrap_or_default().to_owned();
+                tests::text::steady(&line)
+            };
+            let events = [event("ADDED"), event("MODIFIED"), event("DELETED")];
+            seen.push([first(&packets, "PACKET_IN", 2), events.join("\n")].join("\n"));
+            drop(snooped);
+        }
+        pair.note(&format!("monitor {version}"), &seen[0], &seen[1]);
+    }
+    pair.finish();
+}
+
+/// With a controller attached, a snooper sees both sides of its conversation.
+#[test]
+fn a_snooper_hears_the_controller() {
+    let mut pair = Pair::start();
+    pair.bridge(1);
+    for daemon in [&pair.real as &dyn Tools, &pair.ours] {
+        let path = daemon.dir().join("controller");
+        let listener = UnixListener::bind(&path).expect("a listener");
+        daemon.run(&format!("ovs-vsctl set-controller br0 unix:{}", path.display()));
+        let (mut switch, _) = listener.accept().expect("the switch connects");
+        switch.set_read_timeout(Some(DAEMON_WAIT_MAX)).expect("a limit");
+        // HELLO of OpenFlow 1.0 (version 1, type 0).
+        switch.write_all(&[1, 0, 0, 8, 0, 0, 0, 1]).expect("written");
+        let snooped = Watching::start(daemon, "snooped", "ovs-ofctl snoop br0");
+        wait_for("something to be heard", || {
+            // FEATURES_REQUEST (type 5).
+            switch.write_all(&[1, 5, 0, 8, 0, 0, 0, 9]).expect("written");
+            snooped.text().contains("OFPT_FEATURES_REPLY")
+        });
+        snooped.sees("OFPT_FEATURES_REQUEST");
+    }
+    pair.same("ovs-vsctl get Controller . is_connected", Compare::Lines);
+    pair.finish();
+}
+
+/// What is not built answers with OpenFlow's own error, and is not silently taken.
+#[test]
+fn what_is_not_built_is_refused() {
+    let switch = Switch::start(&["--enable-dummy=override"]);
+    switch.run("ovs-vsctl add-br br0 -- add-port br0 p1");
+    let before = switch.run("ovs-ofctl --no-stats dump-flows br0");
+    for (line, error) in [
+        ("ovs-ofctl -O OpenFlow13 add-group br0 group_id=1,type=all,bucket=output:1", "OFPGMFC_"),
+        ("ovs-ofctl -O OpenFlow13 add-meter br0 meter=1,kbps,band=type=drop,rate=100", "OFPMMFC_"),
+        ("ovs-ofctl add-flow br0 in_port=1,actions=ct(commit)", "OFPBAC_"),
+        ("ovs-ofctl add-flow br0 in_port=1,actions=learn(table=1)", "OFPBAC_"),
+        ("ovs-ofctl add-flow br0 in_port=1,actions=enqueue:1:7", "OFPBAC_"),
+        ("ovs-ofctl add-flow br0 in_port=1,actions=conjunction(1,1/2)", "OFPBAC_"),
+        ("ovs-ofctl -O OpenFlow13 add-flow br0 in_port=1,actions=group:5", "OFPBAC_"),
+        ("ovs-ofctl -O OpenFlow13 add-flow br0 in_port=1,actions=meter:5,output:1", "OFP"),
+        ("ovs-ofctl ct-flush-zone br0 7", "NXR_NOT_SUPPORTED"),
+    ] {
+        let text = switch.fails(line);
+        assert!(text.contains(error), "{line}: {text}");
+    }
+    assert_eq!(switch.run("ovs-ofctl --no-stats dump-flows br0"), before);
+}
+
+/// `tapctl` does what the ovs-* tools do.
+#[test]
+fn tapctl_is_another_way_to_the_same() {
+    let switch = Switch::start(&["--enable-dummy=override"]);
+    switch.tapctl("add-br br0");
+    switch.tapctl("add-port br0 p1 --type dummy");
+    switch.tapctl("add-flow br0 priority=7,in_port=p1,actions=drop");
+    let flows = switch.run("ovs-ofctl --no-stats dump-flows br0");
+    assert!(flows.contains("priority=7,in_port=1 actions=drop"), "{flows}");
+    assert!(switch.tapctl("dump-flows br0").contains("priority=7"));
+    let json: serde_json::Value = serde_json::from_str(&switch.tapctl("--json show")).expect("JSON");
+    assert!(json.to_string().contains("\"p1\""), "{json}");
+    // A flow that cannot be is refused with the word at fault.
+    let mut command = Command::new(binary("tapctl"));
+    command.args(["add-flow", "br0", "priority=7,in_prt=1,actions=drop"]).env("OVS_RUNDIR", switch.dir());
+    let ran = run(&mut command);
+    assert!(ran.code != 0 && ran.stderr.contains("in_prt"), "{}", ran.stderr);
+    // Nothing is coloured when nobody looks.
+    assert!(!switch.tapctl("show").contains('\u{1b}'));
 }

@@ -6,8 +6,8 @@
 use crate::workers::Workers;
 use base::Instant;
 use datapath::port::{
-    AfPacketConfig, AfPacketPort, DeviceChange, LinkReport, PcapConfig, PcapPort, Port, PortConfigError,
-    Rx, TapConfig, TapPort,
+    AfPacketConfig, AfPacketPort, DeviceChange, LinkReport, PcapConfig, PcapPort, Port, PortConfigError, Rx,
+    TapConfig, TapPort,
 };
 use datapath::{Command, PortError};
 use packet::DpPort;
