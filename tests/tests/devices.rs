@@ -22,7 +22,14 @@ fn transfer(from: &Namespace, to: &Namespace, address: &str) {
             stream.set_write_timeout(Some(Duration::from_secs(20))).expect("a limit");
             stream.write_all(&data).expect("sent");
         });
-        let (mut stream, _) = listener.accept().expect("accepted");
+        listener.set_nonblocking(true).expect("a listener");
+        let mut accepted = None;
+        wait_for("a connection", || {
+            accepted = listener.accept().ok();
+            accepted.is_some()
+        });
+        let (mut stream, _) = accepted.expect("accepted");
+        stream.set_nonblocking(false).expect("a stream");
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a limit");
         let mut received = Vec::new();
         stream.read_to_end(&mut received).expect("received");

@@ -296,6 +296,25 @@ const VSCTL: &[(&str, Compare)] = &[
     ),
     ("ovsdb-client transact '[\"Open_vSwitch\",{\"op\":\"frobnicate\"}]'", Success),
     ("ovsdb-client transact '[\"NoSuchDatabase\"]'", Success),
+    // A transaction that fails changes nothing, whichever of its parts it was.
+    (
+        "ovsdb-client transact '[\"Open_vSwitch\",{\"op\":\"update\",\"table\":\"Bridge\",\"where\":[],\"row\":{\"fail_mode\":\"secure\"}},{\"op\":\"abort\"}]'",
+        Lines,
+    ),
+    (
+        "ovsdb-client transact '[\"Open_vSwitch\",{\"op\":\"update\",\"table\":\"Bridge\",\"where\":[],\"row\":{\"fail_mode\":\"secure\"}},{\"op\":\"update\",\"table\":\"Port\",\"where\":[],\"row\":{\"tag\":5000}}]'",
+        Success,
+    ),
+    (
+        "ovsdb-client transact '[\"Open_vSwitch\",{\"op\":\"update\",\"table\":\"Bridge\",\"where\":[],\"row\":{\"fail_mode\":\"secure\"}},{\"op\":\"delete\",\"table\":\"NoTable\",\"where\":[]}]'",
+        Success,
+    ),
+    (
+        "ovsdb-client transact '[\"Open_vSwitch\",{\"op\":\"update\",\"table\":\"Bridge\",\"where\":[],\"row\":{\"name\":\"other\"}},{\"op\":\"update\",\"table\":\"Bridge\",\"where\":[],\"row\":{\"ports\":[\"set\",[[\"uuid\",\"00000000-0000-4000-8000-000000000000\"]]]}}]'",
+        Success,
+    ),
+    ("ovs-vsctl get Bridge br0 fail_mode", Lines),
+    ("ovs-vsctl list-ports br0", Lines),
     ("ovs-appctl fdb/show br0", Set),
     ("ovs-appctl fdb/show br9", Lines),
     ("ovs-appctl fdb/flush br0", Lines),
@@ -526,7 +545,14 @@ fn a_snooper_hears_the_controller() {
         let path = daemon.dir().join("controller");
         let listener = UnixListener::bind(&path).expect("a listener");
         daemon.run(&format!("ovs-vsctl set-controller br0 unix:{}", path.display()));
-        let (mut switch, _) = listener.accept().expect("the switch connects");
+        listener.set_nonblocking(true).expect("a listener");
+        let mut accepted = None;
+        wait_for("the switch connects", || {
+            accepted = listener.accept().ok();
+            accepted.is_some()
+        });
+        let (mut switch, _) = accepted.expect("accepted");
+        switch.set_nonblocking(false).expect("a stream");
         switch.set_read_timeout(Some(DAEMON_WAIT_MAX)).expect("a limit");
         // HELLO of OpenFlow 1.0 (version 1, type 0).
         switch.write_all(&[1, 0, 0, 8, 0, 0, 0, 1]).expect("written");
