@@ -219,7 +219,14 @@ fn persistent_tap_survives_and_discarded_one_goes() {
         assert!(TapPort::open(&config).is_err(), "a side is still in use");
         drop(rx);
         assert!(IfIndex::of(&config.name).is_some());
-        let mut again = TapPort::open(&config).unwrap();
+        let mut tries = (0..100).map(|_| {
+            let opened = TapPort::open(&config);
+            if opened.is_err() {
+                Poller::new().unwrap().wait(Some(Duration::from_millis(10)), &mut Vec::new()).unwrap();
+            }
+            opened
+        });
+        let mut again = tries.find_map(Result::ok).unwrap();
         again.discard().unwrap();
         drop(again);
         assert!(goes(&config.name));
