@@ -320,7 +320,7 @@ fn table_features() {
         let text = shown(&Dialect::new(version), &message);
         let lines: Vec<_> = text.lines().map(str::trim).collect();
         for line in [
-            "table 0 (\"table0\"):",
+            "table 0:",
             "metadata: match=0xffffffffffffffff write=0xffffffffffffffff",
             "max_entries=1000000",
             "instructions (table miss and others):",
@@ -328,7 +328,7 @@ fn table_features() {
             "instructions: apply_actions clear_actions write_actions write_metadata goto_table",
             "Write-Actions and Apply-Actions features:",
             "actions: output set_field strip_vlan push_vlan mod_nw_ttl dec_ttl set_mpls_ttl dec_mpls_ttl push_mpls pop_mpls",
-            "table 1 (\"table1\"): ditto",
+            "table 1: ditto",
         ] {
             assert!(lines.contains(&line), "{version}: {line} is not in\n{text}");
         }
