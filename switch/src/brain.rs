@@ -662,12 +662,19 @@ impl BridgeState {
         }
         let free = |p: &OfPort| !self.ports.contains_key(p);
         let requested = interface.ofport_request.map(|r| OfPort(u32::from(r)));
-        let before = self.numbers.get(&interface.name).copied();
+        // A number that somebody requests is kept for who does, also while it is moving or has no device.
+        let interfaces = self.config.ports.values().flat_map(|p| p.interfaces.values());
+        let claimed: BTreeSet<OfPort> = interfaces
+            .filter(|i| i.name != self.config.name)
+            .filter_map(|i| i.ofport_request)
+            .map(|r| OfPort(r.into()))
+            .collect();
+        let before = self.numbers.get(&interface.name).copied().filter(|p| !claimed.contains(p));
         if let Some(port) = requested.filter(free).or(before.filter(free)) {
             self.numbers.insert(interface.name.clone(), port);
             return Some(port);
         }
-        let reserved: BTreeSet<OfPort> = self.numbers.values().copied().collect();
+        let reserved: BTreeSet<OfPort> = self.numbers.values().copied().chain(claimed).collect();
         let circle = || (1..=OfPort::MAX.0).map(|n| OfPort((self.number_last + n - 1) % OfPort::MAX.0 + 1));
         let port = circle().find(|p| free(p) && !reserved.contains(p)).or_else(|| circle().find(free))?;
         self.number_last = port.0;
