@@ -10,10 +10,10 @@ fn corpus_is_digested() {
 
 fn replay(folder: &str, digest: fn(&[u8])) {
     let mut seen = 0;
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in std::fs::read_dir(folder).expect(folder) {
+        let path = entry.expect("readable").path();
         if path.extension().is_some_and(|e| e == "bin") {
-            digest(&std::fs::read(&path).unwrap());
+            digest(&std::fs::read(&path).expect("readable"));
             seen += 1;
         }
     }
