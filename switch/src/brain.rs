@@ -428,7 +428,11 @@ impl Brain {
     }
 
     fn exists(&self, interface: &InterfaceConfig) -> bool {
-        matches!(interface.kind, InterfaceKind::Patch { .. }) || self.devices.contains_key(&interface.name)
+        match &interface.kind {
+            InterfaceKind::Patch { .. } => true,
+            InterfaceKind::Tunnel(tunnel) => self.devices.contains_key(&tunnel.socket().name()),
+            _ => self.devices.contains_key(&interface.name),
+        }
     }
 
     fn remove_unwanted(&mut self, name: &str, wanted: &[&InterfaceConfig]) {
@@ -460,17 +464,12 @@ impl Brain {
     }
 
     fn sync_port(&mut self, name: &str, interface: &InterfaceConfig, now: Instant) {
-        let open = self.devices.get(&interface.name).copied();
+        let (device, mac, device_state) = self.device_of(interface);
         let Some(state) = self.bridges.get_mut(name) else { return };
-        let patch_state = DeviceState { link_up: true, admin_up: true, mtu: 65_535, speed_mbps: 0 };
-        let (device, mac, device_state) = match open {
-            Some(d) => (Device::Datapath(d.port), d.mac, d.state),
-            None => (Device::Patch(None), made_up_mac(self.seed, &interface.name), patch_state),
-        };
         if let Some(port) = state.ports.values_mut().find(|p| p.name == interface.name) {
             let before = port.desc();
             let same_device = port.device == device
-                || matches!((port.device, device), (Device::Patch(_), Device::Patch(_)));
+                || matches!((&port.device, &device), (Device::Patch(_), Device::Patch(_)));
             if !same_device {
                 port.device = device;
             }
@@ -500,6 +499,23 @@ impl Brain {
         self.port_changed(name, of_port, None);
     }
 
+    /// What stands behind an interface that exists, its address and its state.
+    fn device_of(&self, interface: &InterfaceConfig) -> (Device, MacAddr, DeviceState) {
+        // What has no device of its own is always up, as in OVS.
+        let up = DeviceState { link_up: true, admin_up: true, mtu: 65_535, speed_mbps: 0 };
+        let made_up = || made_up_mac(self.seed, &interface.name);
+        match &interface.kind {
+            InterfaceKind::Tunnel(config) => {
+                let socket = self.devices.get(&config.socket().name()).map_or(DpPort::NONE, |d| d.port);
+                (Device::Tunnel { socket, config: Arc::clone(config) }, made_up(), up)
+            }
+            _ => match self.devices.get(&interface.name) {
+                Some(d) => (Device::Datapath(d.port), d.mac, d.state),
+                None => (Device::Patch(None), made_up(), up),
+            },
+        }
+    }
+
     /// Makes the snapshot's port follow its record.
     pub(crate) fn stage_port(&mut self, name: &str, of_port: OfPort) {
         let Some(state) = self.bridges.get_mut(name) else { return };
@@ -525,7 +541,7 @@ impl Brain {
             mac: record.mac,
             config: record.config,
             link: if record.state.link_up || !bond { Link::Up } else { Link::Down },
-            device: record.device,
+            device: record.device.clone(),
             bundle,
         };
         if let Some(bridge) = self.staging.bridge_mut(state.id) {

@@ -7,6 +7,7 @@
 use crate::forwarding::Epoch;
 use crate::mac::{Flush, MacAddr, MacTable};
 use crate::profile::{ProfileSet, RuleNeeds};
+use crate::tunnel::TunnelConfig;
 use crate::vlan::{VlanConfig, VlanSet};
 use base::HashSeed;
 use datapath::Revision;
@@ -74,10 +75,17 @@ pub struct PatchPeer {
 }
 
 /// What stands behind a port.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Device {
     /// A port of the datapath.
     Datapath(DpPort),
+    /// A tunnel, which shares a port of the datapath with others.
+    Tunnel {
+        /// The port that it shares.
+        socket: DpPort,
+        /// What it sends and lets in.
+        config: Arc<TunnelConfig>,
+    },
     /// A patch to another bridge; `None` while the peer does not exist.
     Patch(Option<PatchPeer>),
 }
