@@ -2,6 +2,7 @@
 
 use crate::drop::Drop;
 use packet::key::{DpPort, Slot};
+use packet::tunnel::{TunnelProtocol, TunnelPush};
 use std::any::Any;
 use std::sync::Arc;
 
@@ -60,6 +61,18 @@ pub enum DpAction {
         max_len: u32,
         /// What the brain needs to know again when it gets the frame.
         cookie: UpcallCookie,
+    },
+    /// Runs steps on a copy of the frame: what they change stays with the copy.
+    Clone(Box<[DpAction]>),
+    /// Puts the outer headers of a tunnel in front of the frame. A super-frame is segmented first, and what follows is done
+    /// to each segment; a packet that does not fit is answered where it came from and dropped (`Drop::TunnelTooBig`).
+    PushTunnel(Arc<TunnelPush>),
+    /// Strips the outer headers of a tunnel and looks the inner frame up as one from `port`; always last.
+    PopTunnel {
+        /// Which headers.
+        protocol: TunnelProtocol,
+        /// The port that frames of the tunnel come in on.
+        port: DpPort,
     },
     /// Parses the frame anew and looks it up with this recirculation id; always last.
     Recirculate(RecircId),

@@ -8,16 +8,43 @@
 
 #![warn(clippy::indexing_slicing)]
 
+mod tunnel;
+
 use crate::action::{DpAction, RecircId, UpcallCookie};
 use crate::drop::Drop;
 use crate::ports::{PortIndex, Ports};
 use crate::slowpath::SlowPath;
+use base::HashSeed;
 use packet::{Checksum, DpPort, Frame, FramePool, Layers, PacketKey, Segmentation, rewrite};
+use std::collections::VecDeque;
+
+/// Copies of one frame that may wait to be looked up again.
+pub(crate) const PENDING_MAX: usize = 256;
 
 /// What running programs needs and changes.
 pub(crate) struct Executor {
     pub pool: FramePool,
     pub ports: Ports,
+    /// Secret of the source ports of tunnel packets.
+    pub seed: HashSeed,
+    /// Copies and segments that are to be looked up again, once the frame they come from has ended.
+    pub pending: VecDeque<Pending>,
+}
+
+/// As what a frame is looked up again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Again {
+    /// As what it is now, at another point of the pipeline.
+    Recirculated(RecircId),
+    /// As a frame that came in on this port of the datapath.
+    From(DpPort),
+}
+
+/// A frame that is to be looked up again, with the metadata that it carries.
+pub(crate) struct Pending {
+    pub frame: Frame,
+    pub key: PacketKey,
+    pub again: Again,
 }
 
 /// Where a frame came from and what is known of it.
@@ -33,9 +60,12 @@ fn uses_frame(action: &DpAction) -> bool {
         DpAction::Output(_)
         | DpAction::OutputTrunc { .. }
         | DpAction::Upcall { .. }
+        | DpAction::Clone(_)
+        | DpAction::PopTunnel { .. }
         | DpAction::Recirculate(_)
         | DpAction::Drop(_) => true,
         DpAction::SetField { .. }
+        | DpAction::PushTunnel(_)
         | DpAction::PushVlan { .. }
         | DpAction::PopVlan
         | DpAction::PushMpls { .. }
@@ -64,7 +94,7 @@ impl Executor {
         mut frame: Frame,
         origin: &mut Origin<'_>,
         slow: &S,
-    ) -> Option<(Frame, RecircId)> {
+    ) -> Option<(Frame, Again)> {
         let last = steps.iter().rposition(uses_frame);
         let ingress = origin.ingress;
         let (mut outputs, mut punts) = (0u64, 0u64);
@@ -92,7 +122,27 @@ impl Executor {
                 }
                 DpAction::Recirculate(id) => {
                     self.count_clones(ingress, outputs + punts);
-                    return Some((frame, *id));
+                    return Some((frame, Again::Recirculated(*id)));
+                }
+                DpAction::Clone(steps) if Some(i) == last => {
+                    self.count_clones(ingress, outputs + punts);
+                    return self.run(steps, frame, origin, slow);
+                }
+                DpAction::Clone(steps) => {
+                    let copy = self.pool.copy_of(&frame);
+                    let mut key = *origin.key;
+                    let again = self.run(steps, copy, &mut Origin { ingress, key: &mut key }, slow);
+                    self.look_up_later(again, &key, ingress);
+                    outputs += 1;
+                }
+                DpAction::PushTunnel(push) => {
+                    let rest = steps.get(i + 1..).unwrap_or_default();
+                    self.count_clones(ingress, outputs + punts);
+                    return self.run_in_tunnel(push, rest, frame, origin, slow);
+                }
+                DpAction::PopTunnel { protocol, port } => {
+                    self.count_clones(ingress, outputs + punts);
+                    return self.pop_tunnel(*protocol, *port, frame, origin, slow);
                 }
                 DpAction::Drop(why) => {
                     reason = Some(*why);
@@ -120,6 +170,17 @@ impl Executor {
         let default = if punts > 0 { Drop::Consumed } else { Drop::NoAction };
         self.drop_frame(frame, ingress, reason.unwrap_or(default));
         None
+    }
+
+    /// Puts a copy aside that is to be looked up again.
+    fn look_up_later(&mut self, again: Option<(Frame, Again)>, key: &PacketKey, ingress: PortIndex) {
+        match again {
+            None => {}
+            Some((frame, _)) if self.pending.len() >= PENDING_MAX => {
+                self.drop_frame(frame, ingress, Drop::Recirculation);
+            }
+            Some((frame, again)) => self.pending.push_back(Pending { frame, key: *key, again }),
+        }
     }
 
     fn count_clones(&self, ingress: PortIndex, n: u64) {
@@ -200,6 +261,9 @@ fn rewrite_frame(frame: &mut Frame, key: &mut PacketKey, step: &DpAction) -> boo
         DpAction::Output(_)
         | DpAction::OutputTrunc { .. }
         | DpAction::Upcall { .. }
+        | DpAction::Clone(_)
+        | DpAction::PushTunnel(_)
+        | DpAction::PopTunnel { .. }
         | DpAction::Recirculate(_)
         | DpAction::Drop(_) => true,
     }

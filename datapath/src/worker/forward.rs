@@ -4,10 +4,9 @@
 //! All frames of a batch are parsed and looked up first, then handled in order of arrival, misses included: the frames of
 //! one receiving side never overtake each other. A frame that recirculates is looked up again at once.
 
-use crate::action::RecircId;
 use crate::cache::{FlowCache, FlowSlot, NewFlow, Stored, TableIndex};
 use crate::drop::Drop;
-use crate::execute::{Executor, Origin};
+use crate::execute::{Again, Executor, Origin, Pending};
 use crate::ports::PortIndex;
 use crate::slowpath::{Profile, Revision, SlowPath, Translation, Upcall};
 use crate::stats::WorkerStats;
@@ -17,6 +16,8 @@ use std::sync::Arc;
 
 /// Times that one frame may be recirculated.
 pub const RECIRCULATIONS_MAX: u32 = 16;
+/// Times that copies of one frame may be looked up again, all in all.
+const PENDING_ROUNDS_MAX: u32 = 1_024;
 
 /// What is known of a frame before it is handled.
 #[derive(Default)]
@@ -130,6 +131,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         if let Some(next) = self.executor.run(&program.actions, frame, &mut origin, self.slow) {
             self.recirculate(next, &mut staged, ingress);
         }
+        self.finish_pending(ingress);
     }
 
     #[inline]
@@ -188,15 +190,33 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         if let Some(next) = self.look_up_and_run(frame, staged, ingress) {
             self.recirculate(next, staged, ingress);
         }
+        if !self.executor.pending.is_empty() {
+            self.finish_pending(ingress);
+        }
+    }
+
+    /// Looks up the copies that programs left to be looked up again, and the copies of these.
+    #[cold]
+    fn finish_pending(&mut self, ingress: PortIndex) {
+        let mut budget = PENDING_ROUNDS_MAX;
+        while let Some(Pending { frame, key, again }) = self.executor.pending.pop_front() {
+            if budget == 0 {
+                self.executor.drop_frame(frame, ingress, Drop::Recirculation);
+                continue;
+            }
+            budget -= 1;
+            let mut staged = Staged { key, ..Staged::default() };
+            self.recirculate((frame, again), &mut staged, ingress);
+        }
     }
 
     /// Parses and looks a frame up again, as often as programs ask for it.
-    fn recirculate(&mut self, first: (Frame, RecircId), staged: &mut Staged, ingress: PortIndex) {
+    fn recirculate(&mut self, first: (Frame, Again), staged: &mut Staged, ingress: PortIndex) {
         let mut next = Some(first);
         for _ in 0..RECIRCULATIONS_MAX {
-            let Some((mut frame, id)) = next else { return };
+            let Some((mut frame, again)) = next else { return };
             self.stats.cache.recirculated.add(1);
-            self.restage(&mut frame, id, staged);
+            self.restage(&mut frame, again, staged);
             if let Some(reason) = staged.refused {
                 self.executor.drop_frame(frame, ingress, reason);
                 return;
@@ -209,12 +229,15 @@ impl<'a, S: SlowPath> Pass<'a, S> {
     }
 
     /// The key of a frame that recirculates: what its bytes say now, and the metadata it carries.
-    fn restage(&mut self, frame: &mut Frame, id: RecircId, staged: &mut Staged) {
-        let in_port = staged.key.in_port();
+    fn restage(&mut self, frame: &mut Frame, again: Again, staged: &mut Staged) {
+        let (in_port, id) = match again {
+            Again::Recirculated(id) => (staged.key.in_port(), id.0),
+            Again::From(port) => (port, 0),
+        };
         match staged.key.extract_headers(frame) {
             Ok(()) => {
                 staged.key.set_in_port(in_port);
-                staged.key.set(slot::RECIRC_ID, id.0 as u128);
+                staged.key.set(slot::RECIRC_ID, id.into());
                 self.classify(staged);
                 staged.slot = staged.table.and_then(|t| self.cache.find(t, &staged.key, staged.hash));
             }
@@ -228,7 +251,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         frame: Frame,
         staged: &mut Staged,
         ingress: PortIndex,
-    ) -> Option<(Frame, RecircId)> {
+    ) -> Option<(Frame, Again)> {
         let Some(table) = staged.table else { return self.miss(frame, staged, ingress) };
         if self.moved {
             staged.slot = self.cache.find(table, &staged.key, staged.hash);
@@ -266,7 +289,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         frame: Frame,
         staged: &mut Staged,
         ingress: PortIndex,
-    ) -> Option<(Frame, RecircId)> {
+    ) -> Option<(Frame, Again)> {
         let Some(hot) = self.cache.hot_mut(place.0, place.1) else {
             self.executor.drop_frame(frame, ingress, Drop::NoAction);
             return None;
@@ -293,7 +316,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         (NewFlow { program: Arc::new(program), deps, credits, stamp }, cacheable)
     }
 
-    fn miss(&mut self, frame: Frame, staged: &mut Staged, ingress: PortIndex) -> Option<(Frame, RecircId)> {
+    fn miss(&mut self, frame: Frame, staged: &mut Staged, ingress: PortIndex) -> Option<(Frame, Again)> {
         if !self.executor.ports.take_credit(ingress, self.now) {
             self.executor.drop_frame(frame, ingress, Drop::MissCredit);
             return None;
@@ -322,7 +345,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         staged: &mut Staged,
         place: (TableIndex, FlowSlot),
         ingress: PortIndex,
-    ) -> Option<(Frame, RecircId)> {
+    ) -> Option<(Frame, Again)> {
         self.stats.cache.retranslated.add(1);
         let (flow, cacheable) = self.translate(&staged.key);
         if !cacheable {
@@ -340,7 +363,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         frame: Frame,
         staged: &mut Staged,
         ingress: PortIndex,
-    ) -> Option<(Frame, RecircId)> {
+    ) -> Option<(Frame, Again)> {
         self.stats.cache.uncached.add(1);
         for credit in &flow.credits {
             credit.credit(1, frame.len() as u64, self.now, tcp_flags(&staged.key));

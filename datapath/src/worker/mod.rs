@@ -16,7 +16,7 @@ pub use forward::RECIRCULATIONS_MAX;
 
 use crate::cache::FlowCache;
 use crate::command::{COMMANDS_MAX, Command, Event, Wake, WorkerConfig, WorkerPeer};
-use crate::execute::Executor;
+use crate::execute::{Executor, PENDING_MAX};
 use crate::port::{PortError, Rx};
 use crate::ports::{PortIndex, Ports};
 use crate::slowpath::SlowPath;
@@ -26,6 +26,7 @@ use base::{HashSeed, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use forward::{Pass, Staging};
 use packet::{Batch, DpPort, FramePool};
+use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -119,7 +120,12 @@ impl<S: SlowPath> Worker<S> {
             snapshot: arc_swap::Cache::new(snapshot),
             config,
             cache,
-            executor: Executor { pool: FramePool::new(FramePool::FRAMES_MAX), ports },
+            executor: Executor {
+                pool: FramePool::new(FramePool::FRAMES_MAX),
+                ports,
+                seed,
+                pending: VecDeque::with_capacity(PENDING_MAX),
+            },
             receivers: Vec::new(),
             turn: 0,
             batch: Batch::new(),

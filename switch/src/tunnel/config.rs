@@ -35,13 +35,8 @@ pub enum TunnelKind {
 
 impl TunnelKind {
     /// Every type.
-    pub const ALL: [TunnelKind; 5] = [
-        TunnelKind::Vxlan,
-        TunnelKind::Geneve,
-        TunnelKind::Gre,
-        TunnelKind::Ip6Gre,
-        TunnelKind::Flannel,
-    ];
+    pub const ALL: [TunnelKind; 5] =
+        [TunnelKind::Vxlan, TunnelKind::Geneve, TunnelKind::Gre, TunnelKind::Ip6Gre, TunnelKind::Flannel];
 
     /// As the `type` column says it.
     pub const fn name(self) -> &'static str {
@@ -189,11 +184,7 @@ impl TunnelConfig {
     ///
     /// # Errors
     /// What the interface's `error` column is to say.
-    pub fn parse(
-        name: &str,
-        kind: TunnelKind,
-        options: &BTreeMap<String, String>,
-    ) -> Result<Parsed, String> {
+    pub fn parse(name: &str, kind: TunnelKind, options: &BTreeMap<String, String>) -> Result<Parsed, String> {
         let mut reader = Reader { name, kind, options, warnings: Vec::new() };
         reader.warn_of_unknown();
         let remote = reader.remote()?;
@@ -311,10 +302,9 @@ impl Reader<'_> {
         }
         let address: IpAddr = text.parse().map_err(|_| self.bad("local_ip"))?;
         match remote {
-            Setting::Fixed(remote) if remote.is_ipv4() != address.is_ipv4() => Err(format!(
-                "{}: 'remote_ip' and 'local_ip' has to be of the same address family",
-                self.name
-            )),
+            Setting::Fixed(remote) if remote.is_ipv4() != address.is_ipv4() => {
+                Err(format!("{}: 'remote_ip' and 'local_ip' has to be of the same address family", self.name))
+            }
             _ if address.is_unspecified() => Ok(LocalIp::Any),
             _ => Ok(LocalIp::Fixed(address)),
         }
@@ -326,7 +316,8 @@ impl Reader<'_> {
             None | Some("legacy_l2") => Ok(()),
             Some("legacy_l3") if self.kind == TunnelKind::Flannel => Ok(()),
             Some("legacy_l3") => {
-                let name = if self.kind == TunnelKind::Vxlan { "VXLAN (without GPE)" } else { self.kind.name() };
+                let name =
+                    if self.kind == TunnelKind::Vxlan { "VXLAN (without GPE)" } else { self.kind.name() };
                 Err(format!(
                     "{}: legacy_l3 configured on {name} tunnel that cannot carry L3 traffic",
                     self.name
@@ -469,7 +460,8 @@ mod tests {
         assert!(c.csum && !c.df && c.gbp);
         let split = config("vxlan", &[("remote_ip", "1.1.1.1"), ("key", "5"), ("in_key", "6")]);
         assert_eq!((split.in_key, split.out_key), (Setting::Fixed(6), Setting::Fixed(Some(5))));
-        let both = config("gre", &[("remote_ip", "flow"), ("local_ip", "flow"), ("key", "5"), ("tos", "inherit")]);
+        let both =
+            config("gre", &[("remote_ip", "flow"), ("local_ip", "flow"), ("key", "5"), ("tos", "inherit")]);
         assert_eq!((both.in_key, both.out_key), (Setting::Fixed(5), Setting::Fixed(Some(5))));
         assert_eq!((both.local, both.tos), (LocalIp::Flow, Octet::Inherit));
     }
@@ -546,7 +538,10 @@ mod tests {
             "vxlan: key=flow, remote_ip=flow"
         );
         assert_eq!(
-            shown("vxlan", &[("remote_ip", "1.1.1.1"), ("dst_port", "8472"), ("in_key", "5"), ("out_key", "6")]),
+            shown(
+                "vxlan",
+                &[("remote_ip", "1.1.1.1"), ("dst_port", "8472"), ("in_key", "5"), ("out_key", "6")]
+            ),
             "vxlan: dst_port=8472, in_key=5, out_key=6, remote_ip=1.1.1.1"
         );
         assert_eq!(

@@ -50,9 +50,9 @@ impl TunnelSocket {
 /// Whether an interface may not have this name, as a tunnel's datapath port may want it.
 pub fn is_reserved(name: &str) -> bool {
     name == "gre_sys"
-        || ["vxlan_sys_", "genev_sys_", "flann_sys_"].iter().any(|stem| {
-            name.strip_prefix(stem).is_some_and(|port| port.parse::<u16>().is_ok())
-        })
+        || ["vxlan_sys_", "genev_sys_", "flann_sys_"]
+            .iter()
+            .any(|stem| name.strip_prefix(stem).is_some_and(|port| port.parse::<u16>().is_ok()))
 }
 
 /// Claims of tunnel interfaces while a configuration is read: what two of them cannot both have.
@@ -68,7 +68,8 @@ impl Claims {
     /// # Errors
     /// What its `error` column is to say: another has it, with OVS's words.
     pub fn take(&mut self, name: &str, config: &TunnelConfig) -> Result<(), String> {
-        if config.kind == TunnelKind::Vxlan && *self.policies.entry(config.dst_port).or_insert(config.gbp) != config.gbp
+        if config.kind == TunnelKind::Vxlan
+            && *self.policies.entry(config.dst_port).or_insert(config.gbp) != config.gbp
         {
             return Err(format!(
                 "{name}: VXLAN-GBP, and non-VXLAN-GBP tunnels can't be configured on the same dst_port"
@@ -80,7 +81,6 @@ impl Claims {
         Ok(())
     }
 }
-
 
 #[cfg(test)]
 mod tests {
