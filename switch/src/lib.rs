@@ -25,4 +25,5 @@ pub mod recirc;
 pub mod trace;
 pub mod translate;
 pub mod tunnel;
+pub mod underlay;
 pub mod vlan;
