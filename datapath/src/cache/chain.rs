@@ -11,6 +11,7 @@ use crate::action::{DpAction, Program};
 use crate::conntrack::{Connection, CtClass, Direction};
 use crate::slowpath::{Credit, Deps, Revision, SlowPath};
 use base::Instant;
+use std::fmt;
 use std::sync::Arc;
 
 /// Passes that a chain may have.
@@ -114,6 +115,12 @@ impl Chain {
     /// Credits what has been counted since the last time.
     pub fn fold(&mut self) {
         self.links.iter_mut().for_each(Link::fold);
+    }
+}
+
+impl fmt::Debug for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Chain({} links)", self.links.len())
     }
 }
 

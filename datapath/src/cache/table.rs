@@ -8,7 +8,7 @@ use crate::slowpath::{Deps, Profile, ProfileId, Revision};
 use base::{HashSeed, Instant};
 use flowtable::Mask;
 use hashbrown::HashTable;
-use packet::{DpPort, PacketKey};
+use packet::PacketKey;
 
 /// Index of a cached flow in its table.
 pub(crate) type FlowSlot = u32;
@@ -198,12 +198,6 @@ impl ProfileTable {
             tcp_flags: 0,
             chain: None,
         }
-    }
-
-    /// The ingress port and EtherType that all frames of a flow share.
-    pub fn class(&self, slot: FlowSlot) -> (DpPort, u16) {
-        let key = self.key(slot);
-        (key.in_port(), key.dl_type())
     }
 }
 

@@ -26,7 +26,7 @@ use arc_swap::ArcSwap;
 use base::{HashSeed, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use forward::{Pass, Staging};
-use packet::{Batch, DpPort, FramePool};
+use packet::{Batch, DpPort};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
