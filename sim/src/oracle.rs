@@ -12,7 +12,7 @@
 
 use base::Instant;
 use datapath::{
-    Deps, DpAction, Drop, Profile, Revision, SlowPath, Translation, Upcall, UpcallCookie, WorkerStats,
+    Deps, DpAction, Drop, FrameClass, Profile, Revision, SlowPath, Translation, Upcall, UpcallCookie, WorkerStats,
 };
 use packet::{DpPort, Frame, PacketKey, rewrite, slot};
 use std::collections::{BTreeSet, VecDeque};
@@ -182,7 +182,7 @@ impl State {
         let Some(fwd) = self.newest.clone() else { panic!("frames before the first snapshot") };
         let Some(outcome) = self.expected.get_mut(pass.frame_no) else { return };
         outcome.cuts.push(outcome.outputs.len());
-        let refused = pass.refused.or_else(|| fwd.profile(pass.key.in_port(), pass.key.dl_type()).err());
+        let refused = pass.refused.or_else(|| fwd.profile(FrameClass::of(&pass.key)).err());
         if refused.is_some() {
             outcome.drop = refused;
             return;
@@ -388,8 +388,8 @@ impl SlowPath for Checked {
         self.inner.revision()
     }
 
-    fn profile(&self, port: DpPort, dl_type: u16) -> Result<&Profile, Drop> {
-        self.inner.profile(port, dl_type)
+    fn profile(&self, class: FrameClass) -> Result<&Profile, Drop> {
+        self.inner.profile(class)
     }
 
     fn translate(&self, upcall: &Upcall<'_>) -> Translation<Effect> {

@@ -222,11 +222,13 @@ impl World {
         oracle.published(Arc::clone(&first));
         let snapshot = Arc::new(ArcSwap::from_pointee(Checked::new(first, oracle.clone())));
         let (sender, events) = crossbeam_channel::bounded(EVENTS_MAX);
+        let tracker = Arc::new(ConnTracker::new(hash, CtConfig::default()));
         let actor = |_| {
             let (worker, peer) = Worker::new(WorkerSetup {
                 snapshot: Arc::clone(&snapshot),
                 seed: hash,
                 config: spec.config,
+                tracker: Arc::clone(&tracker),
                 events: sender.clone(),
                 wake: Arc::new(|| {}),
             });

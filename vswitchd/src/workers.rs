@@ -39,7 +39,7 @@ impl Workers {
     pub fn start(
         count: usize,
         snapshot: &Arc<ArcSwap<Forwarding>>,
-        seed: HashSeed,
+        (seed, tracker): (HashSeed, &Arc<ConnTracker>),
         clock: &Clock,
         notify: &Arc<dyn Fn() + Send + Sync>,
     ) -> Result<Workers> {
@@ -59,6 +59,7 @@ impl Workers {
                 snapshot: Arc::clone(snapshot),
                 seed,
                 config: WorkerConfig::default(),
+                tracker: Arc::clone(tracker),
                 events: event_sender.clone(),
                 wake,
             };

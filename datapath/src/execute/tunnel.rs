@@ -1,7 +1,7 @@
 //! Tunnels: outer headers pushed, with all that has to happen before, and popped.
 
-use super::{Again, Executor, Origin};
-use crate::action::DpAction;
+use super::{Executor, Next, Origin};
+use crate::action::{DpAction, RecircId};
 use crate::drop::Drop;
 use crate::ports::PortIndex;
 use crate::slowpath::SlowPath;
@@ -17,7 +17,7 @@ impl Executor {
         frame: Frame,
         origin: &mut Origin<'_>,
         slow: &S,
-    ) -> Option<(Frame, Again)> {
+    ) -> Option<Next> {
         if frame.segmentation == Segmentation::None {
             return self.run_encapsulated(push, rest, frame, origin, slow);
         }
@@ -38,9 +38,11 @@ impl Executor {
                 return None;
             }
             let mut key = *origin.key;
-            let again =
-                self.run_encapsulated(push, rest, segment, &mut Origin { ingress, key: &mut key }, slow);
-            self.look_up_later(again, &key, ingress);
+            let mut own = Origin { held: None, key: &mut key, ..*origin };
+            if let Some(Next::Recirculate(frame, id)) = self.run_encapsulated(push, rest, segment, &mut own, slow)
+            {
+                self.wait(frame, key, id, ingress);
+            }
             ends += 1;
         }
         let frame = segments.into_frame();
@@ -60,7 +62,7 @@ impl Executor {
         mut frame: Frame,
         origin: &mut Origin<'_>,
         slow: &S,
-    ) -> Option<(Frame, Again)> {
+    ) -> Option<Next> {
         let ingress = origin.ingress;
         if let Err(error) = tunnel::push(&mut frame, push, self.seed) {
             let reason = match error {
@@ -74,17 +76,20 @@ impl Executor {
             self.drop_frame(frame, ingress, reason);
             return None;
         }
-        // Most programs only output what was pushed; any other step needs to know where the outer layers are.
+        // Most programs only output what was pushed; any other step needs to know where the outer layers are, and nothing of
+        // what the key said of the inner frame.
         if !matches!(rest, [DpAction::Output(_)]) {
-            let in_port = origin.key.in_port();
+            let (port, id) = (origin.key.in_port(), origin.key.get(packet::slot::RECIRC_ID));
             *origin.key = PacketKey::default();
             if origin.key.extract_headers(&mut frame).is_err() {
                 self.drop_frame(frame, ingress, Drop::Rewrite);
                 return None;
             }
-            origin.key.set_in_port(in_port);
+            origin.key.set_in_port(port);
+            origin.key.set(packet::slot::RECIRC_ID, id);
+            origin.rewritten = false;
         }
-        self.run(rest, frame, origin, slow)
+        self.run(rest, frame, origin, slow, None)
     }
 
     /// Whether a segment does not fit; its sender is then told.
@@ -107,7 +112,7 @@ impl Executor {
         }
     }
 
-    /// Decapsulates a frame, which is to be looked up as one from the tunnel's port.
+    /// Decapsulates a frame, which is to be looked up as one fresh from the tunnel's port.
     pub(super) fn pop_tunnel<S: SlowPath>(
         &mut self,
         protocol: TunnelProtocol,
@@ -115,12 +120,12 @@ impl Executor {
         mut frame: Frame,
         origin: &mut Origin<'_>,
         slow: &S,
-    ) -> Option<(Frame, Again)> {
+    ) -> Option<Next> {
         if tunnel::pop(&mut frame, protocol, origin.key, slow.geneve_map()).is_err() {
             self.drop_frame(frame, origin.ingress, Drop::BadTunnel);
             return None;
         }
-        frame.in_port = port;
-        Some((frame, Again::From(port)))
+        origin.key.set_in_port(port);
+        Some(Next::Recirculate(frame, RecircId(0)))
     }
 }
