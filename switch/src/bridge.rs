@@ -8,6 +8,7 @@ use crate::forwarding::Epoch;
 use crate::mac::{Flush, MacAddr, MacTable};
 use crate::profile::{ProfileSet, RuleNeeds};
 use crate::tunnel::TunnelConfig;
+use crate::underlay::NeighbourCache;
 use crate::vlan::{VlanConfig, VlanSet};
 use base::HashSeed;
 use datapath::Revision;
@@ -217,6 +218,7 @@ pub struct Bridge {
     settings: Arc<Settings>,
     settings_revision: Revision,
     mac: Arc<MacTable>,
+    neighbours: Arc<NeighbourCache>,
     pub(crate) profiles: Arc<ProfileSet>,
 }
 
@@ -232,7 +234,13 @@ impl fmt::Debug for Bridge {
 }
 
 impl Bridge {
-    pub(crate) fn new(id: BridgeId, name: &str, seed: HashSeed, epoch: Arc<Epoch>) -> Bridge {
+    pub(crate) fn new(
+        id: BridgeId,
+        name: &str,
+        seed: HashSeed,
+        epoch: Arc<Epoch>,
+        neighbours: Arc<NeighbourCache>,
+    ) -> Bridge {
         Bridge {
             id,
             name: name.into(),
@@ -243,6 +251,7 @@ impl Bridge {
             settings: Arc::default(),
             settings_revision: Revision(0),
             mac: Arc::new(MacTable::new(id, epoch)),
+            neighbours,
             profiles: Arc::default(),
         }
     }
@@ -291,6 +300,11 @@ impl Bridge {
     /// The MAC table, shared by all snapshots.
     pub fn mac(&self) -> &Arc<MacTable> {
         &self.mac
+    }
+
+    /// The neighbour cache, shared by all snapshots.
+    pub fn neighbours(&self) -> &Arc<NeighbourCache> {
+        &self.neighbours
     }
 
     /// The tables.

@@ -240,7 +240,7 @@ fn dump_flows(daemon: &Daemon, bridge: Option<&str>, now: Instant) -> Result<Str
         let mut lines = Vec::new();
         daemon.workers.dump(worker, |dump| {
             for flow in dump.flows {
-                let home = snapshot.home_of(flow.key.in_port()).map(|(b, _)| b.name().to_owned());
+                let home = snapshot.home_of_key(&flow.key).map(|(b, _)| b.name().to_owned());
                 if bridge.is_none() || bridge == home.as_deref() {
                     let shown = dp_text::DpFlow {
                         key: &flow.key,

@@ -9,8 +9,9 @@ use super::config::{LocalIp, Setting, TunnelConfig};
 use super::socket::TunnelSocket;
 use crate::bridge::BridgeId;
 use flowtable::OfPort;
-use packet::PacketKey;
-use packet::key::{Slot, slot};
+use packet::key::{DpPort, Slot, slot};
+use packet::tunnel::TunnelProtocol;
+use packet::{PacketKey, wire};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -97,14 +98,17 @@ pub struct TunnelPort {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct TunnelMap {
     ports: BTreeMap<TunnelMatch, TunnelPort>,
+    sockets: BTreeMap<DpPort, TunnelSocket>,
     /// Bit n: some interface has shape n.
     shapes: u32,
 }
 
 impl TunnelMap {
     /// Adds an interface. One that lets in the very same as another is left out: the configuration has refused it.
-    pub fn insert(&mut self, config: &TunnelConfig, port: TunnelPort) {
+    /// `socket` is the datapath's port that it shares.
+    pub fn insert(&mut self, config: &TunnelConfig, socket: DpPort, port: TunnelPort) {
         let wanted = TunnelMatch::of(config.socket(), config);
+        self.sockets.insert(socket, config.socket());
         self.shapes |= 1 << wanted.rank();
         self.ports.entry(wanted).or_insert(port);
     }
@@ -114,6 +118,25 @@ impl TunnelMap {
         TunnelMatch::shapes(socket, packet)
             .filter(|shape| self.shapes >> shape.rank() & 1 == 1)
             .find_map(|shape| self.ports.get(&shape).copied())
+    }
+
+    /// What a port of the datapath is, if tunnels share it.
+    pub fn socket(&self, port: DpPort) -> Option<TunnelSocket> {
+        self.sockets.get(&port).copied()
+    }
+
+    /// The sockets that tunnels share, by their ports of the datapath.
+    pub fn sockets(&self) -> impl Iterator<Item = (DpPort, TunnelSocket)> {
+        self.sockets.iter().map(|(port, socket)| (*port, *socket))
+    }
+
+    /// The socket that gets an IP packet with this protocol and UDP destination port.
+    pub fn listener(&self, nw_proto: u8, tp_dst: u16) -> Option<(DpPort, TunnelSocket)> {
+        self.sockets().find(|(_, socket)| match (socket.protocol, nw_proto) {
+            (TunnelProtocol::Gre, proto) => proto == wire::PROTO_GRE,
+            (_, wire::PROTO_UDP) => socket.port == tp_dst,
+            _ => false,
+        })
     }
 
     /// Whether there is none.
@@ -147,6 +170,8 @@ mod tests {
         }
     }
 
+    const SOCKET: DpPort = DpPort(9);
+
     fn port(n: u32) -> TunnelPort {
         TunnelPort { bridge: BridgeId(1), of_port: OfPort(n) }
     }
@@ -174,17 +199,29 @@ mod tests {
         for first in 0..by_rank.len() {
             let mut map = TunnelMap::default();
             for (n, c) in by_rank.iter().enumerate().skip(first).rev() {
-                map.insert(c, port(n as u32));
+                map.insert(c, SOCKET, port(n as u32));
             }
             assert_eq!(map.find(socket, &packet(7, 2, 1)), Some(port(first as u32)));
             // A packet of another socket is nobody's.
             assert_eq!(map.find(TunnelSocket { port: 1, ..socket }, &packet(7, 2, 1)), None);
         }
         let mut map = TunnelMap::default();
-        map.insert(&by_rank[0], port(1));
+        map.insert(&by_rank[0], SOCKET, port(1));
         for other in [packet(8, 2, 1), packet(7, 3, 1), packet(7, 2, 9)] {
             assert_eq!(map.find(socket, &other), None);
         }
+    }
+
+    #[test]
+    fn sockets_listen_for_their_protocol_and_port() {
+        let gre = TunnelConfig::parse("g", TunnelKind::Gre, &[("remote_ip".to_owned(), "flow".to_owned())].into());
+        let mut map = TunnelMap::default();
+        map.insert(&config(None, None, None), SOCKET, port(1));
+        map.insert(&gre.unwrap().config, DpPort(10), port(2));
+        assert_eq!(map.listener(17, 4789).map(|l| l.0), Some(SOCKET));
+        assert_eq!(map.listener(47, 0).map(|l| l.0), Some(DpPort(10)));
+        assert_eq!((map.listener(17, 0), map.listener(6, 4789)), (None, None));
+        assert_eq!(map.socket(DpPort(10)).map(|s| s.name()).as_deref(), Some("gre_sys"));
     }
 
     #[test]
@@ -221,7 +258,7 @@ mod tests {
         ) {
             let mut map = TunnelMap::default();
             for (n, c) in configs.iter().enumerate() {
-                map.insert(c, port(n as u32));
+                map.insert(c, SOCKET, port(n as u32));
             }
             let packet = packet(key, remote, local);
             let lets_in = |c: &TunnelConfig| {
