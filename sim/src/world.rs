@@ -18,6 +18,7 @@ use crate::wire::{Lane, WireSpec};
 use arc_swap::ArcSwap;
 use base::{HashSeed, Instant};
 use crossbeam_channel::Receiver;
+use datapath::conntrack::{ConnTracker, CtConfig};
 use datapath::command::EVENTS_MAX;
 use datapath::{Drop, Event, PortCounters, PortError, Worker, WorkerConfig, WorkerPeer, WorkerSetup};
 use packet::DpPort;
