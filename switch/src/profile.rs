@@ -184,6 +184,12 @@ fn add_action(summary: &mut ActionSummary, table: TableId, action: &OfAction) {
         | OfAction::Controller { .. }
         | OfAction::Note(_)
         | OfAction::Exit
+        // What groups look at is added where the groups are known.
+        | OfAction::Group(_)
+        | OfAction::Meter(_)
+        | OfAction::Ct(_)
+        | OfAction::CtClear
+        | OfAction::Clone(_)
         | OfAction::ClearActions
         | OfAction::WriteMetadata { .. } => {}
         OfAction::SetVlanVid(_) | OfAction::SetVlanPcp(_) | OfAction::PopVlan | OfAction::PushVlan(_) => {
@@ -198,7 +204,7 @@ fn add_action(summary: &mut ActionSummary, table: TableId, action: &OfAction) {
         OfAction::SetNwTtl(_) | OfAction::DecTtl(_) => field(bits, FieldId::NwTtl),
         OfAction::SetTpSrc(_) => field(bits, FieldId::TcpSrc),
         OfAction::SetTpDst(_) => field(bits, FieldId::TcpDst),
-        OfAction::Load { dst, .. } => add_sub(bits, *dst),
+        OfAction::Load { dst, .. } | OfAction::CheckPktLarger { dst, .. } => add_sub(bits, *dst),
         OfAction::SetField { field: id, mask, .. } => add_field(bits, *id, *mask),
         OfAction::Move { src, dst } => {
             add_sub(bits, *src);
