@@ -187,9 +187,6 @@ fn add_action(summary: &mut ActionSummary, table: TableId, action: &OfAction) {
         // What groups look at is added where the groups are known.
         | OfAction::Group(_)
         | OfAction::Meter(_)
-        | OfAction::Ct(_)
-        | OfAction::CtClear
-        | OfAction::Clone(_)
         | OfAction::ClearActions
         | OfAction::WriteMetadata { .. } => {}
         OfAction::SetVlanVid(_) | OfAction::SetVlanPcp(_) | OfAction::PopVlan | OfAction::PushVlan(_) => {

@@ -1,7 +1,6 @@
 //! How a trace goes on behind the connection tracker: nobody asks the tracker, the user says what it would answer.
 
 use datapath::{DpAction, Program, RecircId};
-use flowtable::Words;
 use packet::PacketKey;
 use packet::key::{VLAN_PRESENT, slot};
 
