@@ -15,7 +15,9 @@ use crate::profile::{ProfileInterner, class_of};
 use crate::recirc::RecircTable;
 use crate::translate;
 use base::{HashSeed, Instant};
-use datapath::{Deps, Domain, Drop, FrameClass, Profile, Revision, SlowPath, Translation, Upcall, UpcallCookie};
+use datapath::{
+    Deps, Domain, Drop, FrameClass, Profile, Revision, SlowPath, Translation, Upcall, UpcallCookie,
+};
 use flowtable::store::RuleStore;
 use flowtable::{OfAction, OfPort, PacketInReason, PipelineKey, TableId};
 use packet::{DpPort, Frame, PacketKey};

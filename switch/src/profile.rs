@@ -142,15 +142,8 @@ const MARK_TRACKED: u64 = 2;
 
 /// What tells connections apart. A flow that begins with these bits fixed belongs to one connection, whose further passes
 /// it may then remember (`datapath`'s chains).
-const TUPLE: &[Slot] = &[
-    slot::NW_SRC,
-    slot::NW_DST,
-    slot::IPV6_SRC,
-    slot::IPV6_DST,
-    slot::NW_PROTO,
-    slot::TP_SRC,
-    slot::TP_DST,
-];
+const TUPLE: &[Slot] =
+    &[slot::NW_SRC, slot::NW_DST, slot::IPV6_SRC, slot::IPV6_DST, slot::NW_PROTO, slot::TP_SRC, slot::TP_DST];
 
 /// What a list of actions may read and where it may lead, for [`RuleStore`].
 pub fn summarize(table: TableId, actions: &[OfAction]) -> ActionSummary {

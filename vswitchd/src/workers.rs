@@ -5,8 +5,8 @@ use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use base::HashSeed;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use datapath::conntrack::ConnTracker;
 use datapath::command::{COMMANDS_MAX, EVENTS_MAX};
+use datapath::conntrack::ConnTracker;
 use datapath::{
     Command, CommandRefused, DumpCursor, Event, FlowDump, Worker, WorkerConfig, WorkerPeer, WorkerSetup,
 };

@@ -204,11 +204,8 @@ pub fn trace_on(
             false => "default ct_state=trk|new (use --ct-next to customize)".to_owned(),
         };
         let line = "=".repeat(79);
-        let _ = writeln!(
-            traced.text,
-            "\n{line}\nrecirc({:#x}) - resume conntrack with {how}\n{line}\n",
-            id.0
-        );
+        let _ =
+            writeln!(traced.text, "\n{line}\nrecirc({:#x}) - resume conntrack with {how}\n{line}\n", id.0);
         let Some(more) = trace_in(fwd, bridge, &FlowKey::from(key), side_effects) else { return };
         traced.text.push_str(&more.text);
         waiting.extend(resumptions(&more.translation.program, &key));
