@@ -7,8 +7,8 @@ use arc_swap::ArcSwap;
 use base::{HashSeed, Instant};
 use datapath::conntrack::{ConnTracker, CtConfig};
 use datapath::{
-    CacheLimits, Command, Deps, DpAction, Drop, FrameClass, MissLimits, Profile, ProfileId, Program, Revision, SlowPath,
-    Translation, Upcall, UpcallCookie, Worker, WorkerConfig, WorkerSetup,
+    CacheLimits, Command, Deps, DpAction, Drop, FrameClass, MissLimits, Profile, ProfileId, Program,
+    Revision, SlowPath, Translation, Upcall, UpcallCookie, Worker, WorkerConfig, WorkerSetup,
 };
 use flowtable::store::RuleStore;
 use flowtable::{FlowMod, Mask, Match, OfAction, OfPort, TableId};

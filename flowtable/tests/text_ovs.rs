@@ -537,8 +537,10 @@ fn ct(protocol: &'static str) -> Word {
         Just("force".to_owned()).boxed(),
         (0..255u8).prop_map(|t| format!("table={t}")).boxed(),
         zone.prop_map(|z| format!("zone={z}")).boxed(),
-        nat.boxed(),
-        exec.prop_map(|e| format!("exec({e})")).boxed(),
+        // ovs-ofctl prints a `nat` behind `exec` within it.
+        (nat, prop::option::of(exec))
+            .prop_map(|(nat, exec)| exec.map_or(nat.clone(), |e| format!("{nat},exec({e})")))
+            .boxed(),
         alg.boxed(),
     ])
     .prop_map(|parts| format!("ct(commit,{})", parts.join(",")))

@@ -18,7 +18,9 @@ use crate::tunnel::map::Outer;
 use crate::tunnel::{Host, HostPort, TunnelMap, TunnelPort};
 use crate::underlay::Neighbours;
 use base::{HashSeed, Instant};
-use datapath::{Deps, Domain, Drop, FrameClass, Profile, Revision, SlowPath, Translation, Upcall, UpcallCookie};
+use datapath::{
+    Deps, Domain, Drop, FrameClass, Profile, Revision, SlowPath, Translation, Upcall, UpcallCookie,
+};
 use flowtable::store::RuleStore;
 use flowtable::{OfAction, OfPort, PacketInReason, PipelineKey, TableId};
 use packet::{DpPort, Frame, PacketKey};

@@ -143,15 +143,8 @@ const MARK_TRACKED: u64 = 2;
 
 /// What tells connections apart. A flow that begins with these bits fixed belongs to one connection, whose further passes
 /// it may then remember (`datapath`'s chains).
-const TUPLE: &[Slot] = &[
-    slot::NW_SRC,
-    slot::NW_DST,
-    slot::IPV6_SRC,
-    slot::IPV6_DST,
-    slot::NW_PROTO,
-    slot::TP_SRC,
-    slot::TP_DST,
-];
+const TUPLE: &[Slot] =
+    &[slot::NW_SRC, slot::NW_DST, slot::IPV6_SRC, slot::IPV6_DST, slot::NW_PROTO, slot::TP_SRC, slot::TP_DST];
 
 /// What a list of actions may read and where it may lead, for [`RuleStore`].
 pub fn summarize(table: TableId, actions: &[OfAction]) -> ActionSummary {
@@ -185,6 +178,9 @@ fn add_action(summary: &mut ActionSummary, table: TableId, action: &OfAction) {
         | OfAction::Controller { .. }
         | OfAction::Note(_)
         | OfAction::Exit
+        // What groups look at is added where the groups are known.
+        | OfAction::Group(_)
+        | OfAction::Meter(_)
         | OfAction::ClearActions
         | OfAction::WriteMetadata { .. } => {}
         OfAction::SetVlanVid(_) | OfAction::SetVlanPcp(_) | OfAction::PopVlan | OfAction::PushVlan(_) => {
@@ -199,7 +195,7 @@ fn add_action(summary: &mut ActionSummary, table: TableId, action: &OfAction) {
         OfAction::SetNwTtl(_) | OfAction::DecTtl(_) => field(bits, FieldId::NwTtl),
         OfAction::SetTpSrc(_) => field(bits, FieldId::TcpSrc),
         OfAction::SetTpDst(_) => field(bits, FieldId::TcpDst),
-        OfAction::Load { dst, .. } => add_sub(bits, *dst),
+        OfAction::Load { dst, .. } | OfAction::CheckPktLarger { dst, .. } => add_sub(bits, *dst),
         OfAction::SetField { field: id, mask, .. } => add_field(bits, *id, *mask),
         OfAction::Move { src, dst } => {
             add_sub(bits, *src);

@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use base::HashSeed;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use datapath::command::{COMMANDS_MAX, EVENTS_MAX};
+use datapath::conntrack::ConnTracker;
 use datapath::{
     Command, CommandRefused, DumpCursor, Event, FlowDump, Worker, WorkerConfig, WorkerPeer, WorkerSetup,
 };

@@ -1,7 +1,7 @@
 //! One cached flow: the line that every hit touches, and the rest.
 
-use super::PortShare;
 use super::Chain;
+use super::PortShare;
 use crate::action::{DpAction, Program};
 use crate::slowpath::{Credit, Deps, Revision};
 use base::Instant;

@@ -369,7 +369,8 @@ impl Executor {
 /// written or the tag to be removed is left alone.
 fn rewrite_frame(frame: &mut Frame, origin: &mut Origin<'_>, step: &DpAction) -> bool {
     let key = &mut *origin.key;
-    origin.rewritten |= !matches!(step, DpAction::SetField { slot, .. } if slot.word as usize >= PacketKey::METADATA_WORD);
+    origin.rewritten |=
+        !matches!(step, DpAction::SetField { slot, .. } if slot.word as usize >= PacketKey::METADATA_WORD);
     match step {
         DpAction::SetField { slot, value, mask } if slot.word as usize >= PacketKey::METADATA_WORD => {
             let old = key.get(*slot);

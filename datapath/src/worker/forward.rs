@@ -4,17 +4,15 @@
 //! All frames of a batch are parsed and looked up first, then handled in order of arrival, misses included: the frames of
 //! one receiving side never overtake each other. A frame that recirculates is looked up again at once.
 
+use crate::Program;
 use crate::action::RecircId;
-use crate::cache::{
-    CHAIN_LINKS_MAX, FlowCache, FlowSlot, Link, NewFlow, Stored, TableIndex, ends_in_pass,
-};
+use crate::cache::{CHAIN_LINKS_MAX, FlowCache, FlowSlot, Link, NewFlow, Stored, TableIndex, ends_in_pass};
 use crate::drop::Drop;
 use crate::execute::{Executor, Held, Next, Origin, Waiting};
 use crate::ports::PortIndex;
 use crate::slowpath::{FrameClass, Profile, Revision, SlowPath, Stage, Translation, Upcall};
 use crate::stats::WorkerStats;
 use base::Instant;
-use crate::Program;
 use packet::{Batch, DpPort, Frame, Malformed, PacketKey, slot};
 use std::sync::Arc;
 
@@ -83,7 +81,17 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         executor: &'a mut Executor,
         stats: &'a WorkerStats,
     ) -> Self {
-        Pass { slow, revision: slow.revision(), now, cache, executor, stats, class: None, recording: None, moved: false }
+        Pass {
+            slow,
+            revision: slow.revision(),
+            now,
+            cache,
+            executor,
+            stats,
+            class: None,
+            recording: None,
+            moved: false,
+        }
     }
 
     /// Forwards all frames of a batch that came in at one port.
@@ -262,7 +270,8 @@ impl<'a, S: SlowPath> Pass<'a, S> {
     /// Adds what the last look-up found to the chain that is being made.
     fn record(&mut self, held: Option<Held>, staged: &Staged) {
         let Some(recording) = &mut self.recording else { return };
-        let found = held.zip(staged.table).zip(staged.slot).filter(|_| recording.links.len() < CHAIN_LINKS_MAX);
+        let found =
+            held.zip(staged.table).zip(staged.slot).filter(|_| recording.links.len() < CHAIN_LINKS_MAX);
         match found.and_then(|((held, table), slot)| self.cache.link(table, slot, held)) {
             Some(link) => recording.links.push(link),
             None => self.recording = None,
@@ -351,8 +360,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         }
         if FrameClass::of(&staged.key).stage == Stage::Fresh {
             let starts = hot.program.as_ref().filter(|p| ends_in_pass(p));
-            self.recording =
-                starts.map(|p| Recording { place, program: Arc::clone(p), links: Vec::new() });
+            self.recording = starts.map(|p| Recording { place, program: Arc::clone(p), links: Vec::new() });
         }
         let steps = hot.program.as_deref().map_or(&[][..], |program| &program.actions);
         let mut origin = Origin::new(ingress, &mut staged.key, self.now);

@@ -15,8 +15,8 @@ mod requests;
 pub use forward::RECIRCULATIONS_MAX;
 
 use crate::cache::FlowCache;
-use crate::conntrack::ConnTracker;
 use crate::command::{COMMANDS_MAX, Command, Event, Wake, WorkerConfig, WorkerPeer};
+use crate::conntrack::ConnTracker;
 use crate::execute::Executor;
 use crate::port::{PortError, Rx};
 use crate::ports::{PortIndex, Ports};

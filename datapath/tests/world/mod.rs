@@ -8,9 +8,9 @@ use crossbeam_channel::Receiver;
 use datapath::conntrack::{ConnTracker, CtConfig};
 use datapath::port::TxLost;
 use datapath::{
-    Command, Credit, Deps, Domain, DpAction, Drop, Event, FrameClass, PortError, Profile, ProfileId, Program, Progress,
-    Revision, Rx, SlowPath, Translation, Tx, Upcall, UpcallCookie, Worker, WorkerConfig, WorkerPeer,
-    WorkerSetup,
+    Command, Credit, Deps, Domain, DpAction, Drop, Event, FrameClass, PortError, Profile, ProfileId, Program,
+    Progress, Revision, Rx, SlowPath, Translation, Tx, Upcall, UpcallCookie, Worker, WorkerConfig,
+    WorkerPeer, WorkerSetup,
 };
 use flowtable::Mask;
 use packet::{Batch, DpPort, Frame, FramePool, PacketKey, slot};

@@ -382,6 +382,9 @@ fn check_pkt_larger(word: Word<'_>) -> Parsed<OfAction> {
     if dst.width != 1 {
         return Err(fault(v, TextFault::OneBit));
     }
+    if is_connection_field(dst.field) {
+        return Err(fault(v, TextFault::CtField));
+    }
     if dst.field.row().access == Access::ReadOnly {
         return Err(fault(v, TextFault::ReadOnly(dst.field.row().name)));
     }

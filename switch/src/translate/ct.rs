@@ -191,8 +191,10 @@ impl Walk<'_> {
 }
 
 fn nat_spec(nat: &NatAction) -> NatSpec {
-    let (min_ip, max_ip) = nat.addresses.map_or((None, None), |(first, last)| (Some(first), last.or(Some(first))));
-    let (min_port, max_port) = nat.ports.map_or((None, None), |(first, last)| (Some(first), last.or(Some(first))));
+    let (min_ip, max_ip) =
+        nat.addresses.map_or((None, None), |(first, last)| (Some(first), last.or(Some(first))));
+    let (min_port, max_port) =
+        nat.ports.map_or((None, None), |(first, last)| (Some(first), last.or(Some(first))));
     NatSpec {
         kind: nat.kind.map(|kind| match kind {
             NatKind::Src => conntrack::NatKind::Src,
