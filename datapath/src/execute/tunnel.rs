@@ -39,7 +39,8 @@ impl Executor {
             }
             let mut key = *origin.key;
             let mut own = Origin { held: None, key: &mut key, ..*origin };
-            if let Some(Next::Recirculate(frame, id)) = self.run_encapsulated(push, rest, segment, &mut own, slow)
+            if let Some(Next::Recirculate(frame, id)) =
+                self.run_encapsulated(push, rest, segment, &mut own, slow)
             {
                 self.wait(frame, key, id, ingress);
             }

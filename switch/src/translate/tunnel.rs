@@ -7,13 +7,15 @@
 use super::output::Cut;
 use super::{Outer, Step, Walk, pipeline_start};
 use crate::bridge::{Bridge, BridgePort, Device};
-use crate::forwarding::{BRIDGES_DOMAIN, Effect, HOST_DOMAIN, Solicitation, neighbour_domain, settings_domain};
+use crate::forwarding::{
+    BRIDGES_DOMAIN, Effect, HOST_DOMAIN, Solicitation, neighbour_domain, settings_domain,
+};
 use crate::mac::MacAddr;
 use crate::trace::Note;
 use crate::tunnel::map::address;
 use crate::tunnel::{HostPort, LocalIp, Octet, Setting, TunnelConfig, TunnelKind};
-use crate::underlay::neighbour::announced;
 use crate::underlay::Route;
+use crate::underlay::neighbour::announced;
 use crate::vlan::TagStack;
 use datapath::{DpAction, Drop, SlowPath};
 use flowtable::field::Prereq;
@@ -110,10 +112,11 @@ impl<'a> Walk<'a> {
             Setting::Fixed(remote) => Some(remote),
             Setting::Flow => self.tunnel_address(slot::TUN_DST, slot::TUN_IPV6_DST),
         };
-        let no_route = |text: String| Refusal(Drop::NoRoute, text);
-        let remote = remote.ok_or_else(|| no_route("no destination for the tunnel".to_owned()))?;
+        let not_to_us = |why| Refusal(why, "Not tunneling to our own address".to_owned());
+        // OVS's words for both: to it a destination that nobody set is that of a frame which came from nowhere.
+        let remote = remote.ok_or_else(|| not_to_us(Drop::NoRoute))?;
         if self.came_to == Some(remote) {
-            return Err(Refusal(Drop::NoAction, "Not tunneling to our own address".to_owned()));
+            return Err(not_to_us(Drop::NoAction));
         }
         let fwd = self.fwd;
         self.depend(HOST_DOMAIN, fwd.revision_of(HOST_DOMAIN));
@@ -121,7 +124,8 @@ impl<'a> Walk<'a> {
         let mark = config.egress_mark.unwrap_or(0);
         let marked = Some(mark).filter(|m| *m != 0).and_then(|m| routes.lookup_marked(remote, m));
         let route = marked.or_else(|| routes.lookup(remote));
-        let route = route.ok_or_else(|| no_route(format!("native tunnel routing failed: no route to {remote}")))?;
+        let no_route = || Refusal(Drop::NoRoute, "native tunnel routing failed".to_owned());
+        let route = route.ok_or_else(no_route)?;
         let local = match config.local {
             LocalIp::Fixed(local) => Some(local),
             LocalIp::Any => None,
@@ -211,9 +215,15 @@ impl<'a> Walk<'a> {
             // Every frame of the flow may have to ask again, so none of them may be answered from the cache.
             self.cacheable = false;
             self.learn(Effect::Solicit(Solicitation { port, source: push.src, target: next_hop }));
-            let message = if next_hop.is_ipv4() { "ARP request" } else { "neighbor solicitation" };
-            let text = format!("neighbor cache miss for {next_hop} on bridge {}, sending an {message}", bridge.name());
-            return Err(Refusal(Drop::NoNeighbour, text));
+            let protocol = if next_hop.is_ipv4() { "ARP" } else { "ND" };
+            self.note(Note::Detail, || {
+                format!(
+                    "neighbor cache miss for {next_hop} on bridge {}, sending {protocol} request",
+                    bridge.name()
+                )
+            });
+            self.why(Drop::NoNeighbour);
+            return Ok(Step::Next);
         };
         (push.eth_src, push.eth_dst) = (of.mac.to_bytes(), neighbour.mac.to_bytes());
         let (src, dst, our) = (push.src, push.dst, of.mac);
@@ -323,10 +333,13 @@ fn outer_key(push: &TunnelPush, inner: &FlowKey) -> PacketKey {
         Inherit::Inherit => inner_tos,
     };
     key.set(slot::NW_TOS, u128::from(dscp & 0xfc | encapsulated(inner_tos)));
-    key.set(slot::NW_TTL, match push.ttl {
-        Inherit::Value(ttl) => ttl.into(),
-        Inherit::Inherit => of_inner(slot::NW_TTL).unwrap_or(packet::tunnel::TTL_DEFAULT).into(),
-    });
+    key.set(
+        slot::NW_TTL,
+        match push.ttl {
+            Inherit::Value(ttl) => ttl.into(),
+            Inherit::Inherit => of_inner(slot::NW_TTL).unwrap_or(packet::tunnel::TTL_DEFAULT).into(),
+        },
+    );
     if push.protocol.is_udp() {
         key.set(slot::NW_PROTO, PROTO_UDP.into());
         key.set(slot::TP_DST, push.dst_port.into());

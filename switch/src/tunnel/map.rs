@@ -214,7 +214,8 @@ mod tests {
 
     #[test]
     fn sockets_listen_for_their_protocol_and_port() {
-        let gre = TunnelConfig::parse("g", TunnelKind::Gre, &[("remote_ip".to_owned(), "flow".to_owned())].into());
+        let gre =
+            TunnelConfig::parse("g", TunnelKind::Gre, &[("remote_ip".to_owned(), "flow".to_owned())].into());
         let mut map = TunnelMap::default();
         map.insert(&config(None, None, None), SOCKET, port(1));
         map.insert(&gre.unwrap().config, DpPort(10), port(2));

@@ -10,6 +10,7 @@ pub mod config;
 pub mod host;
 pub mod map;
 pub mod socket;
+pub mod solicit;
 
 pub use config::{LocalIp, Octet, Setting, TunnelConfig, TunnelKind};
 pub use host::{Host, HostPort};
