@@ -8,8 +8,10 @@ pub mod action;
 pub mod budget;
 pub mod cache;
 pub mod command;
+pub mod conntrack;
 pub mod drop;
 mod execute;
+pub mod fragments;
 pub mod port;
 mod ports;
 pub mod slowpath;
@@ -21,7 +23,10 @@ pub use budget::MissLimits;
 pub use cache::{CacheLimits, CachedFlow, DumpCursor, FlowDump};
 pub use command::{Command, CommandRefused, Event, Reply, Wake, WorkerConfig, WorkerPeer};
 pub use drop::Drop;
+pub use fragments::{FragmentLimits, FragmentStats, Reassembler};
 pub use port::{PortError, Rx, Tx};
-pub use slowpath::{Credit, Deps, Domain, Profile, ProfileId, Revision, SlowPath, Translation, Upcall};
+pub use slowpath::{
+    Credit, Deps, Domain, FrameClass, Profile, ProfileId, Revision, SlowPath, Stage, Translation, Upcall,
+};
 pub use stats::{CacheCounters, DropCounters, PortCounters, WorkerStats};
 pub use worker::{Progress, RxToken, Worker, WorkerSetup};

@@ -10,6 +10,7 @@ pub mod build;
 pub mod checksum;
 pub mod crc32c;
 pub mod extract;
+pub mod fragment;
 pub mod frame;
 #[doc(hidden)]
 pub mod fuzz;
@@ -25,6 +26,7 @@ pub use batch::Batch;
 pub use build::{FrameBuilder, compose};
 pub use checksum::Sum;
 pub use extract::Malformed;
+pub use fragment::Fragment;
 pub use frame::{Checksum, Frame, FrameError, Layers, Segmentation};
 pub use key::{DpPort, PacketKey, Slot, slot};
 pub use pool::FramePool;
