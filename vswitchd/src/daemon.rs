@@ -10,6 +10,7 @@ use crate::database::link::{Link, LinkError};
 use crate::database::read::{Allowed, Wanted, wanted};
 use crate::database::write::{Identity, InterfaceStatus, Status, report};
 use crate::devices::{Devices, News};
+use crate::routes::Routes;
 use crate::sockets::{Sockets, WAKER};
 use crate::vlog::Vlog;
 use crate::workers::Workers;
@@ -118,6 +119,8 @@ pub struct Daemon {
     configured_once: bool,
     punts: Receiver<Punted>,
     watch: Option<LinkWatch>,
+    /// Whether the brain knows the host's routes.
+    pub(crate) routes: Routes,
     signals: Signals,
     identity: Identity,
     stats_next: Instant,
@@ -172,6 +175,7 @@ impl Daemon {
             configured_once: false,
             punts,
             watch,
+            routes: if args.disable_system_route { Routes::none() } else { Routes::watch() },
             signals,
             identity: identity(),
             stats_next: now,
@@ -196,12 +200,13 @@ impl Daemon {
     pub fn turn(&mut self) -> Result<Option<End>> {
         let now = self.clock.now();
         let timeout = self.timeout(now);
-        self.sockets.wait(Some(timeout), self.watch.as_ref(), &self.signals)?;
+        self.sockets.wait(Some(timeout), self.watch.as_ref(), self.routes.source(), &self.signals)?;
         let now = self.clock.now();
         self.take_signals()?;
         self.take_worker_events(now);
         self.take_punts();
         self.take_link_events(now);
+        self.follow_routes(false, now);
         self.serve(now);
         self.follow_database(now);
         self.do_what_is_due(now);
@@ -225,6 +230,7 @@ impl Daemon {
             self.brain.next_deadline(),
             self.devices.next_deadline(),
             self.link.next_deadline(),
+            self.routes.next_deadline(),
             self.sockets.next_deadline(),
         ];
         let soonest = others.into_iter().flatten().fold(self.stats_next, Instant::min).saturating_since(now);
