@@ -48,7 +48,7 @@ pub fn wanted(replica: &Replica, allowed: Allowed) -> Wanted {
     let Some(root) = replica.singleton("Open_vSwitch") else { return out };
     out.next_cfg = root.integer("next_cfg").unwrap_or(0);
     out.config.cache = cache(&root, &mut out.warnings);
-    let mut taken = BTreeSet::new();
+    let mut taken = Taken::default();
     for row in root.uuids("bridges").filter_map(|id| replica.get("Bridge", id)) {
         let Some(name) = row.string("name") else { continue };
         if !is_device_name(name) {
@@ -99,7 +99,7 @@ fn bridge(
     row: &RowView<'_>,
     name: &str,
     allowed: Allowed,
-    taken: &mut BTreeSet<String>,
+    taken: &mut Taken,
     out: &mut Wanted,
 ) -> BridgeConfig {
     let mut bridge = BridgeConfig::new(name);
@@ -135,13 +135,13 @@ fn bridge(
         };
         for row in port_row.uuids("interfaces").filter_map(|id| replica.get("Interface", id)) {
             let Some(interface_name) = row.string("name") else { continue };
-            if !taken.insert(interface_name.to_owned()) {
+            if !taken.names.insert(interface_name.to_owned()) {
                 let text = format!("{interface_name}: interface is in more than one port");
                 out.interface_errors.insert(row.uuid(), text);
                 continue;
             }
             match interface(&row, interface_name, &bridge, allowed, &mut out.warnings)
-                .and_then(|i| claim(i, claims))
+                .and_then(|i| claim(i, &mut taken.tunnels))
             {
                 Ok(interface) => drop(port.interfaces.insert(interface_name.to_owned(), interface)),
                 Err(text) => drop(out.interface_errors.insert(row.uuid(), text)),
@@ -160,13 +160,13 @@ fn add_own_port(
     row: &RowView<'_>,
     name: &str,
     allowed: Allowed,
-    taken: &mut BTreeSet<String>,
+    taken: &mut Taken,
     bridge: &mut BridgeConfig,
     out: &mut Wanted,
 ) {
     // The bridge's row has no columns of an interface, so every setting is its default.
     match interface(row, name, bridge, allowed, &mut out.warnings) {
-        Ok(interface) if taken.insert(name.to_owned()) => {
+        Ok(interface) if taken.names.insert(name.to_owned()) => {
             let port = PortConfig {
                 name: name.to_owned(),
                 vlan: VlanConfig::default(),
@@ -269,6 +269,13 @@ fn vlan(row: &RowView<'_>, bridge: &str, warnings: &mut Vec<String>) -> VlanConf
     vlan
 }
 
+/// What interfaces have that no other can have.
+#[derive(Default)]
+struct Taken {
+    names: BTreeSet<String>,
+    tunnels: Claims,
+}
+
 /// What an interface needs for itself is its, unless another had it first.
 fn claim(interface: InterfaceConfig, claims: &mut Claims) -> Result<InterfaceConfig, String> {
     if let InterfaceKind::Tunnel(tunnel) = &interface.kind {
@@ -327,7 +334,7 @@ fn tunnel(
     warnings: &mut Vec<String>,
 ) -> Result<InterfaceKind, String> {
     let text = |atom: &Atom| match atom {
-        Atom::String(text) => Some(text.to_string()),
+        Atom::String(text) => Some(text.clone()),
         _ => None,
     };
     let options = row.map("options").into_iter().flat_map(|m| m.iter());
