@@ -69,6 +69,10 @@ drops! {
     Rewrite "rewrite" "header rewrite impossible";
     /// The frame was only for the controller.
     Consumed "consumed" "consumed by the controller";
+    /// A translation was asked for and no tuple of its range is free.
+    NatExhausted "nat_exhausted" "no free address and port to translate to";
+    /// A connection was to be made and translated, and a limit is reached.
+    CtFull "ct_full" "connection table or zone is full";
 }
 
 #[cfg(test)]
