@@ -43,6 +43,17 @@ impl Model {
     }
 }
 
+#[test]
+fn corpus_is_digested() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz-corpus");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).expect("the corpus") {
+        fragments::fuzz::offers(&std::fs::read(entry.expect("a file").path()).expect("a file"));
+        seen += 1;
+    }
+    assert!(seen > 0, "no corpus in {folder}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 

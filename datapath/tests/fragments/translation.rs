@@ -2,7 +2,7 @@
 
 use datapath::fragments::FragmentLimits;
 use packet::rewrite::{push_vlan, set_slot};
-use packet::{FrameBuilder, slot};
+use packet::{Checksum, FrameBuilder, Sum, slot};
 
 use crate::bench::*;
 
@@ -99,4 +99,18 @@ fn a_packet_of_another_length_is_cut_anew() {
     assert!(left.iter().all(|f| f.len() <= came[0].len()));
     bench.held(&left[0]);
     assert_eq!(bench.whole(&left[1]).frame().bytes(), longer);
+}
+
+/// Whoever makes a checksum partial leaves it to the sender, who cannot complete it in fragments.
+#[test]
+fn a_partial_checksum_of_the_whole_is_completed() {
+    let packet = udp(2_000, 7);
+    let came = cut(&packet, 1_400);
+    let mut bench = Bench::lenient();
+    bench.held(&came[0]);
+    let mut whole = bench.whole(&came[1]);
+    let pseudo = Sum::pseudo_v4(A, B, 17, (packet.len() - 34) as u16).folded();
+    whole.frame_mut().bytes_mut()[40..42].copy_from_slice(&pseudo.to_be_bytes());
+    whole.frame_mut().checksum = Checksum::Partial { start: 34, offset: 6 };
+    assert_eq!(fragments_of(whole), came);
 }
