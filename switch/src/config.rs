@@ -5,7 +5,7 @@
 
 use crate::bridge::FailMode;
 use crate::mac::{self, MacAddr};
-use crate::tunnel::TunnelConfig;
+use crate::tunnel::{TunnelConfig, TunnelSocket};
 use crate::vlan::{VlanConfig, VlanSet};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -137,6 +137,8 @@ pub enum InterfaceKind {
     /// A tunnel to other switches (`vxlan`, `geneve`, `gre`, `ip6gre`, `flannel`). It has no device of its own: all of one
     /// protocol and UDP port share a [`TunnelSocket`](crate::tunnel::TunnelSocket).
     Tunnel(Arc<TunnelConfig>),
+    /// What tunnels share, as if it were an interface. No row says so: [`plan`](crate::plan) does.
+    Socket(TunnelSocket),
 }
 
 impl InterfaceKind {

@@ -434,9 +434,11 @@ fn dpif_show(daemon: &Daemon) -> String {
                 other => other.0.to_string(),
             };
             let (dp, kind) = daemon.port_kind(port);
-            let kind = daemon
-                .patch_peer(&port.name)
-                .map_or_else(|| kind.to_owned(), |p| format!("{kind}: peer={p}"));
+            let kind = match (daemon.patch_peer(&port.name), daemon.tunnel_of(&port.name)) {
+                (Some(peer), _) => format!("{kind}: peer={peer}"),
+                (_, Some(tunnel)) => tunnel.describe(),
+                _ => kind.to_owned(),
+            };
             let _ = writeln!(out, "    {} {number}/{dp}: ({kind})", port.name);
         }
     }

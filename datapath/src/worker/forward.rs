@@ -13,7 +13,7 @@ use crate::ports::PortIndex;
 use crate::slowpath::{FrameClass, Profile, Revision, SlowPath, Stage, Translation, Upcall};
 use crate::stats::WorkerStats;
 use base::Instant;
-use packet::{Batch, DpPort, Frame, Malformed, PacketKey, slot};
+use packet::{Batch, DpPort, Frame, Malformed, PacketKey, slot, tunnel};
 use std::sync::Arc;
 
 /// Times that one frame may be recirculated.
@@ -176,6 +176,13 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         if std::mem::take(&mut staged.has_metadata) {
             staged.key = PacketKey::default();
         }
+        if let Some(protocol) = frame.encapsulated.take() {
+            staged.has_metadata = true;
+            if tunnel::pop(frame, protocol, &mut staged.key, self.slow.geneve_map()).is_err() {
+                staged.refused = Some(Drop::BadTunnel);
+                return;
+            }
+        }
         match staged.key.extract_headers(frame).and_then(|()| frame.validate_offload()) {
             Ok(()) => self.classify(staged),
             Err(malformed) => staged.refused = Some(malformed_drop(malformed)),
@@ -258,8 +265,12 @@ impl<'a, S: SlowPath> Pass<'a, S> {
                 return;
             }
             let held = staged.held.take();
+            // A frame that came out of a tunnel begins anew, and so does what is remembered of its way.
+            let begins = id == RecircId(0);
             next = self.look_up_and_run(frame, staged, ingress);
-            self.record(held, staged);
+            if !begins {
+                self.record(held, staged);
+            }
         }
         match next {
             Some((frame, _)) => self.executor.drop_frame(frame, ingress, Drop::Recirculation),

@@ -1,6 +1,7 @@
 //! The datapath ports that tunnel interfaces share: one a protocol and UDP port.
 
 use super::config::{TunnelConfig, TunnelKind};
+use crate::config::{InterfaceConfig, InterfaceKind};
 use packet::tunnel::TunnelProtocol;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,6 +35,20 @@ impl TunnelSocket {
             TunnelProtocol::Flannel => "flann",
         };
         format!("{stem}_sys_{}", self.port)
+    }
+
+    /// What to open: as if it were an interface of that name.
+    pub fn interface(&self) -> InterfaceConfig {
+        InterfaceConfig {
+            name: self.name(),
+            kind: InterfaceKind::Socket(*self),
+            type_name: self.kind().name().to_owned(),
+            row: String::new(),
+            ofport_request: None,
+            mtu_request: None,
+            mac: None,
+            netns: None,
+        }
     }
 
     /// The interface type that it serves, as dpctl/show has it.
