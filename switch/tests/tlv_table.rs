@@ -5,13 +5,14 @@
 
 use base::{HashSeed, Instant};
 use flowtable::text::{NoPortNames, parse_flow_line, parse_match};
-use flowtable::{FlowModCommand as Wanted, TableId};
+use flowtable::{FlowModCommand as Wanted, OfPort, TableId};
 use openflow::message::*;
 use openflow::{OfError, OfVersion};
 use packet::tunnel::GeneveOption;
+use packet::{PacketKey, slot};
 use switch::brain::Brain;
 use switch::config::{BridgeConfig, Config};
-use switch::forwarding::NoPunt;
+use switch::forwarding::{NoPunt, PacketInCause, Punted};
 use switch::ofproto::{ConnId, ConnKind, Outgoing};
 
 const NOW: Instant = Instant::from_nanos(1_000_000_000_000);
@@ -157,6 +158,34 @@ fn fields_that_stand_for_nothing_are_refused() {
     assert_eq!(ask(&mut brain, BR0, Message::MultipartRequest(request)), refused);
     assert_eq!(ask(&mut brain, BR0, flow("tun_metadata1=1,actions=drop")), Ok(None));
     assert_eq!(ask(&mut brain, BR1, flow("tun_metadata1=1,actions=drop")), refused, "another bridge's");
+}
+
+/// A controller is told of the options that a frame had, also of those that are zero.
+#[test]
+fn packet_ins_tell_of_options() {
+    let mut brain = brain();
+    brain.connect(ConnId(3), "br0", ConnKind::Primary, OfVersion::V13);
+    let mut key = PacketKey::default();
+    key.set(slot::TUN_METADATA_PRESENT, 0b1001);
+    key.set(slot::TUN_METADATA0, 7);
+    key.set(slot::TUN_IPV6_DST, 2);
+    let packet_in = switch::forwarding::PacketIn {
+        bridge: brain.bridge("br0").unwrap().id,
+        reason: flowtable::PacketInReason::Action,
+        cause: PacketInCause::Action,
+        table: TableId(0),
+        cookie: 0,
+        controller_id: 0,
+        max_len: 0,
+        userdata: [].into(),
+        in_port: OfPort(2),
+        pipeline: Default::default(),
+    };
+    brain.packet_in(Punted { bytes: vec![0; 60], total_len: 60, key, packet_in: packet_in.into() });
+    let heard = brain.drain_outbox();
+    let [(_, Outgoing::Unasked(Message::PacketIn(told)))] = heard.as_slice() else { panic!("{heard:?}") };
+    let wanted = "in_port=2,tun_ipv6_dst=::2,tun_metadata0=7,tun_metadata3=0";
+    assert_eq!(told.metadata, parse_match(wanted, &NoPortNames).unwrap());
 }
 
 #[test]
