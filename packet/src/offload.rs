@@ -14,6 +14,14 @@ use crate::wire::*;
 /// Most segments that a frame may be cut into: 64 KiB in pieces of a bit less than the least TCP segment size in use (48).
 pub const SEGMENTS_MAX: usize = 2048;
 
+/// Longest packet, in bytes with its IP header, that is taken for one that its sender means to be sent as it is although it
+/// left the checksum to others: what Ethernet carries.
+pub const UNCUT_MAX: usize = 1_500;
+/// Longest segment of a longer packet, in bytes with its IP header: what every path for IPv6 takes.
+const SEGMENT_MAX: usize = 1_280;
+/// CWR among the TCP flags.
+const TCP_CWR: u8 = 0x80;
+
 /// Place of the checksum field in a transport header.
 pub(crate) const fn checksum_offset(protocol: u8) -> Option<u16> {
     match protocol {
@@ -28,7 +36,10 @@ pub(crate) const fn checksum_offset(protocol: u8) -> Option<u16> {
 impl Frame {
     /// Checks a fresh frame's partial checksum and segmentation against its headers; to be called after extraction. What is
     /// true but useless is put right: padding behind a partial checksum is cut off, segmentation that would give one segment
-    /// is dropped, and a partial checksum of something inside the packet (a tunnel that the sender made) is completed.
+    /// is dropped, and a partial checksum of something inside the packet (a tunnel that the sender made) is completed. If
+    /// segments are to be cut inside, that is kept for when the tunnel has been left ([`FrameState::inner_segmentation`]).
+    ///
+    /// [`FrameState::inner_segmentation`]: crate::frame::FrameState::inner_segmentation
     ///
     /// # Errors
     /// [`Malformed::Checksum`] or [`Malformed::Segmentation`] if the announcement does not fit the headers; the frame must
@@ -58,10 +69,12 @@ impl Frame {
             }
             outer => {
                 let headers_end = outer.map(|(_, l4)| l4 + 8).or_else(|| network_end(self));
-                if self.segmentation != Segmentation::None
-                    || headers_end.is_none_or(|end| (start as usize) < end)
-                {
+                if headers_end.is_none_or(|end| (start as usize) < end) {
                     return Err(Malformed::Checksum);
+                }
+                if self.segmentation != Segmentation::None {
+                    self.inner_segmentation = std::mem::take(&mut self.segmentation);
+                    return Ok(());
                 }
                 self.complete_checksum();
                 self.checksum = Checksum::Unknown;
@@ -93,6 +106,41 @@ impl Frame {
             return Err(Malformed::Segmentation);
         }
         Ok(())
+    }
+
+    /// Notes that the transport checksum of a packet whose sender is on this host was left undone: it then is the sum of the
+    /// pseudo header, as in [`Checksum::Partial`], which no other packet has whose checksum is wrong but one in 65,536. For
+    /// packets that come without a word on it: those inside what a socket of the host received. If it is a TCP packet
+    /// longer than [`UNCUT_MAX`], its sender left cutting it to others, too, and any segment that gets through will do.
+    pub fn notice_partial(&mut self) {
+        if self.checksum != Checksum::Unknown || is_fragment(self) || is_routed(self) {
+            return;
+        }
+        let (Some((protocol, l4)), Some((network, l3))) = (transport(self), network(self)) else { return };
+        let Some(offset @ (6 | 16)) = checksum_offset(protocol) else { return };
+        let end = self.packet_end();
+        let undone = !self.pseudo_sum(l3, protocol, end.saturating_sub(l4)).checksum();
+        if be16_at(self.bytes(), l4 + offset as usize) == Some(undone) && !self.verify_transport() {
+            self.checksum = Checksum::Partial { start: l4 as u16, offset };
+            if protocol == PROTO_TCP && end.saturating_sub(l3) > UNCUT_MAX {
+                self.segmentation = self.tcp_segmentation(network, l3, l4);
+            }
+        }
+    }
+
+    /// Segmentation of a TCP packet of which only the packet itself is known: to what every path takes (RFC 8200 section 5).
+    fn tcp_segmentation(&self, network: Network, l3: usize, l4: usize) -> Segmentation {
+        let Some(header_len) = transport_header_len(self.bytes(), PROTO_TCP, l4) else {
+            return Segmentation::None;
+        };
+        let size = SEGMENT_MAX.saturating_sub(l4 - l3 + header_len) as u16;
+        let ecn = self.bytes().get(l4 + 13).is_some_and(|flags| flags & TCP_CWR != 0);
+        match network {
+            _ if size == 0 => Segmentation::None,
+            Network::Ipv4 => Segmentation::TcpV4 { size, ecn },
+            Network::Ipv6 => Segmentation::TcpV6 { size, ecn },
+            Network::Arp => Segmentation::None,
+        }
     }
 
     /// Completes a partial checksum in place. A frame that has none is left alone.

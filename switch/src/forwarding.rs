@@ -23,7 +23,7 @@ use datapath::{
 };
 use flowtable::store::RuleStore;
 use flowtable::{OfAction, OfPort, PacketInReason, PipelineKey, TableId};
-use packet::{DpPort, Frame, PacketKey};
+use packet::{DpPort, Frame, GeneveMap, PacketKey};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -231,6 +231,7 @@ pub struct Forwarding {
     tunnel_profiles: Arc<ProfileSet>,
     host: Arc<Host>,
     host_revision: Revision,
+    geneve_map: Arc<GeneveMap>,
     shared: Arc<Shared>,
 }
 
@@ -291,6 +292,11 @@ impl Forwarding {
     /// The neighbours of all bridges, shared by all snapshots.
     pub fn neighbours(&self) -> &Arc<Neighbours> {
         &self.shared.neighbours
+    }
+
+    /// The Geneve options of all bridges: what is read of a frame that leaves its tunnel.
+    pub fn geneve_map(&self) -> &GeneveMap {
+        &self.geneve_map
     }
 
     /// The datapath port behind a port of a bridge, which tunnels share; none for patch ports.
@@ -362,6 +368,10 @@ impl SlowPath for Forwarding {
 
     fn translate(&self, upcall: &Upcall<'_>) -> Translation<Effect> {
         translate::translate(self, upcall.key)
+    }
+
+    fn geneve_map(&self) -> &GeneveMap {
+        &self.geneve_map
     }
 
     fn commit(&self, effects: &[Effect], now: Instant) {
@@ -439,6 +449,7 @@ impl Staging {
             tunnel_profiles: Arc::default(),
             host: Arc::default(),
             host_revision: Revision(1),
+            geneve_map: Arc::default(),
             shared: Arc::new(shared),
         };
         let next = Forwarding { number: 2, ..empty.clone() };
@@ -529,6 +540,7 @@ impl Staging {
         let stamp = Revision(self.next.number);
         let mut set_changed = self.next.bridges.len() != self.published.bridges.len();
         let mut profiles_stale = false;
+        let mut settings_changed = set_changed;
         for bridge in &mut self.next.bridges {
             let before = self.published.bridge(bridge.id());
             if before.is_some_and(|b| Arc::ptr_eq(b, bridge)) {
@@ -536,6 +548,7 @@ impl Staging {
             }
             let changed = Arc::make_mut(bridge).stamp(before.map(|b| &**b), stamp);
             set_changed |= changed.ports || before.is_none();
+            settings_changed |= changed.settings;
             profiles_stale |= changed.rules || changed.ports || changed.settings;
         }
         if set_changed {
@@ -546,6 +559,9 @@ impl Staging {
         if !Arc::ptr_eq(&self.next.host, &self.published.host) {
             self.next.host_revision = stamp;
             profiles_stale = true;
+        }
+        if settings_changed {
+            self.next.geneve_map = geneve_map(&self.next.bridges);
         }
         if profiles_stale || set_changed {
             let Forwarding { bridges, tunnels, host, shared, tunnel_profiles, .. } = &mut self.next;
@@ -570,6 +586,16 @@ fn tunnels(bridges: &[Arc<Bridge>]) -> TunnelMap {
         }
     }
     map
+}
+
+/// What the bridges' maps say together.
+fn geneve_map(bridges: &[Arc<Bridge>]) -> Arc<GeneveMap> {
+    let mut all = GeneveMap::default();
+    for (index, option) in bridges.iter().flat_map(|b| b.settings().geneve_map.iter()) {
+        // Refused only where another bridge maps it too, which then means the same.
+        let _ = all.insert(index, option);
+    }
+    Arc::new(all)
 }
 
 /// The table of datapath ports. Numbers beyond [`DP_PORT_MAX`] are left out: their frames are dropped as `NoBridge`.

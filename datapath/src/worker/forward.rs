@@ -13,6 +13,7 @@ use crate::ports::PortIndex;
 use crate::slowpath::{FrameClass, Profile, Revision, SlowPath, Stage, Translation, Upcall};
 use crate::stats::WorkerStats;
 use base::Instant;
+use packet::tunnel::TunnelProtocol;
 use packet::{Batch, DpPort, Frame, Malformed, PacketKey, slot, tunnel};
 use std::sync::Arc;
 
@@ -177,13 +178,26 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             staged.key = PacketKey::default();
         }
         if let Some(protocol) = frame.encapsulated.take() {
-            staged.has_metadata = true;
-            if tunnel::pop(frame, protocol, &mut staged.key, self.slow.geneve_map()).is_err() {
-                staged.refused = Some(Drop::BadTunnel);
-                return;
-            }
+            return self.stage_encapsulated(frame, protocol, staged);
         }
         match staged.key.extract_headers(frame).and_then(|()| frame.validate_offload()) {
+            Ok(()) => self.classify(staged),
+            Err(malformed) => staged.refused = Some(malformed_drop(malformed)),
+        }
+    }
+
+    /// The same for what a socket of the host received.
+    fn stage_encapsulated(&mut self, frame: &mut Frame, protocol: TunnelProtocol, staged: &mut Staged) {
+        staged.has_metadata = true;
+        if tunnel::pop(frame, protocol, &mut staged.key, self.slow.geneve_map()).is_err() {
+            staged.refused = Some(Drop::BadTunnel);
+            return;
+        }
+        let read = staged.key.extract_headers(frame).and_then(|()| {
+            frame.notice_partial();
+            frame.validate_offload()
+        });
+        match read {
             Ok(()) => self.classify(staged),
             Err(malformed) => staged.refused = Some(malformed_drop(malformed)),
         }

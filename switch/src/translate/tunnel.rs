@@ -17,7 +17,7 @@ use crate::tunnel::{HostPort, LocalIp, Octet, Setting, TunnelConfig, TunnelKind}
 use crate::underlay::Route;
 use crate::underlay::neighbour::announced;
 use crate::vlan::TagStack;
-use datapath::{DpAction, Drop, SlowPath};
+use datapath::{DpAction, Drop};
 use flowtable::field::Prereq;
 use flowtable::{FlowKey, Words};
 use packet::key::{FRAG_ANY, Slot, TUN_METADATA, TUN_OAM, slot};
