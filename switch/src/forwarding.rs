@@ -20,7 +20,7 @@ use datapath::{
 };
 use flowtable::store::RuleStore;
 use flowtable::{OfAction, OfPort, PacketInReason, PipelineKey, TableId};
-use packet::{DpPort, Frame, PacketKey};
+use packet::{DpPort, Frame, GeneveMap, PacketKey};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -185,6 +185,7 @@ pub struct Forwarding {
     /// By datapath port.
     homes: Arc<[Option<Home>]>,
     homes_revision: Revision,
+    geneve_map: Arc<GeneveMap>,
     shared: Arc<Shared>,
 }
 
@@ -218,6 +219,11 @@ impl Forwarding {
     pub fn home_of(&self, port: DpPort) -> Option<(&Arc<Bridge>, OfPort)> {
         let home = self.home(port)?;
         Some((self.bridges.get(home.bridge as usize)?, home.of_port))
+    }
+
+    /// The Geneve options of all bridges: what is read of a frame that leaves its tunnel.
+    pub fn geneve_map(&self) -> &GeneveMap {
+        &self.geneve_map
     }
 
     /// The datapath port behind a port of a bridge; none for patch ports.
@@ -339,6 +345,7 @@ impl Staging {
             bridges: Vec::new(),
             homes: Arc::default(),
             homes_revision: Revision(1),
+            geneve_map: Arc::default(),
             shared: Arc::new(shared),
         };
         let next = Forwarding { number: 2, ..empty.clone() };
@@ -414,6 +421,7 @@ impl Staging {
         let stamp = Revision(self.next.number);
         let mut set_changed = self.next.bridges.len() != self.published.bridges.len();
         let mut profiles_stale = false;
+        let mut settings_changed = set_changed;
         for bridge in &mut self.next.bridges {
             let before = self.published.bridge(bridge.id());
             if before.is_some_and(|b| Arc::ptr_eq(b, bridge)) {
@@ -421,11 +429,15 @@ impl Staging {
             }
             let changed = Arc::make_mut(bridge).stamp(before.map(|b| &**b), stamp);
             set_changed |= changed.ports || before.is_none();
+            settings_changed |= changed.settings;
             profiles_stale |= changed.rules || changed.ports || changed.settings;
         }
         if set_changed {
             self.next.homes = homes(&self.next.bridges);
             self.next.homes_revision = stamp;
+        }
+        if settings_changed {
+            self.next.geneve_map = geneve_map(&self.next.bridges);
         }
         if profiles_stale || set_changed {
             crate::profile::refresh(&mut self.next.bridges, &self.next.shared.profiles);
@@ -434,6 +446,16 @@ impl Staging {
         self.next.number += 1;
         Arc::clone(&self.published)
     }
+}
+
+/// What the bridges' maps say together.
+fn geneve_map(bridges: &[Arc<Bridge>]) -> Arc<GeneveMap> {
+    let mut all = GeneveMap::default();
+    for (index, option) in bridges.iter().flat_map(|b| b.settings().geneve_map.iter()) {
+        // Refused only where another bridge maps it too, which then means the same.
+        let _ = all.insert(index, option);
+    }
+    Arc::new(all)
 }
 
 /// The table of datapath ports. Numbers beyond [`DP_PORT_MAX`] are left out: their frames are dropped as `NoBridge`.
