@@ -6,6 +6,7 @@
 
 use super::ConnTracker;
 use super::connection::Connection;
+use super::expectation::Target;
 use super::spec::{NatKind, NatSpec, PortSelection};
 use super::tuple::Tuple;
 use std::net::IpAddr;
@@ -65,6 +66,26 @@ pub(super) fn choose(
         }
     }
     None
+}
+
+/// Whether a foreseen connection goes where its packets say.
+pub(super) fn is_plain(original: &Tuple, target: &Target) -> bool {
+    let to = (original.src_number(), original.dst_number(), original.dst_port());
+    to == (target.src, target.dst, target.dst_port)
+}
+
+/// The translation of a foreseen connection: as its control connection's, with another source port if the tuple is taken.
+pub(super) fn follow(
+    tracker: &ConnTracker,
+    original: &Tuple,
+    target: &Target,
+    attempt: impl FnMut(Tuple) -> Attempt,
+) -> Option<Attempt> {
+    let spec = NatSpec::apply();
+    let mut choice = Choice { tracker, spec: &spec, original, attempt, tries_left: TRIES_MAX };
+    let translated = original.with_src(target.src, original.src_port()).with_dst(target.dst, target.dst_port);
+    let range = choice.source_ports();
+    choice.with_source_port(translated, range)
 }
 
 /// A range of addresses as numbers.

@@ -15,6 +15,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const MAP_SHARDS: usize = 16;
 /// Most destinations that have a map, of 16 KiB each; further ones go by chance alone.
 pub(super) const PORT_MAPS_MAX: usize = 2048;
+/// Times that an exhausted destination is left alone after its marks were forgotten.
+const FORGET_REST: u32 = 64;
 const WORDS: usize = 1024;
 
 /// The maps of all destinations.
@@ -108,6 +110,8 @@ struct PortMap {
     held: u32,
     marked: u32,
     cursor: u16,
+    /// Times that marks are not forgotten, because they were a moment ago.
+    rest: u32,
 }
 
 impl PortMap {
@@ -119,6 +123,7 @@ impl PortMap {
             held: 0,
             marked: 0,
             cursor: start,
+            rest: 0,
         }
     }
 
@@ -201,6 +206,11 @@ impl PortMap {
         if self.marked == self.held {
             return false;
         }
+        if self.rest > 0 {
+            self.rest -= 1;
+            return false;
+        }
+        self.rest = FORGET_REST;
         self.taken = self.own;
         self.marked = self.held;
         for (full, words) in self.full.iter_mut().zip(self.taken.chunks(64)) {
