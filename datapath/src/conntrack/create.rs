@@ -159,11 +159,11 @@ impl Pass<'_> {
             };
             if !other.remaining(timeout_of(&other, self.config), self.now).is_zero() {
                 let is_original = other.original == parsed.tuple || other.reply == parsed.tuple;
-                return if is_original { Attempt::OriginalTaken } else { Attempt::Taken };
+                return if is_original { Attempt::OriginalTaken } else { Attempt::Taken(other) };
             }
             self.tracker.end(&other, &self.tracker.counts.expired);
         }
-        Attempt::Taken
+        Attempt::OriginalTaken
     }
 
     fn give_birth(&self, parsed: &Parsed, reply: Tuple, foreseen: Option<&Expectation>) -> Connection {
@@ -217,7 +217,7 @@ fn made(attempt: Option<Attempt>) -> Result<Arc<Connection>, Failure> {
     match attempt {
         Some(Attempt::Made(connection)) => Ok(connection),
         // Without a translation the reply tuple is taken only if the original one is.
-        Some(Attempt::Taken | Attempt::OriginalTaken) => Err(Failure::Lost),
+        Some(Attempt::Taken(_) | Attempt::OriginalTaken) => Err(Failure::Lost),
         None => Err(Failure::Exhausted),
     }
 }

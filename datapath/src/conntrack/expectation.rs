@@ -78,7 +78,7 @@ impl Expectations {
         if open.len() >= EXPECTATIONS_MAX {
             open.retain(|_, e| e.is_open(now));
         }
-        let siblings = open.values().filter(|e| Arc::ptr_eq(&e.parent, parent)).count();
+        let siblings = open.values().filter(|e| e.is_open(now) && Arc::ptr_eq(&e.parent, parent)).count();
         open.len() < EXPECTATIONS_MAX && siblings < EXPECTATIONS_PER_PARENT_MAX
     }
 

@@ -26,8 +26,8 @@ const DESTINATION_PORT_TRIES: u32 = 8;
 pub(super) enum Attempt {
     /// The connection stands under it.
     Made(Arc<Connection>),
-    /// Another connection has the reply tuple.
-    Taken,
+    /// This connection has the reply tuple.
+    Taken(Arc<Connection>),
     /// Another connection has the original tuple: no translation helps.
     OriginalTaken,
 }
@@ -135,12 +135,18 @@ impl<F: FnMut(Tuple) -> Attempt> Choice<'_, F> {
         u128::from(hash) % addresses.count
     }
 
+    /// Tries one candidate; `None` if it is taken, or if enough were tried.
     fn attempt(&mut self, translated: Tuple) -> Option<Attempt> {
-        self.tries_left = self.tries_left.checked_sub(1)?;
-        match (self.attempt)(translated.reversed()) {
-            Attempt::Taken => None,
+        match self.attempt_any(translated)? {
+            Attempt::Taken(_) => None,
             done => Some(done),
         }
+    }
+
+    /// Tries one candidate; `None` if enough were tried.
+    fn attempt_any(&mut self, translated: Tuple) -> Option<Attempt> {
+        self.tries_left = self.tries_left.checked_sub(1)?;
+        Some((self.attempt)(translated.reversed()))
     }
 
     /// Source translation to one address.
@@ -212,16 +218,20 @@ impl<F: FnMut(Tuple) -> Attempt> Choice<'_, F> {
                 continue;
             };
             let candidate = translated.with_src(translated.src_number(), port);
-            match self.attempt(candidate) {
-                Some(Attempt::Made(connection)) => {
-                    self.tracker.ports.hold(&connection.reply);
+            match self.attempt_any(candidate)? {
+                Attempt::Made(connection) => {
+                    self.tracker.ports.hold_for(&connection);
                     return Some(Attempt::Made(connection));
                 }
-                Some(other) => {
-                    self.tracker.ports.release(&candidate.reversed());
-                    return Some(other);
+                Attempt::Taken(other) if other.reply == candidate.reversed() => {
+                    // It was given the port by chance, before there was a map, and will give it back.
+                    self.tracker.ports.hold_for(&other);
                 }
-                None => {}
+                Attempt::Taken(_) => {}
+                Attempt::OriginalTaken => {
+                    self.tracker.ports.release(&candidate.reversed());
+                    return Some(Attempt::OriginalTaken);
+                }
             }
         }
         None

@@ -5,6 +5,7 @@
 //! of bits, in which the next port that is not known to be taken is found in two steps. A port found taken is marked, so
 //! that it is not tried again; one that is given back is unmarked. So each wasted try is paid for once.
 
+use super::connection::{Connection, State};
 use super::tuple::Tuple;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -67,11 +68,18 @@ impl PortMaps {
         maps.get_mut(&key)?.take_next(range)
     }
 
-    /// Notes that a port that [`next`](Self::next) gave is in use and will be [`release`](Self::release)d.
-    pub fn hold(&self, reply: &Tuple) {
-        let key = key_of(reply);
+    /// Notes that a port that [`next`](Self::next) gave is in use by a connection, which gives it back when it ends.
+    pub fn hold_for(&self, connection: &Connection) {
+        if !connection.load().has(State::SNAT | State::DNAT) {
+            return;
+        }
+        let key = key_of(&connection.reply);
         if let Some(map) = self.lock(&key).get_mut(&key) {
-            map.hold(port_of(reply));
+            map.hold(port_of(&connection.reply));
+        }
+        // It may have ended meanwhile, and have given back what was not held yet.
+        if connection.is_dead() {
+            self.release(&connection.reply);
         }
     }
 

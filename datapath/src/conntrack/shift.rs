@@ -110,12 +110,16 @@ pub(super) fn splice(frame: &mut Frame, place: Range<usize>, text: &[u8]) -> Opt
     };
     let ip_len = u16::try_from(ip_len).ok()?;
     if new_len > old_len {
+        // Into the headroom, for there may be no room behind the frame: what is in front of the place moves.
         let more = new_len - old_len;
-        let filler = [0u8; 64];
-        frame.append(filler.get(..more)?).ok()?;
+        let layers = frame.layers;
+        frame.push_front(more).ok()?;
+        frame.bytes_mut().copy_within(more..more + place.start, 0);
+        frame.layers = layers;
+    } else {
+        frame.bytes_mut().copy_within(place.end..old_len, place.start + text.len());
     }
     let bytes = frame.bytes_mut();
-    bytes.copy_within(place.end..old_len, place.start + text.len());
     bytes.get_mut(place.start..place.start + text.len())?.copy_from_slice(text);
     bytes.get_mut(ip_len_at..)?.first_chunk_mut::<2>()?.copy_from_slice(&ip_len.to_be_bytes());
     frame.truncate(new_len);
