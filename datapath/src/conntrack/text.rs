@@ -59,10 +59,6 @@ impl fmt::Display for ConnectionInfo {
         if let Some(alg) = self.alg {
             write!(f, ",helper={}", alg.name())?;
         }
-        if let Some(parent) = &self.parent {
-            f.write_str(",parent=")?;
-            tuple(f, parent)?;
-        }
         Ok(())
     }
 }
