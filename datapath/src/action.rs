@@ -1,5 +1,6 @@
 //! What the datapath does to a frame: straight-line programs that `translate` composed.
 
+use crate::conntrack::CtSpec;
 use crate::drop::Drop;
 use packet::key::{DpPort, Slot};
 use std::any::Any;
@@ -61,7 +62,13 @@ pub enum DpAction {
         /// What the brain needs to know again when it gets the frame.
         cookie: UpcallCookie,
     },
-    /// Parses the frame anew and looks it up with this recirculation id; always last.
+    /// A pass through the connection tracker: addresses and ports may be translated, the key's connection fields are set.
+    Ct(Arc<CtSpec>),
+    /// Forgets what the tracker said: the key's connection fields become zero.
+    CtClear,
+    /// Runs these steps on a copy; what they do to it leaves the frame as it is.
+    Clone(Box<[DpAction]>),
+    /// Parses the frame anew and looks it up with this recirculation id; a copy, if more steps follow.
     Recirculate(RecircId),
     /// Counts the frame as dropped for this reason; in an otherwise empty program. A program that outputs nothing and has
     /// no such step ends in `Drop::NoAction`.

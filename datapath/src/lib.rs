@@ -8,6 +8,7 @@ pub mod action;
 pub mod budget;
 pub mod cache;
 pub mod command;
+pub mod conntrack;
 pub mod drop;
 mod execute;
 pub mod fragments;
@@ -21,9 +22,12 @@ pub use action::{DpAction, Program, RecircId, UpcallCookie};
 pub use budget::MissLimits;
 pub use cache::{CacheLimits, CachedFlow, DumpCursor, FlowDump};
 pub use command::{Command, CommandRefused, Event, Reply, Wake, WorkerConfig, WorkerPeer};
+pub use conntrack::{ConnTracker, Connection, CtClass, CtConfig, CtSpec, CtState, NatSpec, Tracked, Zone};
 pub use drop::Drop;
 pub use fragments::{FragmentLimits, FragmentStats, Reassembler};
 pub use port::{PortError, Rx, Tx};
-pub use slowpath::{Credit, Deps, Domain, Profile, ProfileId, Revision, SlowPath, Translation, Upcall};
+pub use slowpath::{
+    Credit, Deps, Domain, FrameClass, Profile, ProfileId, Revision, SlowPath, Stage, Translation, Upcall,
+};
 pub use stats::{CacheCounters, DropCounters, PortCounters, WorkerStats};
 pub use worker::{Progress, RxToken, Worker, WorkerSetup};

@@ -19,6 +19,7 @@ pub mod offload;
 pub mod pool;
 pub mod rewrite;
 pub mod segment;
+pub mod tunnel;
 pub mod wire;
 
 pub use batch::Batch;
@@ -30,3 +31,4 @@ pub use frame::{Checksum, Frame, FrameError, Layers, Segmentation};
 pub use key::{DpPort, PacketKey, Slot, slot};
 pub use pool::FramePool;
 pub use segment::Segments;
+pub use tunnel::{GeneveMap, TunnelError, TunnelProtocol, TunnelPush};

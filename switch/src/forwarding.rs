@@ -15,7 +15,9 @@ use crate::profile::{ProfileInterner, class_of};
 use crate::recirc::RecircTable;
 use crate::translate;
 use base::{HashSeed, Instant};
-use datapath::{Deps, Domain, Drop, Profile, Revision, SlowPath, Translation, Upcall, UpcallCookie};
+use datapath::{
+    Deps, Domain, Drop, FrameClass, Profile, Revision, SlowPath, Translation, Upcall, UpcallCookie,
+};
 use flowtable::store::RuleStore;
 use flowtable::{OfAction, OfPort, PacketInReason, PipelineKey, TableId};
 use packet::{DpPort, Frame, PacketKey};
@@ -270,13 +272,13 @@ impl SlowPath for Forwarding {
         Revision(self.number.wrapping_add(self.shared.epoch.get()))
     }
 
-    fn profile(&self, port: DpPort, dl_type: u16) -> Result<&Profile, Drop> {
-        let home = self.home(port).ok_or(Drop::NoBridge)?;
+    fn profile(&self, class: FrameClass) -> Result<&Profile, Drop> {
+        let home = self.home(class.port).ok_or(Drop::NoBridge)?;
         if home.no_receive {
             return Err(Drop::PortNoReceive);
         }
         let bridge = self.bridges.get(home.bridge as usize).ok_or(Drop::NoBridge)?;
-        bridge.profiles.get(class_of(dl_type)).ok_or(Drop::NoBridge)
+        bridge.profiles.get(class_of(class.dl_type), class.stage).ok_or(Drop::NoBridge)
     }
 
     fn translate(&self, upcall: &Upcall<'_>) -> Translation<Effect> {

@@ -24,4 +24,5 @@ pub mod profile;
 pub mod recirc;
 pub mod trace;
 pub mod translate;
+pub mod underlay;
 pub mod vlan;

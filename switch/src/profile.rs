@@ -9,10 +9,10 @@
 
 use crate::bridge::{Bridge, BridgeId, Device};
 use crate::vlan::VlanMode;
-use datapath::{Profile, ProfileId};
+use datapath::{Profile, ProfileId, Stage};
 use flowtable::field::Prereq;
 use flowtable::store::{ActionSummary, RuleStore, TableIdSet};
-use flowtable::{FieldId, FlowKey, Mask, OfAction, OfPort, SubField, TableId};
+use flowtable::{CtAction, FieldId, FlowKey, Mask, OfAction, OfPort, SubField, TableId, ZoneSource};
 use packet::PacketKey;
 use packet::key::{Slot, VLAN_PRESENT, slot};
 use std::collections::HashMap;
@@ -137,6 +137,13 @@ pub const fn class_of(dl_type: u16) -> EtherClass {
 
 /// Mark of a summary: NORMAL is among the actions.
 const MARK_NORMAL: u64 = 1;
+/// Mark of a summary: a pass through the connection tracker is.
+const MARK_TRACKED: u64 = 2;
+
+/// What tells connections apart. A flow that begins with these bits fixed belongs to one connection, whose further passes
+/// it may then remember (`datapath`'s chains).
+const TUPLE: &[Slot] =
+    &[slot::NW_SRC, slot::NW_DST, slot::IPV6_SRC, slot::IPV6_DST, slot::NW_PROTO, slot::TP_SRC, slot::TP_DST];
 
 /// What a list of actions may read and where it may lead, for [`RuleStore`].
 pub fn summarize(table: TableId, actions: &[OfAction]) -> ActionSummary {
@@ -170,6 +177,9 @@ fn add_action(summary: &mut ActionSummary, table: TableId, action: &OfAction) {
         | OfAction::Controller { .. }
         | OfAction::Note(_)
         | OfAction::Exit
+        // What groups look at is added where the groups are known.
+        | OfAction::Group(_)
+        | OfAction::Meter(_)
         | OfAction::ClearActions
         | OfAction::WriteMetadata { .. } => {}
         OfAction::SetVlanVid(_) | OfAction::SetVlanPcp(_) | OfAction::PopVlan | OfAction::PushVlan(_) => {
@@ -184,7 +194,7 @@ fn add_action(summary: &mut ActionSummary, table: TableId, action: &OfAction) {
         OfAction::SetNwTtl(_) | OfAction::DecTtl(_) => field(bits, FieldId::NwTtl),
         OfAction::SetTpSrc(_) => field(bits, FieldId::TcpSrc),
         OfAction::SetTpDst(_) => field(bits, FieldId::TcpDst),
-        OfAction::Load { dst, .. } => add_sub(bits, *dst),
+        OfAction::Load { dst, .. } | OfAction::CheckPktLarger { dst, .. } => add_sub(bits, *dst),
         OfAction::SetField { field: id, mask, .. } => add_field(bits, *id, *mask),
         OfAction::Move { src, dst } => {
             add_sub(bits, *src);
@@ -207,8 +217,27 @@ fn add_action(summary: &mut ActionSummary, table: TableId, action: &OfAction) {
         OfAction::SetTunnel(_) => bits.add_all(slot::TUN_ID),
         OfAction::Resubmit { table: to, .. } => summary.tables.insert(to.unwrap_or(table)),
         OfAction::GotoTable(to) => summary.tables.insert(*to),
-        OfAction::WriteActions(inner) => add_actions(summary, table, inner),
+        OfAction::WriteActions(inner) | OfAction::Clone(inner) => add_actions(summary, table, inner),
+        OfAction::Ct(ct) => add_ct(summary, ct),
+        OfAction::CtClear => bits.add_all(slot::CT_STATE),
     }
+}
+
+fn add_ct(summary: &mut ActionSummary, ct: &CtAction) {
+    summary.marks |= MARK_TRACKED;
+    if let Some(to) = ct.table {
+        summary.tables.insert(to);
+    }
+    if let ZoneSource::Field(src) = ct.zone {
+        add_sub(&mut summary.reads, src);
+    }
+    // Mark and label are written in the connection, not in the frame's key, so only what they are taken from counts.
+    for action in &ct.exec {
+        if let OfAction::Move { src, .. } = action {
+            add_sub(&mut summary.reads, *src);
+        }
+    }
+    Prereq::Ip.consult(&mut summary.reads);
 }
 
 fn add_field(bits: &mut Mask<FlowKey>, id: FieldId, which: u128) {
@@ -257,6 +286,7 @@ pub(crate) struct RuleNeeds {
 struct Needs {
     bits: Mask<PacketKey>,
     normal: bool,
+    tracked: bool,
     tables: TableIdSet,
 }
 
@@ -284,6 +314,7 @@ impl RuleNeeds {
         let needs = if continues_on_miss { &self.all } else { &self.reachable };
         needs.bits.covers(&actions.reads.packet())
             && (needs.normal || actions.marks & MARK_NORMAL == 0)
+            && (needs.tracked || actions.marks & MARK_TRACKED == 0)
             && actions.tables.iter().all(|t| needs.tables.contains(t))
     }
 }
@@ -296,17 +327,25 @@ impl Needs {
         self.bits.union(&table.union_mask().packet());
         self.bits.union(&summary.reads.packet());
         self.normal |= summary.marks & MARK_NORMAL != 0;
+        self.tracked |= summary.marks & MARK_TRACKED != 0;
     }
 }
 
-/// The profiles of a bridge, one a class.
+/// The profiles of a bridge, one a class and stage.
 #[derive(Debug, Default)]
-pub(crate) struct ProfileSet(Vec<Profile>);
+pub(crate) struct ProfileSet {
+    fresh: Vec<Profile>,
+    resumed: Vec<Profile>,
+}
 
 impl ProfileSet {
     #[inline]
-    pub fn get(&self, class: EtherClass) -> Option<&Profile> {
-        self.0.get(class as usize)
+    pub fn get(&self, class: EtherClass, stage: Stage) -> Option<&Profile> {
+        match stage {
+            Stage::Fresh => &self.fresh,
+            Stage::Resumed => &self.resumed,
+        }
+        .get(class as usize)
     }
 }
 
@@ -344,8 +383,10 @@ fn add_normal(mask: &mut Mask<PacketKey>, bridge: &Bridge) {
 }
 
 /// What a frame that enters a bridge can have looked at, in it and in the bridges that patches lead to.
-fn needs_of(bridges: &[Arc<Bridge>], start: &Bridge) -> Mask<PacketKey> {
+/// Also says whether it may be tracked.
+fn needs_of(bridges: &[Arc<Bridge>], start: &Bridge) -> (Mask<PacketKey>, bool) {
     let mut mask = Mask::empty();
+    let mut tracked = false;
     let mut seen: Vec<BridgeId> = Vec::new();
     let mut todo = vec![start];
     while let Some(bridge) = todo.pop() {
@@ -356,6 +397,7 @@ fn needs_of(bridges: &[Arc<Bridge>], start: &Bridge) -> Mask<PacketKey> {
         let needs = &bridge.rule_needs;
         let needs = if bridge.continues_on_miss() { &needs.all } else { &needs.reachable };
         mask.union(&needs.bits);
+        tracked |= needs.tracked;
         if needs.normal {
             add_normal(&mut mask, bridge);
         }
@@ -371,26 +413,36 @@ fn needs_of(bridges: &[Arc<Bridge>], start: &Bridge) -> Mask<PacketKey> {
         // Whether it is a fragment decides what rules see of its ports, and whether it may pass at all.
         mask.add_all(s);
     }
-    mask
+    (mask, tracked)
 }
 
 /// Finds the profiles of every bridge. Bridges whose masks stay keep their profiles.
 pub(crate) fn refresh(bridges: &mut [Arc<Bridge>], interner: &ProfileInterner) {
-    let masks: Vec<Mask<PacketKey>> = bridges.iter().map(|b| needs_of(bridges, b)).collect();
-    for (bridge, mask) in bridges.iter_mut().zip(masks) {
-        let of_class = |class: EtherClass| {
+    let needs: Vec<(Mask<PacketKey>, bool)> = bridges.iter().map(|b| needs_of(bridges, b)).collect();
+    for (bridge, (mask, tracked)) in bridges.iter_mut().zip(needs) {
+        let of_class = |mask: Mask<PacketKey>, class: EtherClass| {
             let mut mask = mask;
             // A frame without a field has zeros there, so its bits tell nothing.
             class.absent().iter().for_each(|s| mask.0.set(*s, 0));
             mask
         };
-        let masks = EtherClass::ALL.map(of_class);
-        let same = |(mask, profile): (&Mask<PacketKey>, &Profile)| profile.mask == *mask;
-        let old = &bridge.profiles.0;
-        if old.len() == masks.len() && masks.iter().zip(old).all(same) {
+        let resumed = EtherClass::ALL.map(|class| of_class(mask, class));
+        let fresh = EtherClass::ALL.map(|class| {
+            let mut mask = mask;
+            if tracked && matches!(class, EtherClass::Ipv4 | EtherClass::Ipv6) {
+                TUPLE.iter().for_each(|s| mask.add_all(*s));
+            }
+            of_class(mask, class)
+        });
+        let same = |masks: &[Mask<PacketKey>], profiles: &[Profile]| {
+            masks.len() == profiles.len() && masks.iter().zip(profiles).all(|(m, p)| p.mask == *m)
+        };
+        let old = &bridge.profiles;
+        if same(&fresh, &old.fresh) && same(&resumed, &old.resumed) {
             continue;
         }
-        let profiles = masks.into_iter().map(|m| interner.profile(m)).collect();
-        Arc::make_mut(bridge).profiles = Arc::new(ProfileSet(profiles));
+        let intern = |masks: [Mask<PacketKey>; 5]| masks.into_iter().map(|m| interner.profile(m)).collect();
+        let profiles = ProfileSet { fresh: intern(fresh), resumed: intern(resumed) };
+        Arc::make_mut(bridge).profiles = Arc::new(profiles);
     }
 }

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use base::{HashSeed, Instant};
-use datapath::{Deps, DpAction, Profile, ProfileId, Revision, SlowPath, Translation, Upcall};
+use datapath::{Deps, DpAction, FrameClass, Profile, ProfileId, Revision, SlowPath, Translation, Upcall};
 use flowtable::{
     Cookie, FieldId, FlowMod, FlowModCommand, Mask, Match, OfAction, OfPort, PacketInReason, RuleStore,
     SubField, TableId, Words,
@@ -413,7 +413,7 @@ impl Cache {
         tally: &mut Tally,
     ) -> Option<Vec<DpAction>> {
         let revision = fwd.revision();
-        let profile: &Profile = fwd.profile(key.in_port(), key.dl_type()).ok()?;
+        let profile: &Profile = fwd.profile(FrameClass::of(key)).ok()?;
         let place = (profile.id, profile.mask.apply(key));
         let fresh = fwd.translate(&Upcall { key });
         if let Some(cached) = self.0.get_mut(&place) {
@@ -495,7 +495,7 @@ proptest! {
         for _ in 0..64 {
             let dl_type = d.of(&[0x0800, 0x86dd, 0x0806, 0x8847, 0x9999]);
             let (key, other) = (a_key(d, dl_type), a_key(d, dl_type));
-            let Ok(profile) = fwd.profile(key.in_port(), dl_type) else { continue };
+            let Ok(profile) = fwd.profile(FrameClass::of(&key)) else { continue };
             let mut mixed = key;
             for i in 0..PacketKey::LEN {
                 let bits = profile.mask.0.word(i);

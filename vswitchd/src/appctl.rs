@@ -13,7 +13,7 @@ use switch::bridge::Bridge;
 use switch::dp_text;
 use switch::forwarding::Forwarding;
 use switch::mac::Flush;
-use switch::trace::{SideEffects, Traced};
+use switch::trace::{CtNext, SideEffects, Traced};
 
 /// Bytes of payload in a frame that is made up from a flow.
 const DUMMY_PAYLOAD: usize = 64;
@@ -104,7 +104,7 @@ pub const COMMANDS: &[Command] = &[
         "ofproto/trace",
         "{[dp_name] odp_flow | bridge br_flow} [OPTIONS...] [-generate|packet]",
         1,
-        8,
+        32,
         |d, a, n| Answer::Now(trace(d, a, n)),
     ),
     command("ovsdb-server/compact", "", 0, 1, |d, _, n| Answer::Now(compact(d, n))),
@@ -271,9 +271,15 @@ fn dump_flows(daemon: &Daemon, bridge: Option<&str>, now: Instant) -> Result<Str
 fn trace(daemon: &mut Daemon, args: &[String], now: Instant) -> Result<String, String> {
     let snapshot = daemon.snapshot.load_full();
     let mut generate = SideEffects::None;
+    let mut next = CtNext::default();
     let mut words = Vec::new();
-    for arg in args {
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
         match arg.as_str() {
+            "--ct-next" | "-ct-next" => {
+                let state = args.next().ok_or("missing argument for option --ct-next")?;
+                next.add(state)?;
+            }
             "-generate" | "--generate" => generate = SideEffects::Generate,
             "--names" | "--no-names" => {}
             option if option.starts_with("--") => return Err(format!("unsupported option {option}")),
@@ -292,8 +298,9 @@ fn trace(daemon: &mut Daemon, args: &[String], now: Instant) -> Result<String, S
         [name, rest @ ..] if snapshot.bridge_by_name(name).is_some() => {
             let bridge = snapshot.bridge_by_name(name).ok_or("unknown bridge")?;
             let flow = bridge_flow(bridge, rest)?;
-            let traced =
+            let mut traced =
                 switch::trace::trace_in(&snapshot, bridge.id(), &flow, generate).ok_or("unknown bridge")?;
+            switch::trace::trace_on(&snapshot, bridge.id(), &flow, generate, (&mut traced, &next));
             return Ok(traced_text(&snapshot, traced, generate, now));
         }
         [flow] => dp_text::parse_dp_key(flow, &port_named).map_err(|e| e.to_string())?,
@@ -307,8 +314,12 @@ fn trace(daemon: &mut Daemon, args: &[String], now: Instant) -> Result<String, S
         }
         _ => return Err("Must specify bridge name".to_owned()),
     };
-    let traced = switch::trace::trace(&snapshot, &key, generate);
-    let traced = traced.ok_or("the flow's in_port is not a port of any bridge")?;
+    let home = snapshot.home_of(key.in_port()).map(|(bridge, port)| (bridge.id(), port));
+    let (bridge, port) = home.ok_or("the flow's in_port is not a port of any bridge")?;
+    let mut flow = FlowKey::from(key);
+    flow.set_slot(slot::IN_PORT, port.0.into());
+    let mut traced = switch::trace::trace_in(&snapshot, bridge, &flow, generate).ok_or("unknown bridge")?;
+    switch::trace::trace_on(&snapshot, bridge, &flow, generate, (&mut traced, &next));
     Ok(traced_text(&snapshot, traced, generate, now))
 }
 

@@ -17,6 +17,7 @@ use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use base::{HashSeed, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
+use datapath::conntrack::{ConnTracker, CtConfig};
 use datapath::{CacheLimits, Command as WorkerCommand, Drop, Event, PortError, SlowPath, WorkerConfig};
 use flowtable::OfPort;
 use openflow::message::Message;
@@ -104,6 +105,8 @@ pub struct Daemon {
     pub snapshot: Arc<ArcSwap<Forwarding>>,
     /// The workers.
     pub workers: Workers,
+    /// The connections.
+    pub tracker: Arc<ConnTracker>,
     /// The devices.
     pub devices: Devices,
     /// The database.
@@ -144,7 +147,8 @@ impl Daemon {
         let mut brain = Brain::new(seed, Box::new(sink));
         let snapshot = Arc::new(ArcSwap::new(brain.publish()));
         let count = args.workers.unwrap_or_else(default_workers);
-        let workers = Workers::start(count, &snapshot, seed, &clock, &notify)?;
+        let tracker = Arc::new(ConnTracker::new(seed, CtConfig::default()));
+        let workers = Workers::start(count, &snapshot, (seed, &tracker), &clock, &notify)?;
         let link = match &args.database {
             Some(_) => Link::outside(),
             None => open_database(&places, now)?,
@@ -158,6 +162,7 @@ impl Daemon {
             brain,
             snapshot,
             workers,
+            tracker,
             devices: if args.disable_system { Devices::default() } else { Devices::after_restart() },
             link,
             sockets,

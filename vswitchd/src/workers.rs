@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use base::HashSeed;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use datapath::command::{COMMANDS_MAX, EVENTS_MAX};
+use datapath::conntrack::ConnTracker;
 use datapath::{
     Command, CommandRefused, DumpCursor, Event, FlowDump, Worker, WorkerConfig, WorkerPeer, WorkerSetup,
 };
@@ -39,7 +40,7 @@ impl Workers {
     pub fn start(
         count: usize,
         snapshot: &Arc<ArcSwap<Forwarding>>,
-        seed: HashSeed,
+        (seed, tracker): (HashSeed, &Arc<ConnTracker>),
         clock: &Clock,
         notify: &Arc<dyn Fn() + Send + Sync>,
     ) -> Result<Workers> {
@@ -59,6 +60,7 @@ impl Workers {
                 snapshot: Arc::clone(snapshot),
                 seed,
                 config: WorkerConfig::default(),
+                tracker: Arc::clone(tracker),
                 events: event_sender.clone(),
                 wake,
             };

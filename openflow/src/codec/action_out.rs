@@ -46,10 +46,10 @@ pub(crate) fn put_actions<'a>(
     Ok(())
 }
 
-struct Writer<'a> {
-    out: &'a mut Vec<u8>,
+pub(crate) struct Writer<'a> {
+    pub(crate) out: &'a mut Vec<u8>,
     version: OfVersion,
-    seen: &'a mut Seen,
+    pub(crate) seen: &'a mut Seen,
 }
 
 impl Writer<'_> {
@@ -76,7 +76,7 @@ impl Writer<'_> {
         })
     }
 
-    fn action(&mut self, action: &OfAction) -> Result<(), EncodeError> {
+    pub(crate) fn action(&mut self, action: &OfAction) -> Result<(), EncodeError> {
         use OfAction::*;
         match action {
             Output { port, max_len } => self.output(*port, *max_len),
@@ -96,6 +96,18 @@ impl Writer<'_> {
             Resubmit { port, table } => self.resubmit(*port, table.unwrap_or(TableId(255))),
             Note(bytes) => self.nx(nxast::NOTE, |o| o.put(bytes)),
             Exit => self.nx(nxast::EXIT, |o| o.zeros(6)),
+            Ct(ct) => self.ct(ct),
+            CtClear => self.nx(nxast::CT_CLEAR, |o| o.zeros(6)),
+            Clone(list) => self.clone_list(list),
+            CheckPktLarger { len, dst } => self.check_pkt_larger(*len, *dst),
+            Group(id) if self.v10() => self.nx(nxast::GROUP, |o| {
+                o.zeros(2);
+                o.put_u32(id.0);
+            }),
+            Group(id) => self.plain(ofpat::GROUP, |o| o.put_u32(id.0)),
+            Meter(id) if self.version == OfVersion::V15 => self.plain(ofpat::METER, |o| o.put_u32(id.0)),
+            // An instruction of its own in OpenFlow 1.3 and 1.4; 1.0 has no meters.
+            Meter(_) => Ok(()),
             SetTunnel(id) if self.v10() => self.set_tunnel10(*id),
             SetTunnel(id) => self.native_set(FieldId::TunId, *id as u128),
             DecTtl(ids) => self.dec_ttl(ids),
@@ -482,7 +494,7 @@ impl Writer<'_> {
 }
 
 /// Identifier in Nicira's actions, which in every version is that of OpenFlow 1.0's match if there is one.
-fn nx_id(field: FieldId) -> Result<&'static OxmId, EncodeError> {
+pub(crate) fn nx_id(field: FieldId) -> Result<&'static OxmId, EncodeError> {
     oxm::wire_id(OfVersion::V10, field).ok_or(EncodeError::Inexpressible("field"))
 }
 
@@ -503,7 +515,7 @@ fn port16(port: OfPort) -> Result<u16, EncodeError> {
 }
 
 /// Offset in the upper 10 bits, width minus 1 in the lower 6.
-fn pack(sub: SubField) -> Result<u16, EncodeError> {
+pub(crate) fn pack(sub: SubField) -> Result<u16, EncodeError> {
     if sub.width == 0 || sub.width > 64 || sub.start >= 1 << 10 {
         return Err(EncodeError::Inexpressible("bit range"));
     }

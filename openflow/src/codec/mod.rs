@@ -14,6 +14,7 @@ mod instruction;
 mod match10;
 mod monitor;
 mod multipart;
+mod nested;
 mod oxm;
 mod packet;
 mod port;

@@ -91,10 +91,16 @@ pub(super) fn check_actions(
 ) -> Result<(), OfError> {
     let against = CheckActions { version, matching, table, max_port: OfPort::MAX };
     codec::check_actions(&against, actions)?;
-    match actions.iter().any(|a| matches!(a, OfAction::Enqueue { .. })) {
-        true => Err(OfError::BadActionBadQueue),
-        false => Ok(()),
-    }
+    unbuilt(actions)
+}
+
+/// Actions that this switch does not have.
+fn unbuilt(actions: &[OfAction]) -> Result<(), OfError> {
+    actions.iter().try_for_each(|action| match action {
+        OfAction::Enqueue { .. } => Err(OfError::BadActionBadQueue),
+        OfAction::CheckPktLarger { .. } => Err(OfError::BadActionBadVendorType),
+        other => unbuilt(other.inner()),
+    })
 }
 
 /// Adds the rule that makes a bridge a learning switch.

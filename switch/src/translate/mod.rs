@@ -12,6 +12,7 @@
 
 mod actions;
 mod commit;
+mod ct;
 mod fields;
 mod lookup;
 mod mpls;
@@ -67,10 +68,22 @@ enum Source {
 /// A bridge whose pipeline waits while the frame is in a peer's.
 struct Outer<'a> {
     bridge: &'a Bridge,
-    flow: FlowKey,
-    tags: TagStack,
+    before: Before,
     levels: Vec<Level>,
     action_set: Vec<OfAction>,
+}
+
+/// How the frame was at a point of the walk to which it returns.
+pub(crate) struct Before {
+    flow: FlowKey,
+    tags: TagStack,
+    base: PacketKey,
+    base_tags: TagStack,
+    inner_unknown: bool,
+    spoiled: bool,
+    untracked: bool,
+    /// Steps of the program so far.
+    steps: usize,
 }
 
 /// What to do after an action.
@@ -126,6 +139,10 @@ pub(crate) struct Walk<'a> {
     touched: Mask<PacketKey>,
     /// The headers behind a popped MPLS entry have not been parsed.
     inner_unknown: bool,
+    /// The frame cannot be brought back by rewrites to what it was before: it was tracked, or goes on elsewhere.
+    spoiled: bool,
+    /// The pipeline sees the frame as not tracked, though its key may say otherwise.
+    untracked: bool,
     origin: Origin,
     levels: Vec<Level>,
     outer: Vec<Outer<'a>>,
@@ -201,9 +218,13 @@ fn resume(fwd: &Forwarding, key: &PacketKey, id: RecircId, trace: Option<&mut Tr
     }
     // What the rest of the actions looks at was known when they were frozen; a rule that has gone since may no longer be
     // in the profile, so such a translation holds for this frame only.
-    let known = frozen.levels.iter().all(|l| walk.profile_covers(l));
+    let mut known = frozen.levels.iter().all(|l| walk.profile_covers(l));
     walk.levels = frozen.levels;
     walk.action_set = frozen.action_set;
+    if let Some(table) = frozen.table {
+        known &= walk.profile_covers_table(table);
+        walk.enter_table(table, None, lookup::OnMiss::AsConfigured);
+    }
     walk.walk();
     let mut translation = walk.finish();
     translation.cacheable &= known;
@@ -264,6 +285,8 @@ impl<'a> Walk<'a> {
             base_tags: tags,
             touched: Mask::empty(),
             inner_unknown: false,
+            spoiled: false,
+            untracked: false,
             origin: Origin::Port,
             levels: Vec::new(),
             outer: Vec::new(),
@@ -378,12 +401,21 @@ impl<'a> Walk<'a> {
                 DpAction::Output(_)
                     | DpAction::OutputTrunc { .. }
                     | DpAction::Upcall { .. }
+                    | DpAction::Clone(_)
                     | DpAction::Recirculate(_)
             )
         };
-        let end = self.out.iter().rposition(is_end).map_or(0, |i| i + 1);
+        // A pass through the tracker matters to the frames that follow, so it stays.
+        let matters = |a: &DpAction| is_end(a) || matches!(a, DpAction::Ct(_));
+        let end = self.out.iter().rposition(matters).map_or(0, |i| i + 1);
         self.out.truncate(end);
-        if self.out.is_empty() {
+        // What comes last need not be done to a copy.
+        while matches!(self.out.last(), Some(DpAction::Clone(_))) {
+            if let Some(DpAction::Clone(steps)) = self.out.pop() {
+                self.out.extend(steps);
+            }
+        }
+        if !self.out.iter().any(is_end) {
             self.out.push(DpAction::Drop(self.why.unwrap_or(Drop::Rule)));
         }
         if let Some(trace) = &mut self.trace {
@@ -439,6 +471,37 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// How the frame is now, to return to.
+    pub(crate) fn mark(&mut self) -> Before {
+        Before {
+            flow: self.flow,
+            tags: self.tags,
+            base: self.base,
+            base_tags: self.base_tags,
+            inner_unknown: self.inner_unknown,
+            spoiled: std::mem::take(&mut self.spoiled),
+            untracked: self.untracked,
+            steps: self.out.len(),
+        }
+    }
+
+    /// Makes the frame what it was. What was done to it meanwhile and cannot be undone is done to a copy instead.
+    pub(crate) fn restore(&mut self, before: Before) {
+        if !self.can_return_to(before.base.dl_type()) || self.inner_unknown != before.inner_unknown {
+            let steps: Box<[DpAction]> = self.out.drain(before.steps.min(self.out.len())..).collect();
+            if !steps.is_empty() {
+                self.out.push(DpAction::Clone(steps));
+            }
+            self.base = before.base;
+            self.base_tags = before.base_tags;
+            self.inner_unknown = before.inner_unknown;
+        }
+        self.untracked = before.untracked;
+        self.spoiled = before.spoiled;
+        self.flow = before.flow;
+        self.tags = before.tags;
+    }
+
     /// Adds to the trace.
     pub(crate) fn note(&mut self, kind: Note, text: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
@@ -480,5 +543,10 @@ impl<'a> Walk<'a> {
     fn profile_covers(&self, level: &Level) -> bool {
         let rest = level.actions.get(level.next..).unwrap_or_default();
         self.bridge.needs_cover(&crate::profile::summarize(level.table, rest))
+    }
+
+    /// Whether the profiles know what the rules of a table look at.
+    fn profile_covers_table(&self, table: TableId) -> bool {
+        self.bridge.needs_cover(&crate::profile::summarize(table, &[OfAction::GotoTable(table)]))
     }
 }

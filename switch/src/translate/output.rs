@@ -146,6 +146,7 @@ impl Walk<'_> {
     /// Hands a copy to the controllers.
     pub(super) fn punt(&mut self, punt: Punt<'_>) {
         self.commit();
+        self.commit_untracked();
         let packet_in = PacketIn {
             bridge: self.bridge.id(),
             reason: punt.reason,
@@ -179,11 +180,12 @@ impl Walk<'_> {
             return Step::Leave;
         }
         let (levels, action_set) = (std::mem::take(&mut self.levels), std::mem::take(&mut self.action_set));
-        let waiting = Outer { bridge: self.bridge, flow: self.flow, tags: self.tags, levels, action_set };
-        self.outer.push(waiting);
+        let before = self.mark();
+        self.outer.push(Outer { bridge: self.bridge, before, levels, action_set });
         self.bridge = bridge;
         self.flow.pipeline = pipeline_start();
         self.flow.set_slot(slot::IN_PORT, peer.port.0.into());
+        self.forget_connection();
         if let Some(trace) = &mut self.trace {
             trace.enter_bridge(bridge.name());
         }
@@ -204,17 +206,6 @@ impl<'a> Walk<'a> {
         self.bridge = outer.bridge;
         self.levels = outer.levels;
         self.action_set = outer.action_set;
-        if !self.can_return_to(outer.flow.packet.dl_type()) {
-            self.note(Note::Error, || {
-                "frame was changed for good in another bridge, dropping the rest".to_owned()
-            });
-            self.action_set.clear();
-            while !self.levels.is_empty() {
-                self.drop_level();
-            }
-            return;
-        }
-        self.flow = outer.flow;
-        self.tags = outer.tags;
+        self.restore(outer.before);
     }
 }
