@@ -1,4 +1,7 @@
 //! Translation: addresses and ports that leave nothing to chance, so that both must choose the same.
+//!
+//! Errors about TCP quote its whole header: where eight bytes of it are quoted, as RFC 792 has it, Open vSwitch 3.1 writes the
+//! checksum behind the end of its buffer, and ends some packets later.
 
 use crate::hosts::*;
 use crate::{Scenario, Step, at, scenarios, state};
@@ -53,7 +56,6 @@ pub const SCENARIOS: &[Scenario] = &[
                 at(1, tcp(client(), server(), "S", 100, 0, b"")),
                 at(2, tcp(server(), outside, "SA", 500, 101, b"")),
                 at(1, tcp(client(), server(), "A", 101, 501, b"")),
-                at(2, error(server().ip, outside.ip, (3, 4), &syn, 28)),
                 at(2, error(server().ip, outside.ip, (3, 4), &syn, 500)),
                 at(1, unchecked),
             ]
@@ -93,7 +95,7 @@ pub const SCENARIOS: &[Scenario] = &[
                 at(1, tcp(client(), server(), "A", 101, 501, b"")),
                 at(1, tcp(client(), server(), "PA", 101, 501, b"GET /")),
                 at(2, tcp(backend, client(), "PA", 501, 106, b"200 OK")),
-                at(2, error(backend.ip, client().ip, (3, 3), &sent, 28)),
+                at(2, error(backend.ip, client().ip, (3, 3), &sent, 500)),
                 at(1, tcp(end("10.0.0.3", 1000), server(), "S", 1, 0, b"")),
                 at(1, icmp(client().ip, server().ip, (8, 0), [1, 2, 0, 1], b"ping")),
                 at(2, icmp(backend.ip, client().ip, (0, 0), [1, 2, 0, 1], b"ping")),
@@ -120,7 +122,7 @@ pub const SCENARIOS: &[Scenario] = &[
                 at(1, tcp(client(), server(), "S", 100, 0, b"")),
                 at(2, tcp(backend, outside, "SA", 500, 101, b"")),
                 at(1, tcp(client(), server(), "A", 101, 501, b"")),
-                at(2, error(backend.ip, outside.ip, (3, 3), &tcp(outside, backend, "A", 1, 1, b""), 28)),
+                at(2, error(backend.ip, outside.ip, (3, 3), &tcp(outside, backend, "A", 1, 1, b""), 500)),
                 at(1, tcp(client(), server(), "FA", 101, 501, b"")),
                 at(2, tcp(backend, outside, "FA", 501, 102, b"")),
                 at(1, tcp(client(), server(), "A", 102, 502, b"")),
