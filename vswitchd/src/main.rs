@@ -9,6 +9,7 @@ mod clock;
 mod daemon;
 mod database;
 mod devices;
+mod routes;
 mod sockets;
 mod streams;
 mod unixctl;
