@@ -258,8 +258,12 @@ impl<'a, S: SlowPath> Pass<'a, S> {
                 return;
             }
             let held = staged.held.take();
+            // A frame that came out of a tunnel begins anew, and so does what is remembered of its way.
+            let begins = id == RecircId(0);
             next = self.look_up_and_run(frame, staged, ingress);
-            self.record(held, staged);
+            if !begins {
+                self.record(held, staged);
+            }
         }
         match next {
             Some((frame, _)) => self.executor.drop_frame(frame, ingress, Drop::Recirculation),
