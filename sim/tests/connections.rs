@@ -179,7 +179,10 @@ fn frame(d: &mut Dice) -> Vec<u8> {
         0..=2 => FrameBuilder::tcp4(from, to, d.of(&[0x02, 0x12, 0x10, 0x10, 0x18, 0x11, 0x04, 0x00, 0x29])),
         3..=5 => FrameBuilder::udp4(from, to),
         6 => FrameBuilder::icmp4(from.0, to.0, d.of(&[8, 0]), 0),
-        _ => FrameBuilder::udp6((0xfe80 << 112 | u128::from(from.0), from.1), (0xfe80 << 112 | u128::from(to.0), to.1)),
+        _ => FrameBuilder::udp6(
+            (0xfe80 << 112 | u128::from(from.0), from.1),
+            (0xfe80 << 112 | u128::from(to.0), to.1),
+        ),
     };
     let mac = |ip: u32| 0x0200_0000_0100 + u64::from(ip & 0xff);
     let builder = builder.macs(mac(from.0), mac(to.0));
