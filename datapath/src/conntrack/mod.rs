@@ -19,6 +19,7 @@ mod config;
 mod connection;
 mod create;
 mod dump;
+mod flush;
 mod ftp;
 mod metadata;
 mod nat;
@@ -34,11 +35,13 @@ mod tuple;
 
 pub use config::{CONNECTIONS_MAX, CtConfig, TIMEOUT_SECS_MAX, TimeoutKind, Timeouts};
 pub use connection::Connection;
-pub use dump::{ConnectionInfo, CtStats, DumpCursor};
+pub use dump::{ConnectionRecord, CtStats, DumpCursor};
+pub use flush::FlushFilter;
 pub use spec::{
     Alg, CtClass, CtSpec, CtState, NatKind, NatSpec, NatSpecError, PortSelection, TimeoutPolicyId, Tracked,
 };
 pub use tcp::TcpState;
+pub use text::{ConnectionLine, LineForm};
 pub use tuple::{Direction, Tuple, TupleFields, TupleFilter, Zone};
 
 use arc_swap::ArcSwap;
