@@ -531,6 +531,14 @@ impl Sockets {
         }
     }
 
+    /// Whether more can be said in answer to a command, or whoever asked has gone.
+    pub fn appctl_has_room(&self, reply: &AppctlReply) -> bool {
+        match self.peers.get(&reply.token) {
+            Some(Peer { talk: Talk::Appctl(session), .. }) => session.has_room(),
+            _ => true,
+        }
+    }
+
     /// The session in which a command waits for its answer; `None` if whoever asked has gone.
     pub fn appctl(&mut self, reply: &AppctlReply) -> Option<&mut unixctl::Session> {
         match self.peers.get_mut(&reply.token) {

@@ -203,7 +203,10 @@ mod tests {
     #[test]
     fn an_answer_in_parts_is_one_string() {
         let mut s = Session::default();
-        assert_eq!(s.receive(br#"{"id":[7],"method":"a","params":[]}{"id":2,"method":"b","params":[]}"#), Ok(()));
+        assert_eq!(
+            s.receive(br#"{"id":[7],"method":"a","params":[]}{"id":2,"method":"b","params":[]}"#),
+            Ok(())
+        );
         let request = s.next_request().expect("a request");
         s.begin(&request.id);
         s.part("tab\there, \"quotes\"\n");

@@ -88,18 +88,6 @@ impl<'a> Args<'a> {
         if self.words.is_empty() { Ok(()) } else { Err(no_datapath()) }
     }
 
-    /// The one argument that is left.
-    ///
-    /// # Errors
-    /// There are more.
-    pub fn only(&self) -> Result<Option<&'a str>, String> {
-        match self.words.as_slice() {
-            [] => Ok(None),
-            [word] => Ok(Some(word)),
-            _ => Err(no_datapath()),
-        }
-    }
-
     /// `[zone=N]` and nothing behind it.
     ///
     /// # Errors
@@ -117,7 +105,9 @@ impl<'a> Args<'a> {
 /// A number in decimal, or in hexadecimal behind `0x`.
 pub fn number<T: TryFrom<u64>>(text: &str) -> Option<T> {
     let value = match text.strip_prefix("0x") {
-        Some(digits) if digits.starts_with(|c: char| c.is_ascii_hexdigit()) => u64::from_str_radix(digits, 16),
+        Some(digits) if digits.starts_with(|c: char| c.is_ascii_hexdigit()) => {
+            u64::from_str_radix(digits, 16)
+        }
         _ if text.starts_with(|c: char| c.is_ascii_digit()) => text.parse(),
         _ => return None,
     };
@@ -177,13 +167,12 @@ pub fn flush(args: &Args<'_>) -> Result<CtFlush, String> {
         flush.zone = Some(number(zone).ok_or_else(|| invalid("failed to parse zone"))?);
         next = words.next();
     }
-    let mut parse = |text: &str, protocol: &mut Option<u8>| tuple(text, protocol);
     let mut protocol = None;
     if let Some(text) = next {
-        flush.original = parse(text, &mut protocol)?;
+        flush.original = tuple(text, &mut protocol)?;
     }
     if let Some(text) = words.next() {
-        flush.reply = parse(text, &mut protocol)?;
+        flush.reply = tuple(text, &mut protocol)?;
     }
     if let Some(more) = words.next() {
         return Err(invalid(&format!("invalid argument {more}")));

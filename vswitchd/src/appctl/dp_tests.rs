@@ -88,13 +88,8 @@ fn flush_of(line: &str) -> Result<CtFlush, String> {
 fn tuples() {
     let v4 = |last: u8| Some(IpAddr::from([10, 0, 0, last]));
     assert_eq!(flush_of(""), Ok(CtFlush::default()));
-    let original = CtTuple {
-        src: v4(1),
-        dst: v4(2),
-        src_port: Some(7),
-        dst_port: Some(8),
-        ..CtTuple::default()
-    };
+    let original =
+        CtTuple { src: v4(1), dst: v4(2), src_port: Some(7), dst_port: Some(8), ..CtTuple::default() };
     let text = "ct_nw_src=10.0.0.1,ct_nw_dst=10.0.0.2,ct_nw_proto=17,ct_tp_src=0x7,ct_tp_dst=8";
     assert_eq!(flush_of(text), Ok(CtFlush { protocol: 17, original, ..CtFlush::default() }));
     let original = CtTuple {
