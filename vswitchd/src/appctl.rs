@@ -458,7 +458,13 @@ fn counters(daemon: &Daemon) -> String {
         }
     }
     let cache = serde_json::json!({"hits": totals.hits, "misses": totals.missed, "flows": totals.flows});
-    format!("{}\n", serde_json::json!({"ports": ports, "cache": cache}))
+    let c = daemon.connections.tracker().totals();
+    let connections = serde_json::json!({
+        "current": c.connections, "max": daemon.connections.config().connections_max, "created": c.created,
+        "expired": c.expired, "evicted": c.evicted, "full": c.full, "nat_exhausted": c.nat_exhausted,
+        "invalid": c.invalid,
+    });
+    format!("{}\n", serde_json::json!({"ports": ports, "cache": cache, "connections": connections}))
 }
 
 fn drops(daemon: &Daemon) -> String {
@@ -488,8 +494,9 @@ fn memory(daemon: &mut Daemon) -> String {
     let flows = cache_totals(daemon).flows;
     let rss = sys::process::usage().map(|u| u.resident / 1024).unwrap_or(0);
     let (controls, sessions) = daemon.connection_counts();
+    let connections = daemon.connections.tracker().connections();
     format!(
-        "cached-flows:{flows} macs:{macs} ofconns:{controls} ports:{ports} resident-kB:{rss} rules:{rules} sessions:{sessions}\n"
+        "cached-flows:{flows} connections:{connections} macs:{macs} ofconns:{controls} ports:{ports} resident-kB:{rss} rules:{rules} sessions:{sessions}\n"
     )
 }
 

@@ -17,8 +17,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-/// Share of the table that connections without a reply from one ingress port may take.
+/// Share of the table that connections without a reply from one ingress port may take,
 const EMBRYONIC_SHARE: u32 = 8;
+/// though in small tables not less than so many.
+const EMBRYONIC_MIN: u32 = 1_024;
 
 /// See the module's text.
 pub struct Connections {
@@ -53,7 +55,7 @@ impl Connections {
     pub fn set_connections_max(&mut self, max: u32) {
         self.change(|config| {
             config.connections_max = max;
-            config.embryonic_port_max = (max / EMBRYONIC_SHARE).max(1);
+            config.embryonic_port_max = (max / EMBRYONIC_SHARE).max(EMBRYONIC_MIN);
         });
     }
 

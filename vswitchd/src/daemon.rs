@@ -749,6 +749,15 @@ impl Daemon {
             ("cache_expired", sum(|s| s.cache.expired.get())),
             ("recirculated", sum(|s| s.cache.recirculated.get())),
         ];
+        let connections = self.connections.tracker().totals();
+        all.extend([
+            ("conntrack_created", connections.created),
+            ("conntrack_expired", connections.expired),
+            ("conntrack_evicted", connections.evicted),
+            ("conntrack_full", connections.full),
+            ("conntrack_invalid", connections.invalid),
+            ("conntrack_nat_exhausted", connections.nat_exhausted),
+        ]);
         let mut drops: BTreeMap<Drop, u64> = BTreeMap::new();
         for d in self.drop_totals() {
             *drops.entry(d.reason).or_default() += d.count;

@@ -1,7 +1,7 @@
 //! Connections ended by an operator: those of a zone, those that a filter means, the one that a tuple names.
 
 use super::ConnTracker;
-use super::connection::Connection;
+use super::connection::{Connection, State};
 use super::dump::DumpCursor;
 use super::tuple::{Direction, Tuple, TupleFields, TupleFilter, Zone};
 use packet::wire::{PROTO_ICMP, PROTO_ICMPV6, PROTO_SCTP, PROTO_TCP, PROTO_UDP};
@@ -69,10 +69,15 @@ impl ConnTracker {
         ended
     }
 
-    /// Ends the connection that has this original tuple; false if there is none.
-    pub fn flush_one(&self, original: &Tuple) -> bool {
-        match self.table.find(original, self.table.hash(original)) {
-            Some((connection, Direction::Original)) => self.end(&connection, &self.counts.evicted),
+    /// Ends the connection that has this original tuple, or this reply tuple if nothing is translated; false if there is
+    /// none.
+    pub fn flush_one(&self, tuple: &Tuple) -> bool {
+        match self.table.find(tuple, self.table.hash(tuple)) {
+            Some((connection, direction))
+                if direction == Direction::Original || !connection.load().has(State::TRANSLATED) =>
+            {
+                self.end(&connection, &self.counts.evicted)
+            }
             _ => false,
         }
     }
