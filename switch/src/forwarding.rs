@@ -226,12 +226,12 @@ pub struct Forwarding {
     /// By datapath port.
     homes: Arc<[Option<Home>]>,
     homes_revision: Revision,
+    geneve_map: Arc<GeneveMap>,
     tunnels: Arc<TunnelMap>,
     /// Of frames out of tunnels, whichever.
     tunnel_profiles: Arc<ProfileSet>,
     host: Arc<Host>,
     host_revision: Revision,
-    geneve_map: Arc<GeneveMap>,
     shared: Arc<Shared>,
 }
 
@@ -267,6 +267,11 @@ impl Forwarding {
         Some((self.bridges.get(home.bridge as usize)?, home.of_port))
     }
 
+    /// The Geneve options of all bridges: what is read of a frame that leaves its tunnel.
+    pub fn geneve_map(&self) -> &GeneveMap {
+        &self.geneve_map
+    }
+
     /// The bridge and port that a frame with this key came in on: as [`Forwarding::home_of`], and for a frame out of a
     /// tunnel the tunnel interface.
     pub fn home_of_key(&self, key: &PacketKey) -> Option<(&Arc<Bridge>, OfPort)> {
@@ -292,11 +297,6 @@ impl Forwarding {
     /// The neighbours of all bridges, shared by all snapshots.
     pub fn neighbours(&self) -> &Arc<Neighbours> {
         &self.shared.neighbours
-    }
-
-    /// The Geneve options of all bridges: what is read of a frame that leaves its tunnel.
-    pub fn geneve_map(&self) -> &GeneveMap {
-        &self.geneve_map
     }
 
     /// The datapath port behind a port of a bridge, which tunnels share; none for patch ports.
@@ -370,10 +370,6 @@ impl SlowPath for Forwarding {
         translate::translate(self, upcall.key)
     }
 
-    fn geneve_map(&self) -> &GeneveMap {
-        &self.geneve_map
-    }
-
     fn commit(&self, effects: &[Effect], now: Instant) {
         for effect in effects {
             match effect {
@@ -395,6 +391,10 @@ impl SlowPath for Forwarding {
                 }
             }
         }
+    }
+
+    fn geneve_map(&self) -> &GeneveMap {
+        &self.geneve_map
     }
 
     fn still_valid(&self, deps: &Deps) -> bool {
@@ -445,11 +445,11 @@ impl Staging {
             bridges: Vec::new(),
             homes: Arc::default(),
             homes_revision: Revision(1),
+            geneve_map: Arc::default(),
             tunnels: Arc::default(),
             tunnel_profiles: Arc::default(),
             host: Arc::default(),
             host_revision: Revision(1),
-            geneve_map: Arc::default(),
             shared: Arc::new(shared),
         };
         let next = Forwarding { number: 2, ..empty.clone() };
@@ -556,12 +556,12 @@ impl Staging {
             self.next.tunnels = Arc::new(tunnels(&self.next.bridges));
             self.next.homes_revision = stamp;
         }
+        if settings_changed {
+            self.next.geneve_map = geneve_map(&self.next.bridges);
+        }
         if !Arc::ptr_eq(&self.next.host, &self.published.host) {
             self.next.host_revision = stamp;
             profiles_stale = true;
-        }
-        if settings_changed {
-            self.next.geneve_map = geneve_map(&self.next.bridges);
         }
         if profiles_stale || set_changed {
             let Forwarding { bridges, tunnels, host, shared, tunnel_profiles, .. } = &mut self.next;
@@ -575,6 +575,16 @@ impl Staging {
     }
 }
 
+/// What the bridges' maps say together.
+fn geneve_map(bridges: &[Arc<Bridge>]) -> Arc<GeneveMap> {
+    let mut all = GeneveMap::default();
+    for (index, option) in bridges.iter().flat_map(|b| b.settings().geneve_map.iter()) {
+        // Refused only where another bridge maps it too, which then means the same.
+        let _ = all.insert(index, option);
+    }
+    Arc::new(all)
+}
+
 /// The tunnel interfaces of all bridges.
 fn tunnels(bridges: &[Arc<Bridge>]) -> TunnelMap {
     let mut map = TunnelMap::default();
@@ -586,16 +596,6 @@ fn tunnels(bridges: &[Arc<Bridge>]) -> TunnelMap {
         }
     }
     map
-}
-
-/// What the bridges' maps say together.
-fn geneve_map(bridges: &[Arc<Bridge>]) -> Arc<GeneveMap> {
-    let mut all = GeneveMap::default();
-    for (index, option) in bridges.iter().flat_map(|b| b.settings().geneve_map.iter()) {
-        // Refused only where another bridge maps it too, which then means the same.
-        let _ = all.insert(index, option);
-    }
-    Arc::new(all)
 }
 
 /// The table of datapath ports. Numbers beyond [`DP_PORT_MAX`] are left out: their frames are dropped as `NoBridge`.

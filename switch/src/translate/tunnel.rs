@@ -184,7 +184,7 @@ impl<'a> Walk<'a> {
         }
         if config.kind == TunnelKind::Geneve {
             push.oam = self.flow.slot(slot::TUN_FLAGS) as u16 & TUN_OAM != 0;
-            push.options = self.fwd.geneve_map().encode(&self.flow.packet);
+            push.options = self.bridge.settings().geneve_map.encode(&self.flow.packet);
         }
         push
     }
