@@ -46,13 +46,7 @@ impl Executor {
             }
             ends += 1;
         }
-        let frame = segments.into_frame();
-        if ends == 0 {
-            self.drop_frame(frame, ingress, Drop::BadOffload);
-            return None;
-        }
-        self.count_clones(ingress, ends - 1);
-        self.pool.give(frame);
+        self.end_super_frame(segments.into_frame(), ends, ingress);
         None
     }
 
@@ -113,8 +107,51 @@ impl Executor {
         }
     }
 
-    /// Decapsulates a frame, which is to be looked up as one fresh from the tunnel's port.
-    pub(super) fn pop_tunnel<S: SlowPath>(
+    /// Decapsulates a frame, which is to be looked up as one fresh from the tunnel's port. Of a super-frame of outer
+    /// datagrams each is decapsulated by itself.
+    pub(super) fn leave_tunnel<S: SlowPath>(
+        &mut self,
+        protocol: TunnelProtocol,
+        port: DpPort,
+        frame: Frame,
+        origin: &mut Origin<'_>,
+        slow: &S,
+    ) -> Option<Next> {
+        if !matches!(frame.segmentation, Segmentation::UdpL4 { .. }) {
+            return self.pop_tunnel(protocol, port, frame, origin, slow);
+        }
+        let ingress = origin.ingress;
+        let mut segments = match Segments::new(frame) {
+            Ok(segments) => segments,
+            Err(frame) => {
+                self.drop_frame(frame, ingress, Drop::BadOffload);
+                return None;
+            }
+        };
+        let mut ends = 0u64;
+        while let Some(segment) = segments.next_segment(&mut self.pool) {
+            let mut key = *origin.key;
+            let mut own = Origin { held: None, key: &mut key, ..*origin };
+            if let Some(Next::Recirculate(frame, id)) = self.pop_tunnel(protocol, port, segment, &mut own, slow) {
+                self.wait(frame, key, id, ingress);
+            }
+            ends += 1;
+        }
+        self.end_super_frame(segments.into_frame(), ends, ingress);
+        None
+    }
+
+    /// What is left of a super-frame whose segments have all been handled.
+    fn end_super_frame(&mut self, frame: Frame, segments: u64, ingress: PortIndex) {
+        if segments == 0 {
+            return self.drop_frame(frame, ingress, Drop::BadOffload);
+        }
+        self.count_clones(ingress, segments - 1);
+        self.pool.give(frame);
+    }
+
+    /// Decapsulates one packet.
+    fn pop_tunnel<S: SlowPath>(
         &mut self,
         protocol: TunnelProtocol,
         port: DpPort,
