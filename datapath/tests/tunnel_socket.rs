@@ -212,8 +212,9 @@ fn what_is_too_long_is_lost_alone_or_fragmented() {
         assert_eq!(lost, [TxLost { frames: 3, bytes, reason: Drop::TxTooBig }]);
         assert_eq!(end.receive(2).len(), 2);
         let paths: Vec<(String, u32)> =
-            end.port.path_mtus().into_iter().map(|(ip, mtu)| (ip.to_string(), mtu)).collect();
+            end.port.take_path_mtus().into_iter().map(|(ip, mtu)| (ip.to_string(), mtu)).collect();
         assert_eq!(paths, [("127.0.0.1".to_owned(), 1_500), ("::1".to_owned(), 1_500)]);
+        assert_eq!(end.port.take_path_mtus(), [], "told once");
         end.send(udp4(50_000, &content(0, 4, 2_000)));
         assert_eq!(end.flush(), []);
         assert_eq!(payload_of(&mut end.receive(1)[0]), content(0, 4, 2_000));

@@ -27,7 +27,8 @@ struct Kind {
     options: &'static str,
 }
 
-const VXLAN: Kind = Kind { name: "vxlan", ours: "172.31.0.1", theirs: "172.31.0.2", options: "options:key=77" };
+const VXLAN: Kind =
+    Kind { name: "vxlan", ours: "172.31.0.1", theirs: "172.31.0.2", options: "options:key=77" };
 const VXLAN6: Kind = Kind { ours: "fd31::1", theirs: "fd31::2", ..VXLAN };
 const GENEVE: Kind = Kind { name: "geneve", ..VXLAN };
 const GENEVE6: Kind = Kind { name: "geneve", ..VXLAN6 };

@@ -132,7 +132,9 @@ impl Executor {
         while let Some(segment) = segments.next_segment(&mut self.pool) {
             let mut key = *origin.key;
             let mut own = Origin { held: None, key: &mut key, ..*origin };
-            if let Some(Next::Recirculate(frame, id)) = self.pop_tunnel(protocol, port, segment, &mut own, slow) {
+            if let Some(Next::Recirculate(frame, id)) =
+                self.pop_tunnel(protocol, port, segment, &mut own, slow)
+            {
                 self.wait(frame, key, id, ingress);
             }
             ends += 1;

@@ -175,7 +175,7 @@ impl<'a> Walk<'a> {
                     Some(self.flow.slot(slot::TUN_ID) as u64)
                 }
             },
-            mtu: route.mtu.unwrap_or(MTU_DEFAULT).min(u16::MAX.into()) as u16,
+            mtu: self.fwd.host().routes.mtu_to(dst, route).unwrap_or(MTU_DEFAULT).min(u16::MAX.into()) as u16,
             ..base
         };
         if config.gbp {
