@@ -17,7 +17,7 @@ use crate::underlay::{Neighbours, RouteTable};
 use base::{HashSeed, Instant};
 use flowtable::text::{FlowLine, FlowLineForm, TextStyle};
 use flowtable::{OfAction, OfPort, RuleStore, TableAccess, TableConfig, TableId};
-use openflow::message::AsyncClass;
+use openflow::message::{AsyncClass, CtFlush};
 use openflow::{OfError, OfVersion};
 use packet::DpPort;
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,6 +67,8 @@ pub enum Command {
         /// Up or down.
         up: bool,
     },
+    /// A controller wants connections forgotten.
+    FlushConnections(CtFlush),
     /// A standalone bridge lost or found its controllers: something for the log.
     FailOpen {
         /// Name of the bridge.

@@ -14,7 +14,7 @@ use base::HashSeed;
 use datapath::Revision;
 use flowtable::store::{ActionSummary, RuleStore};
 use flowtable::{OfPort, Table, TableId, Tables};
-use packet::DpPort;
+use packet::{DpPort, GeneveMap};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -183,6 +183,9 @@ pub struct Settings {
     pub flood_vlans: VlanSet,
     /// How rules see fragments of IP packets.
     pub fragments: Fragments,
+    /// Which Geneve options `tun_metadata` stands for (`add-tlv-map` of ovs-ofctl(8)). Maps of two bridges never contradict
+    /// each other.
+    pub geneve_map: GeneveMap,
 }
 
 /// How rules see fragments of IP packets (`set-frags` of ovs-ofctl(8)).

@@ -18,6 +18,9 @@ pub struct Config {
     pub bridges: BTreeMap<String, BridgeConfig>,
     /// Limits of the flow cache.
     pub cache: CacheConfig,
+    /// Timeouts of connections by zone: seconds by the keys of `CT_Timeout_Policy`. What a zone does not name keeps its
+    /// default.
+    pub zone_timeouts: BTreeMap<u16, BTreeMap<String, u32>>,
 }
 
 /// `Open_vSwitch:other_config` as far as the flow cache goes.

@@ -23,7 +23,7 @@ use datapath::{
 };
 use flowtable::store::RuleStore;
 use flowtable::{OfAction, OfPort, PacketInReason, PipelineKey, TableId};
-use packet::{DpPort, Frame, PacketKey};
+use packet::{DpPort, Frame, GeneveMap, PacketKey};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -226,6 +226,7 @@ pub struct Forwarding {
     /// By datapath port.
     homes: Arc<[Option<Home>]>,
     homes_revision: Revision,
+    geneve_map: Arc<GeneveMap>,
     tunnels: Arc<TunnelMap>,
     /// Of frames out of tunnels, whichever.
     tunnel_profiles: Arc<ProfileSet>,
@@ -264,6 +265,11 @@ impl Forwarding {
     pub fn home_of(&self, port: DpPort) -> Option<(&Arc<Bridge>, OfPort)> {
         let home = self.home(port)?;
         Some((self.bridges.get(home.bridge as usize)?, home.of_port))
+    }
+
+    /// The Geneve options of all bridges: what is read of a frame that leaves its tunnel.
+    pub fn geneve_map(&self) -> &GeneveMap {
+        &self.geneve_map
     }
 
     /// The bridge and port that a frame with this key came in on: as [`Forwarding::home_of`], and for a frame out of a
@@ -387,6 +393,10 @@ impl SlowPath for Forwarding {
         }
     }
 
+    fn geneve_map(&self) -> &GeneveMap {
+        &self.geneve_map
+    }
+
     fn still_valid(&self, deps: &Deps) -> bool {
         deps.0.iter().all(|(domain, revision)| self.revision_of(*domain) == *revision)
     }
@@ -435,6 +445,7 @@ impl Staging {
             bridges: Vec::new(),
             homes: Arc::default(),
             homes_revision: Revision(1),
+            geneve_map: Arc::default(),
             tunnels: Arc::default(),
             tunnel_profiles: Arc::default(),
             host: Arc::default(),
@@ -529,6 +540,7 @@ impl Staging {
         let stamp = Revision(self.next.number);
         let mut set_changed = self.next.bridges.len() != self.published.bridges.len();
         let mut profiles_stale = false;
+        let mut settings_changed = set_changed;
         for bridge in &mut self.next.bridges {
             let before = self.published.bridge(bridge.id());
             if before.is_some_and(|b| Arc::ptr_eq(b, bridge)) {
@@ -536,12 +548,16 @@ impl Staging {
             }
             let changed = Arc::make_mut(bridge).stamp(before.map(|b| &**b), stamp);
             set_changed |= changed.ports || before.is_none();
+            settings_changed |= changed.settings;
             profiles_stale |= changed.rules || changed.ports || changed.settings;
         }
         if set_changed {
             self.next.homes = homes(&self.next.bridges);
             self.next.tunnels = Arc::new(tunnels(&self.next.bridges));
             self.next.homes_revision = stamp;
+        }
+        if settings_changed {
+            self.next.geneve_map = geneve_map(&self.next.bridges);
         }
         if !Arc::ptr_eq(&self.next.host, &self.published.host) {
             self.next.host_revision = stamp;
@@ -557,6 +573,16 @@ impl Staging {
         self.next.number += 1;
         Arc::clone(&self.published)
     }
+}
+
+/// What the bridges' maps say together.
+fn geneve_map(bridges: &[Arc<Bridge>]) -> Arc<GeneveMap> {
+    let mut all = GeneveMap::default();
+    for (index, option) in bridges.iter().flat_map(|b| b.settings().geneve_map.iter()) {
+        // Refused only where another bridge maps it too, which then means the same.
+        let _ = all.insert(index, option);
+    }
+    Arc::new(all)
 }
 
 /// The tunnel interfaces of all bridges.

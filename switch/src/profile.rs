@@ -251,6 +251,9 @@ fn add_field(bits: &mut Mask<FlowKey>, id: FieldId, which: u128) {
     if row.slot.word == slot::MPLS_LSE0.word {
         return add_mpls(bits);
     }
+    if let Some(presence) = row.presence() {
+        bits.add_all(presence);
+    }
     bits.add(row.slot, which);
 }
 

@@ -1,5 +1,12 @@
 //! The commands of ovs-appctl(8) that this daemon answers, as a table: name, usage, least and most arguments, what to do.
 
+mod conntrack;
+mod dp;
+mod fragments;
+
+pub use fragments::FragmentSettings;
+
+use crate::connections::Walk;
 use crate::daemon::Daemon;
 use base::Instant;
 use datapath::Command as WorkerCommand;
@@ -7,6 +14,7 @@ use datapath::SlowPath;
 use flowtable::text::{PortNames, parse_key};
 use flowtable::{FlowKey, OfPort, Words};
 use packet::{Frame, PacketKey, slot};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 use switch::bridge::Bridge;
@@ -35,6 +43,8 @@ pub enum Answer {
         /// At a time.
         step: Duration,
     },
+    /// Work that is done, and answered, in parts.
+    Walk(Walk),
 }
 
 type Run = fn(&mut Daemon, &[String], Instant) -> Answer;
@@ -179,10 +189,15 @@ pub const COMMANDS: &[Command] = &[
     }),
 ];
 
+/// Every command, in no order.
+fn commands() -> impl Iterator<Item = &'static Command> {
+    [COMMANDS, conntrack::COMMANDS, fragments::COMMANDS].into_iter().flatten()
+}
+
 /// Carries out a command line.
 pub fn run(daemon: &mut Daemon, name: &str, args: &[String], now: Instant) -> Answer {
     let refuse = |text: String| Answer::Now(Err(text));
-    let Some(command) = COMMANDS.iter().find(|c| c.name == name) else {
+    let Some(command) = commands().find(|c| c.name == name) else {
         return refuse(format!(
             "\"{name}\" is not a valid command (use \"list-commands\" to see a list of valid commands)"
         ));
@@ -198,7 +213,8 @@ pub fn run(daemon: &mut Daemon, name: &str, args: &[String], now: Instant) -> An
 
 fn list_commands() -> String {
     let mut out = String::from("The available commands are:\n");
-    for c in COMMANDS {
+    let by_name: BTreeMap<&str, &Command> = commands().map(|c| (c.name, c)).collect();
+    for c in by_name.values() {
         let _ = writeln!(out, "  {:<23} {}", c.name, c.usage);
     }
     out
@@ -479,7 +495,13 @@ fn counters(daemon: &Daemon) -> String {
         }
     }
     let cache = serde_json::json!({"hits": totals.hits, "misses": totals.missed, "flows": totals.flows});
-    format!("{}\n", serde_json::json!({"ports": ports, "cache": cache}))
+    let c = daemon.connections.tracker().totals();
+    let connections = serde_json::json!({
+        "current": c.connections, "max": daemon.connections.config().connections_max, "created": c.created,
+        "expired": c.expired, "evicted": c.evicted, "full": c.full, "nat_exhausted": c.nat_exhausted,
+        "invalid": c.invalid,
+    });
+    format!("{}\n", serde_json::json!({"ports": ports, "cache": cache, "connections": connections}))
 }
 
 fn drops(daemon: &Daemon) -> String {
@@ -509,8 +531,9 @@ fn memory(daemon: &mut Daemon) -> String {
     let flows = cache_totals(daemon).flows;
     let rss = sys::process::usage().map(|u| u.resident / 1024).unwrap_or(0);
     let (controls, sessions) = daemon.connection_counts();
+    let connections = daemon.connections.tracker().connections();
     format!(
-        "cached-flows:{flows} macs:{macs} ofconns:{controls} ports:{ports} resident-kB:{rss} rules:{rules} sessions:{sessions}\n"
+        "cached-flows:{flows} connections:{connections} macs:{macs} ofconns:{controls} ports:{ports} resident-kB:{rss} rules:{rules} sessions:{sessions}\n"
     )
 }
 
@@ -583,12 +606,15 @@ mod tests {
 
     #[test]
     fn commands_are_sorted_and_unique() {
-        let names: Vec<_> = COMMANDS.iter().map(|c| c.name).collect();
-        let mut sorted = names.clone();
-        sorted.sort_unstable();
-        sorted.dedup();
-        assert_eq!(names, sorted);
-        assert!(list_commands().lines().count() == COMMANDS.len() + 1);
+        for table in [COMMANDS, conntrack::COMMANDS, fragments::COMMANDS] {
+            assert!(table.is_sorted_by_key(|c| c.name));
+        }
+        let mut names: Vec<_> = commands().map(|c| c.name).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count, "a name stands for two commands");
+        assert_eq!(list_commands().lines().count(), count + 1);
     }
 
     #[test]

@@ -3,9 +3,10 @@
 //! A turn of the loop is: take in what came, let the brain follow, publish the snapshot, then and only then let replies
 //! out. So whoever has read a reply can rely on the next frame's being handled by the new configuration.
 
-use crate::appctl;
+use crate::appctl::{self, FragmentSettings};
 use crate::args::{Args, Places};
 use crate::clock::Clock;
+use crate::connections::Connections;
 use crate::database::link::{Link, LinkError};
 use crate::database::read::{Allowed, Wanted, wanted};
 use crate::database::write::{Identity, InterfaceStatus, Status, report};
@@ -117,8 +118,10 @@ pub struct Daemon {
     pub snapshot: Arc<ArcSwap<Forwarding>>,
     /// The workers.
     pub workers: Workers,
-    /// The connections.
-    pub tracker: Arc<ConnTracker>,
+    /// Connection tracking.
+    pub connections: Connections,
+    /// What commands set of reassembly.
+    pub fragments: FragmentSettings,
     /// The devices.
     pub devices: Devices,
     /// The database.
@@ -178,7 +181,8 @@ impl Daemon {
             brain,
             snapshot,
             workers,
-            tracker,
+            connections: Connections::new(tracker),
+            fragments: FragmentSettings::default(),
             devices: if args.disable_system { Devices::default() } else { Devices::after_restart() },
             link,
             sockets,
@@ -236,6 +240,9 @@ impl Daemon {
     /// How long the loop may sleep if nothing comes.
     fn timeout(&self, now: Instant) -> Duration {
         let unread = self.link.has_news() && (self.link.is_ours() || self.configured_once);
+        if self.connections.is_due(&self.sockets) {
+            return Duration::ZERO;
+        }
         if unread
             || self.sockets.has_unfinished()
             || self.warp.is_some()
@@ -391,11 +398,13 @@ impl Daemon {
                     let end = if cleanup { End::Cleanup } else { End::KeepDevices };
                     self.end.get_or_insert((end, Some(request.reply)));
                 }
+                appctl::Answer::Walk(walk) => self.connections.begin(walk, request.reply),
                 appctl::Answer::Warp { total, step } => {
                     self.warp = Some(Warp { left: total, step, reply_to: request.reply });
                 }
             }
         }
+        self.connections.go_on(&mut self.sockets, now);
         if let Some(server) = self.link.server_mut() {
             server.poll(now);
         }
@@ -466,12 +475,19 @@ impl Daemon {
         self.sockets.set_controllers(&self.config, &self.places, now);
         // New interfaces show their counters at once.
         self.stats_next = now;
+        self.connections.set_zone_timeouts(&self.config.zone_timeouts);
+        self.configure_workers();
+    }
+
+    /// Gives the workers their settings, those of the database and those by command.
+    pub fn configure_workers(&self) {
         let cache = CacheLimits {
             flows: u32::try_from(self.config.cache.flow_limit).unwrap_or(u32::MAX),
             idle: self.config.cache.max_idle,
             ..CacheLimits::default()
         };
-        self.workers.configure(WorkerConfig { cache, ..WorkerConfig::default() });
+        let fragments = self.fragments.limits(self.workers.peers().len());
+        self.workers.configure(WorkerConfig { cache, fragments, ..WorkerConfig::default() });
     }
 
     /// Shows the workers the configuration as it stands, then does what the brain wants done under it.
@@ -489,6 +505,9 @@ impl Daemon {
                 Command::PacketOut(request) => {
                     self.packet_out(&request, now);
                     sent = true;
+                }
+                Command::FlushConnections(flush) => {
+                    self.connections.flush(&flush);
                 }
                 Command::SetAdmin { interface, up } => {
                     let news = self.devices.set_admin(&interface, up);
@@ -788,6 +807,15 @@ impl Daemon {
             ("cache_expired", sum(|s| s.cache.expired.get())),
             ("recirculated", sum(|s| s.cache.recirculated.get())),
         ];
+        let connections = self.connections.tracker().totals();
+        all.extend([
+            ("conntrack_created", connections.created),
+            ("conntrack_expired", connections.expired),
+            ("conntrack_evicted", connections.evicted),
+            ("conntrack_full", connections.full),
+            ("conntrack_invalid", connections.invalid),
+            ("conntrack_nat_exhausted", connections.nat_exhausted),
+        ]);
         let mut drops: BTreeMap<Drop, u64> = BTreeMap::new();
         for d in self.drop_totals() {
             *drops.entry(d.reason).or_default() += d.count;

@@ -6,6 +6,7 @@
 mod appctl;
 mod args;
 mod clock;
+mod connections;
 mod daemon;
 mod database;
 mod devices;

@@ -133,7 +133,8 @@ impl Peer {
 #[derive(Clone, Debug)]
 pub struct AppctlReply {
     token: Token,
-    id: Value,
+    /// The request's id, which the answer repeats.
+    pub id: Value,
 }
 
 /// A command from ovs-appctl.
@@ -524,10 +525,24 @@ impl Sockets {
 
     /// Answers a command; nothing if whoever asked has gone.
     pub fn answer_appctl(&mut self, reply: &AppctlReply, answer: &Result<String, String>) {
-        if let Some(peer) = self.peers.get_mut(&reply.token)
-            && let Talk::Appctl(session) = &mut peer.talk
-        {
+        if let Some(session) = self.appctl(reply) {
             session.reply(&reply.id, answer);
+        }
+    }
+
+    /// Whether more can be said in answer to a command, or whoever asked has gone.
+    pub fn appctl_has_room(&self, reply: &AppctlReply) -> bool {
+        match self.peers.get(&reply.token) {
+            Some(Peer { talk: Talk::Appctl(session), .. }) => session.has_room(),
+            _ => true,
+        }
+    }
+
+    /// The session in which a command waits for its answer; `None` if whoever asked has gone.
+    pub fn appctl(&mut self, reply: &AppctlReply) -> Option<&mut unixctl::Session> {
+        match self.peers.get_mut(&reply.token) {
+            Some(Peer { talk: Talk::Appctl(session), .. }) => Some(session),
+            _ => None,
         }
     }
 

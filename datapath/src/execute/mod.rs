@@ -135,12 +135,17 @@ fn uses_frame(action: &DpAction) -> bool {
 }
 
 impl Executor {
-    pub fn new(ports: Ports, tracker: Arc<ConnTracker>, seed: HashSeed) -> Executor {
+    pub fn new(
+        ports: Ports,
+        tracker: Arc<ConnTracker>,
+        seed: HashSeed,
+        fragments: FragmentLimits,
+    ) -> Executor {
         Executor {
             pool: FramePool::new(FramePool::FRAMES_MAX),
             ports,
             tracker,
-            fragments: Reassembler::new(FragmentLimits::default()),
+            fragments: Reassembler::new(fragments),
             waiting: VecDeque::new(),
             seed,
         }

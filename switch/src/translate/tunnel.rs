@@ -17,7 +17,7 @@ use crate::tunnel::{HostPort, LocalIp, Octet, Setting, TunnelConfig, TunnelKind}
 use crate::underlay::Route;
 use crate::underlay::neighbour::announced;
 use crate::vlan::TagStack;
-use datapath::{DpAction, Drop, SlowPath};
+use datapath::{DpAction, Drop};
 use flowtable::field::Prereq;
 use flowtable::{FlowKey, Words};
 use packet::key::{FRAG_ANY, Slot, TUN_METADATA, TUN_OAM, slot};
@@ -184,7 +184,7 @@ impl<'a> Walk<'a> {
         }
         if config.kind == TunnelKind::Geneve {
             push.oam = self.flow.slot(slot::TUN_FLAGS) as u16 & TUN_OAM != 0;
-            push.options = self.fwd.geneve_map().encode(&self.flow.packet);
+            push.options = self.bridge.settings().geneve_map.encode(&self.flow.packet);
         }
         push
     }

@@ -3,6 +3,7 @@
 //! What a row says wrongly concerns that row alone: an interface that cannot be is left out and gets an `error`, a setting
 //! that cannot be takes its default and is logged.
 
+use super::datapaths;
 use crate::args::Dummies;
 use ovsdb::replica::{Replica, RowView};
 use ovsdb::uuid::Uuid;
@@ -48,6 +49,7 @@ pub fn wanted(replica: &Replica, allowed: Allowed) -> Wanted {
     let Some(root) = replica.singleton("Open_vSwitch") else { return out };
     out.next_cfg = root.integer("next_cfg").unwrap_or(0);
     out.config.cache = cache(&root, &mut out.warnings);
+    out.config.zone_timeouts = zone_timeouts(replica, &root);
     let mut taken = Taken::default();
     for row in root.uuids("bridges").filter_map(|id| replica.get("Bridge", id)) {
         let Some(name) = row.string("name") else { continue };
@@ -221,7 +223,7 @@ fn flow_tables(replica: &Replica, row: &RowView<'_>) -> BTreeMap<u8, FlowTableCo
     let Some(tables) = row.map("flow_tables") else { return BTreeMap::new() };
     let mut all = BTreeMap::new();
     for (key, value) in tables.iter() {
-        let (ovsdb::value::Atom::Integer(number), ovsdb::value::Atom::Uuid(id)) = (key, value) else {
+        let (Atom::Integer(number), Atom::Uuid(id)) = (key, value) else {
             continue;
         };
         let (Ok(number), Some(row)) = (u8::try_from(*number), replica.get("Flow_Table", *id)) else {
@@ -235,6 +237,30 @@ fn flow_tables(replica: &Replica, row: &RowView<'_>) -> BTreeMap<u8, FlowTableCo
         all.insert(number, config);
     }
     all
+}
+
+/// The timeouts of connections, from the root row's datapaths over their zones to the policies.
+fn zone_timeouts(replica: &Replica, root: &RowView<'_>) -> BTreeMap<u16, BTreeMap<String, u32>> {
+    let mut all = BTreeMap::new();
+    let zones = datapaths(replica, root).filter_map(|row| row.map("ct_zones"));
+    for (key, value) in zones.flat_map(|zones| zones.iter()) {
+        let (Atom::Integer(zone), Atom::Uuid(id)) = (key, value) else { continue };
+        let policy = replica.get("CT_Zone", *id).and_then(|row| row.uuids("timeout_policy").next());
+        let policy = policy.and_then(|id| replica.get("CT_Timeout_Policy", id));
+        if let (Ok(zone), Some(policy)) = (u16::try_from(*zone), policy) {
+            all.insert(zone, timeouts(&policy));
+        }
+    }
+    all
+}
+
+fn timeouts(policy: &RowView<'_>) -> BTreeMap<String, u32> {
+    let Some(named) = policy.map("timeouts") else { return BTreeMap::new() };
+    let timeout = |(key, value): &(Atom, Atom)| match (key, value) {
+        (Atom::String(name), Atom::Integer(secs)) => Some((name.to_string(), u32::try_from(*secs).ok()?)),
+        _ => None,
+    };
+    named.iter().filter_map(timeout).collect()
 }
 
 fn vlan_id(n: i64) -> Option<u16> {
