@@ -14,13 +14,10 @@ use crate::wire::*;
 /// Most segments that a frame may be cut into: 64 KiB in pieces of a bit less than the least TCP segment size in use (48).
 pub const SEGMENTS_MAX: usize = 2048;
 
-/// Longest packet, in bytes with its IP header, that is taken for one that its sender means to be sent as it is although it
-/// left the checksum to others: what Ethernet carries.
-pub const UNCUT_MAX: usize = 1_500;
-/// Longest segment of a longer packet, in bytes with its IP header: what every path for IPv6 takes.
-const SEGMENT_MAX: usize = 1_280;
-/// CWR among the TCP flags.
-const TCP_CWR: u8 = 0x80;
+/// TCP payload beyond which a frame is taken for several segments: the most that standard Ethernet carries.
+const SEGMENT_MAX: usize = 1460;
+/// Length of segments where the sender's is not known: what every IPv6 path carries (1280 bytes, RFC 8200 section 5).
+const SEGMENT_ANYWHERE: u16 = 1220;
 
 /// Place of the checksum field in a transport header.
 pub(crate) const fn checksum_offset(protocol: u8) -> Option<u16> {
@@ -51,6 +48,40 @@ impl Frame {
         }
         self.validate_partial()?;
         self.validate_segmentation()
+    }
+
+    /// Finds out whether the sender of a frame left its checksum to others before putting it into a tunnel, as a kernel on the
+    /// same machine does: the outer packet's way, a socket, does not tell. The sign is a TCP or UDP checksum field that holds
+    /// the sum of the pseudo header. Should that be the right checksum by chance, completing it gives the same again, so no
+    /// good frame is harmed. A TCP packet longer than any Ethernet carries is then one to be cut, by a length that fits
+    /// everywhere. To be called after extraction.
+    #[inline]
+    pub fn recognise_offload(&mut self) {
+        if self.checksum != Checksum::Unknown || is_fragment(self) || is_routed(self) {
+            return;
+        }
+        let (Some((protocol @ (PROTO_TCP | PROTO_UDP), l4)), Some((network, l3))) =
+            (transport(self), network(self))
+        else {
+            return;
+        };
+        let (Some(offset), Ok(start)) = (checksum_offset(protocol), u16::try_from(l4)) else { return };
+        let len = self.packet_end().saturating_sub(l4);
+        let pseudo = !self.pseudo_sum(l3, protocol, len).checksum();
+        if pseudo == 0 || be16_at(self.bytes(), l4 + offset as usize) != Some(pseudo) {
+            return;
+        }
+        self.checksum = Checksum::Partial { start, offset };
+        let header_len = transport_header_len(self.bytes(), protocol, l4).unwrap_or(len);
+        if protocol != PROTO_TCP || len <= header_len + SEGMENT_MAX {
+            return;
+        }
+        // CWR is the high bit of the flags (RFC 9293 section 3.1).
+        let ecn = self.bytes().get(l4 + 13).is_some_and(|flags| flags & 0x80 != 0);
+        self.segmentation = match network {
+            Network::Ipv4 => Segmentation::TcpV4 { size: SEGMENT_ANYWHERE, ecn },
+            _ => Segmentation::TcpV6 { size: SEGMENT_ANYWHERE, ecn },
+        };
     }
 
     fn validate_partial(&mut self) -> Result<(), Malformed> {
@@ -106,41 +137,6 @@ impl Frame {
             return Err(Malformed::Segmentation);
         }
         Ok(())
-    }
-
-    /// Notes that the transport checksum of a packet whose sender is on this host was left undone: it then is the sum of the
-    /// pseudo header, as in [`Checksum::Partial`], which no other packet has whose checksum is wrong but one in 65,536. For
-    /// packets that come without a word on it: those inside what a socket of the host received. If it is a TCP packet
-    /// longer than [`UNCUT_MAX`], its sender left cutting it to others, too, and any segment that gets through will do.
-    pub fn notice_partial(&mut self) {
-        if self.checksum != Checksum::Unknown || is_fragment(self) || is_routed(self) {
-            return;
-        }
-        let (Some((protocol, l4)), Some((network, l3))) = (transport(self), network(self)) else { return };
-        let Some(offset @ (6 | 16)) = checksum_offset(protocol) else { return };
-        let end = self.packet_end();
-        let undone = !self.pseudo_sum(l3, protocol, end.saturating_sub(l4)).checksum();
-        if be16_at(self.bytes(), l4 + offset as usize) == Some(undone) && !self.verify_transport() {
-            self.checksum = Checksum::Partial { start: l4 as u16, offset };
-            if protocol == PROTO_TCP && end.saturating_sub(l3) > UNCUT_MAX {
-                self.segmentation = self.tcp_segmentation(network, l3, l4);
-            }
-        }
-    }
-
-    /// Segmentation of a TCP packet of which only the packet itself is known: to what every path takes (RFC 8200 section 5).
-    fn tcp_segmentation(&self, network: Network, l3: usize, l4: usize) -> Segmentation {
-        let Some(header_len) = transport_header_len(self.bytes(), PROTO_TCP, l4) else {
-            return Segmentation::None;
-        };
-        let size = SEGMENT_MAX.saturating_sub(l4 - l3 + header_len) as u16;
-        let ecn = self.bytes().get(l4 + 13).is_some_and(|flags| flags & TCP_CWR != 0);
-        match network {
-            _ if size == 0 => Segmentation::None,
-            Network::Ipv4 => Segmentation::TcpV4 { size, ecn },
-            Network::Ipv6 => Segmentation::TcpV6 { size, ecn },
-            Network::Arp => Segmentation::None,
-        }
     }
 
     /// Completes a partial checksum in place. A frame that has none is left alone.

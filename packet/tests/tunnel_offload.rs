@@ -7,7 +7,6 @@ use base::HashSeed;
 use etherparse::{SlicedPacket, TransportSlice};
 use packet::tunnel::{GeneveMap, TunnelProtocol, TunnelPush, pop, push};
 use packet::{Checksum, Frame, FrameBuilder, FramePool, PacketKey, Segmentation, Segments};
-use proptest::prelude::*;
 
 const SEED: HashSeed = HashSeed::new(1, 2);
 /// Ethernet and IPv4 in front of TCP.
@@ -82,38 +81,4 @@ fn announcements_that_point_before_the_payload_are_lies() {
     frame.checksum = Checksum::Partial { start: 20, offset: 16 };
     frame.segmentation = Segmentation::TcpV4 { size: 1_000, ecn: false };
     assert!(frame.validate_offload().is_err());
-}
-
-/// What comes out of a socket brings no word on the inner checksum.
-#[test]
-fn a_checksum_left_undone_is_noticed() {
-    let mut frame = tcp(b"hello");
-    undo(&mut frame, 0);
-    frame.notice_partial();
-    assert_eq!(frame.checksum, Checksum::Partial { start: L4 as u16, offset: 16 });
-    assert_eq!(frame.segmentation, Segmentation::None);
-    frame.complete_checksum();
-    assert_tcp_checksum(frame.bytes());
-    // A packet that no Ethernet carries was to be cut.
-    let mut long = tcp(&[7; 5_000]);
-    undo(&mut long, 0);
-    long.notice_partial();
-    assert_eq!(long.segmentation, Segmentation::TcpV4 { size: 1_240, ecn: false });
-    long.validate_offload().unwrap();
-}
-
-proptest! {
-    /// Neither a right checksum nor a wrong one is taken for one left undone.
-    #[test]
-    fn checksums_that_stand_are_left_alone(payload in proptest::collection::vec(any::<u8>(), 0..64), flip in 0usize..16) {
-        let mut frame = tcp(&payload);
-        frame.notice_partial();
-        prop_assert_eq!(frame.checksum, Checksum::Unknown);
-        let at = L4 + 16 + flip / 8;
-        frame.bytes_mut()[at] ^= 1 << (flip % 8);
-        let field = u16::from_be_bytes([frame.bytes()[L4 + 16], frame.bytes()[L4 + 17]]);
-        prop_assume!(field != pseudo_sum(frame.bytes()));
-        frame.notice_partial();
-        prop_assert_eq!(frame.checksum, Checksum::Unknown);
-    }
 }

@@ -13,7 +13,6 @@ use crate::ports::PortIndex;
 use crate::slowpath::{FrameClass, Profile, Revision, SlowPath, Stage, Translation, Upcall};
 use crate::stats::WorkerStats;
 use base::Instant;
-use packet::tunnel::TunnelProtocol;
 use packet::{Batch, DpPort, Frame, Malformed, PacketKey, slot, tunnel};
 use std::sync::Arc;
 
@@ -177,27 +176,19 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         if std::mem::take(&mut staged.has_metadata) {
             staged.key = PacketKey::default();
         }
-        if let Some(protocol) = frame.encapsulated.take() {
-            return self.stage_encapsulated(frame, protocol, staged);
+        let protocol = frame.encapsulated.take();
+        if let Some(protocol) = protocol {
+            staged.has_metadata = true;
+            if tunnel::pop(frame, protocol, &mut staged.key, self.slow.geneve_map()).is_err() {
+                staged.refused = Some(Drop::BadTunnel);
+                return;
+            }
         }
-        match staged.key.extract_headers(frame).and_then(|()| frame.validate_offload()) {
-            Ok(()) => self.classify(staged),
-            Err(malformed) => staged.refused = Some(malformed_drop(malformed)),
+        let extracted = staged.key.extract_headers(frame);
+        if protocol.is_some() {
+            frame.recognise_offload();
         }
-    }
-
-    /// The same for what a socket of the host received.
-    fn stage_encapsulated(&mut self, frame: &mut Frame, protocol: TunnelProtocol, staged: &mut Staged) {
-        staged.has_metadata = true;
-        if tunnel::pop(frame, protocol, &mut staged.key, self.slow.geneve_map()).is_err() {
-            staged.refused = Some(Drop::BadTunnel);
-            return;
-        }
-        let read = staged.key.extract_headers(frame).and_then(|()| {
-            frame.notice_partial();
-            frame.validate_offload()
-        });
-        match read {
+        match extracted.and_then(|()| frame.validate_offload()) {
             Ok(()) => self.classify(staged),
             Err(malformed) => staged.refused = Some(malformed_drop(malformed)),
         }
