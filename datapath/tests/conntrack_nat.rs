@@ -325,7 +325,7 @@ fn kinds() -> impl Strategy<Value = (Kind, bool)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
 
     /// reply(original(x)) == x: what comes back from where a packet was sent to goes to where it came from, whatever is
     /// translated, and no checksum of it is wrong.

@@ -154,7 +154,7 @@ impl Pass<'_> {
         for _ in 0..RETRIES_MAX {
             let until = self.now + timeout_of(&connection, self.config);
             let until = until.min(self.now + super::table::VISIT_MAX);
-            let Err(Refused::Taken(other)) = self.tracker.table.insert(&connection, until) else {
+            let Err(Refused::Taken(other)) = self.tracker.table.insert(&connection, self.now, until) else {
                 return Attempt::Made(connection);
             };
             if !other.remaining(timeout_of(&other, self.config), self.now).is_zero() {

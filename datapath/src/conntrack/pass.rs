@@ -86,7 +86,9 @@ impl Pass<'_> {
         let Found { connection, direction, by_tuple } = found;
         let is_error = parsed.inner().is_some();
         let counts = &self.tracker.counts;
-        if self.spec.force && self.spec.commit && *direction == Direction::Reply && !is_error {
+        // Only for a packet that can take its place: an invalid one ends nothing.
+        let turns = self.spec.force && self.spec.commit && *direction == Direction::Reply;
+        if turns && parsed.may_begin(self.config.tcp_loose) {
             self.tracker.end(connection, &counts.evicted);
             return None;
         }
@@ -162,7 +164,7 @@ impl Pass<'_> {
             connection.touch(self.now);
             let until = self.now + timeout_of(connection, self.config);
             if connection.armed_after(until) > REARM_SLACK {
-                self.tracker.table.rearm(connection, until);
+                self.tracker.table.rearm(connection, self.now, until);
             }
         }
         verdict

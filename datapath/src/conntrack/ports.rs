@@ -52,6 +52,12 @@ impl PortMaps {
         self.shards[(mixed >> 60) as usize % MAP_SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the destination of `reply` has a map.
+    pub fn has_map(&self, reply: &Tuple) -> bool {
+        let key = key_of(reply);
+        self.len.load(Ordering::Relaxed) != 0 && self.lock(&key).contains_key(&key)
+    }
+
     /// The next port of `range` that is not known to be taken, marked as taken, for the destination of `reply` (whose own
     /// port does not count). The destination gets a map that begins at `start` if it has none. `None` if there is no such
     /// port, or no room for a map.

@@ -129,7 +129,12 @@ impl Table {
     ///
     /// # Errors
     /// [`Refused::Taken`] if one of its tuples names another; the table is then unchanged.
-    pub fn insert(&self, connection: &Arc<Connection>, visit_at: Instant) -> Result<(), Refused> {
+    pub fn insert(
+        &self,
+        connection: &Arc<Connection>,
+        now: Instant,
+        visit_at: Instant,
+    ) -> Result<(), Refused> {
         let home = self.hash(&connection.original);
         let away = connection.load().has(State::TRANSLATED).then(|| self.hash(&connection.reply));
         // With both tuples in one shard, or only one tuple, there is one lock.
@@ -152,7 +157,7 @@ impl Table {
             return Err(Refused::Taken(Arc::clone(&other.connection)));
         }
         at_home.add(home.kept(), true, connection);
-        at_home.wheel.insert(visit_at, Arc::clone(connection));
+        at_home.wheel.insert(now, visit_at, Arc::clone(connection));
         connection.arm(visit_at);
         if let Some(away) = away {
             at_away.unwrap_or(at_home).add(away.kept(), false, connection);
@@ -164,9 +169,9 @@ impl Table {
     }
 
     /// Sets a connection to be visited earlier than it is.
-    pub fn rearm(&self, connection: &Arc<Connection>, visit_at: Instant) {
+    pub fn rearm(&self, connection: &Arc<Connection>, now: Instant, visit_at: Instant) {
         let index = self.hash(&connection.original).shard();
-        Self::lock(self.shard(index)).wheel.insert(visit_at, Arc::clone(connection));
+        Self::lock(self.shard(index)).wheel.insert(now, visit_at, Arc::clone(connection));
         connection.arm(visit_at);
         self.wake_at(index, visit_at);
     }
