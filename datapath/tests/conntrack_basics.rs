@@ -1,6 +1,8 @@
 //! The tracker's states and translations, packet by packet. What is expected was observed with Debian's Open vSwitch 3.1
 //! (`netdev-dummy/receive`) or is said by ovs-fields(7).
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
 mod conntrack_support;
 
 use conntrack_support::*;

@@ -153,7 +153,7 @@ impl Pass<'_> {
         let connection = Arc::new(self.give_birth(parsed, reply, foreseen));
         for _ in 0..RETRIES_MAX {
             let until = self.now + timeout_of(&connection, self.config);
-            let until = until.min(self.now + super::table::VISIT_MAX);
+            let until = until.min(self.now + super::table::FIRST_VISIT_MAX);
             let Err(Refused::Taken(other)) = self.tracker.table.insert(&connection, self.now, until) else {
                 return Attempt::Made(connection);
             };

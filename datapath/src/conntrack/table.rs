@@ -16,6 +16,8 @@ use std::time::Duration;
 pub(super) const SHARDS: usize = 512;
 /// Longest time between two visits of the wheel, so that what was removed early does not hold its memory for a day.
 pub(super) const VISIT_MAX: Duration = Duration::from_secs(60);
+/// Longest time to the first visit: what an answer leaves most protocols, so that it need not set an earlier one.
+pub(super) const FIRST_VISIT_MAX: Duration = Duration::from_secs(30);
 /// What a slot of the wheels stands for.
 const WHEEL_TICK: Duration = Duration::from_secs(1);
 /// Room that a shard keeps however few connections it has.
