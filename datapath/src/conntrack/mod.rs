@@ -21,6 +21,8 @@ mod create;
 mod dump;
 mod expectation;
 mod ftp;
+#[doc(hidden)]
+pub mod fuzz;
 mod gateway;
 mod metadata;
 mod nat;

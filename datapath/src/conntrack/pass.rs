@@ -17,6 +17,9 @@ use std::sync::Arc;
 /// How much earlier, in coarse units (a second is 60), a visit must be due to be worth a lock.
 const REARM_SLACK: i32 = 60;
 
+/// Times that a packet is looked up: again when somebody else was faster.
+const LOOK_UPS_MAX: usize = 2;
+
 /// What a pass is done with.
 pub(super) struct Pass<'a> {
     pub tracker: &'a ConnTracker,
@@ -40,21 +43,25 @@ impl Pass<'_> {
         let Some(parsed) = Parsed::read(frame, self.spec.zone) else {
             return self.invalid(None, key);
         };
-        if let Some(found) = self.look_up(&parsed, key, before) {
-            let carried = before.only(CtState::SNAT | CtState::DNAT);
-            if let Some(tracked) = self.existing(&found, &parsed, carried, frame, key) {
+        let carried = before.only(CtState::SNAT | CtState::DNAT);
+        for _ in 0..LOOK_UPS_MAX {
+            if let Some(found) = self.look_up(&parsed, key, before)
+                && let Some(tracked) = self.existing(&found, &parsed, carried, frame, key)
+            {
+                return tracked;
+            }
+            // None if another worker made the connection meanwhile: then it is there to be found.
+            if let Some(tracked) = self.begin(&parsed, frame, key) {
                 return tracked;
             }
         }
-        self.begin(&parsed, frame, key)
+        self.unmade(&parsed, key)
     }
 
     fn look_up(&self, parsed: &Parsed, key: &PacketKey, before: CtState) -> Option<Found> {
-        if let Some((connection, direction)) = self.find(&parsed.tuple) {
-            return Some(Found { connection, direction, by_tuple: true });
-        }
         if !before.any(CtState::SNAT | CtState::DNAT) {
-            return None;
+            let (connection, direction) = self.find(&parsed.tuple)?;
+            return Some(Found { connection, direction, by_tuple: true });
         }
         // Translated by an earlier pass in this zone, so it no longer bears a tuple of its connection.
         let original = metadata::original_tuple(key, self.spec.zone, &parsed.tuple)?;
