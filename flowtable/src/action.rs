@@ -4,7 +4,10 @@
 //! An action that is not listed here is not built: on the wire it is answered with OpenFlow's bad-action error, in text
 //! with an error that names it.
 
+use crate::ct::CtAction;
 use crate::field::FieldId;
+use crate::group::GroupId;
+use crate::meter::MeterId;
 use crate::port::OfPort;
 
 /// Number of an OpenFlow table, 0 to 254; 255 stands for "all tables" in requests only.
@@ -162,6 +165,23 @@ pub enum OfAction {
         /// Table to look up; `None` is the current one.
         table: Option<TableId>,
     },
+    /// `ct(...)`: to the connection tracker (NXAST_CT).
+    Ct(Box<CtAction>),
+    /// `ct_clear`: the packet is as if it had not been tracked (NXAST_CT_CLEAR).
+    CtClear,
+    /// `group:N`: what the group says.
+    Group(GroupId),
+    /// `meter:N`: an instruction in OpenFlow 1.3 and 1.4, an action in 1.5. Always the first of a list.
+    Meter(MeterId),
+    /// `clone(...)`: carried out on a copy, pipeline fields and all (NXAST_CLONE).
+    Clone(Vec<OfAction>),
+    /// `check_pkt_larger(LEN)->DST`: whether the frame is longer (NXAST_CHECK_PKT_LARGER).
+    CheckPktLarger {
+        /// Bytes, from the Ethernet header on.
+        len: u16,
+        /// One bit for the answer.
+        dst: SubField,
+    },
     /// `note:HEX`: nothing.
     Note(Vec<u8>),
     /// `exit`: ends the pipeline for the frame.
@@ -179,4 +199,72 @@ pub enum OfAction {
     WriteActions(Vec<OfAction>),
     /// `goto_table:N` (instruction), last in a list.
     GotoTable(TableId),
+}
+
+/// Most lists of actions within one another, such as `clone(clone(...))`.
+pub const NESTING_MAX: usize = 16;
+
+impl OfAction {
+    /// The name that ovs-actions(7) gives it.
+    pub const fn name(&self) -> &'static str {
+        use OfAction as A;
+        match self {
+            A::Output { .. } | A::OutputTrunc { .. } => "output",
+            A::OutputReg { .. } => "output_reg",
+            A::Controller { .. } => "controller",
+            A::Enqueue { .. } => "enqueue",
+            A::SetVlanVid(_) => "mod_vlan_vid",
+            A::SetVlanPcp(_) => "mod_vlan_pcp",
+            A::PopVlan => "strip_vlan",
+            A::PushVlan(_) => "push_vlan",
+            A::SetDlSrc(_) => "mod_dl_src",
+            A::SetDlDst(_) => "mod_dl_dst",
+            A::SetNwSrc(_) => "mod_nw_src",
+            A::SetNwDst(_) => "mod_nw_dst",
+            A::SetNwTos(_) => "mod_nw_tos",
+            A::SetNwEcn(_) => "mod_nw_ecn",
+            A::SetNwTtl(_) => "mod_nw_ttl",
+            A::SetTpSrc(_) => "mod_tp_src",
+            A::SetTpDst(_) => "mod_tp_dst",
+            A::Load { .. } | A::SetField { .. } => "set_field",
+            A::Move { .. } => "move",
+            A::PushMpls(_) => "push_mpls",
+            A::PopMpls(_) => "pop_mpls",
+            A::SetMplsLabel(_) => "set_mpls_label",
+            A::SetMplsTc(_) => "set_mpls_tc",
+            A::SetMplsTtl(_) => "set_mpls_ttl",
+            A::DecMplsTtl => "dec_mpls_ttl",
+            A::DecTtl(_) => "dec_ttl",
+            A::SetTunnel(_) => "set_tunnel",
+            A::Resubmit { .. } => "resubmit",
+            A::Ct(_) => "ct",
+            A::CtClear => "ct_clear",
+            A::Group(_) => "group",
+            A::Meter(_) => "meter",
+            A::Clone(_) => "clone",
+            A::CheckPktLarger { .. } => "check_pkt_larger",
+            A::Note(_) => "note",
+            A::Exit => "exit",
+            A::WriteMetadata { .. } => "write_metadata",
+            A::ClearActions => "clear_actions",
+            A::WriteActions(_) => "write_actions",
+            A::GotoTable(_) => "goto_table",
+        }
+    }
+
+    /// Whether it is an instruction in OpenFlow 1.1 and later, which stands in a rule's own list only. Meters are
+    /// instructions in some versions only and not counted here.
+    pub const fn is_instruction(&self) -> bool {
+        use OfAction as A;
+        matches!(self, A::WriteMetadata { .. } | A::ClearActions | A::WriteActions(_) | A::GotoTable(_))
+    }
+
+    /// The actions within it: of a set, a clone, or what a `ct` executes.
+    pub fn inner(&self) -> &[OfAction] {
+        match self {
+            OfAction::WriteActions(list) | OfAction::Clone(list) => list,
+            OfAction::Ct(ct) => &ct.exec,
+            _ => &[],
+        }
+    }
 }

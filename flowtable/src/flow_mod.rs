@@ -7,6 +7,7 @@
 
 use crate::action::{OfAction, TableId};
 use crate::classifier::PackedMatch;
+use crate::group::GroupId;
 use crate::key::Match;
 use crate::port::OfPort;
 use crate::rule::{Cookie, RemovalReason, Rule, RuleFlags, RuleStats};
@@ -147,10 +148,9 @@ impl RuleFilter {
 
     /// Whether a rule passes everything but table, match and priority.
     fn accepts(&self, rule: &Rule) -> bool {
-        // No action names a group yet, so asking for one finds nothing.
         (rule.cookie.0 ^ self.cookie.0) & self.cookie_mask == 0
             && rule.outputs_to(self.out_port)
-            && self.out_group.is_none()
+            && self.out_group.is_none_or(|group| rule.names_group(GroupId(group)))
     }
 
     /// Whether the filter means this rule.

@@ -6,10 +6,13 @@
 
 pub mod action;
 pub mod classifier;
+pub mod ct;
 pub mod expiry;
 pub mod field;
 pub mod flow_mod;
+pub mod group;
 pub mod key;
+pub mod meter;
 pub mod port;
 pub mod rule;
 pub mod store;
@@ -19,9 +22,12 @@ pub mod trie;
 
 pub use action::{OfAction, PacketInReason, SubField, TableId};
 pub use classifier::{Classifier, PackedMatch};
+pub use ct::{CtAction, CtAlg, NatAction, NatKind, ZoneSource};
 pub use field::{Field, FieldId};
 pub use flow_mod::{FlowMod, FlowModCommand, FlowModError, OnMissing, RuleChange, RuleFilter};
+pub use group::GroupId;
 pub use key::{FlowKey, Mask, Match, PipelineKey, Words};
+pub use meter::MeterId;
 pub use port::OfPort;
 pub use rule::{Cookie, RemovalReason, Rule, RuleFlags, RuleStats};
 pub use store::{ActionSummary, RuleStore, TableIdSet};

@@ -2,7 +2,9 @@
 
 use crate::action::{OfAction, TableId};
 use crate::classifier::PackedMatch;
+use crate::group::GroupId;
 use crate::key::Match;
+use crate::meter::MeterId;
 use crate::port::OfPort;
 use base::Instant;
 use std::fmt;
@@ -176,6 +178,16 @@ impl Rule {
     pub fn outputs_to(&self, port: OfPort) -> bool {
         port == OfPort::ANY || actions_output_to(&self.actions, port)
     }
+
+    /// Whether an action names a group; what `out_group` of requests asks (OpenFlow 1.3.5 §A.3.4.1).
+    pub fn names_group(&self, group: GroupId) -> bool {
+        actions_any(&self.actions, &|action| *action == OfAction::Group(group))
+    }
+
+    /// Whether an action names a meter.
+    pub fn names_meter(&self, meter: MeterId) -> bool {
+        actions_any(&self.actions, &|action| *action == OfAction::Meter(meter))
+    }
 }
 
 fn actions_output_to(actions: &[OfAction], port: OfPort) -> bool {
@@ -183,7 +195,10 @@ fn actions_output_to(actions: &[OfAction], port: OfPort) -> bool {
         OfAction::Output { port: p, .. } | OfAction::OutputTrunc { port: p, .. } => *p == port,
         OfAction::Enqueue { port: p, .. } => *p == port,
         OfAction::Controller { .. } => port == OfPort::CONTROLLER,
-        OfAction::WriteActions(inner) => actions_output_to(inner, port),
-        _ => false,
+        other => actions_output_to(other.inner(), port),
     })
+}
+
+fn actions_any(actions: &[OfAction], wanted: &impl Fn(&OfAction) -> bool) -> bool {
+    actions.iter().any(|action| wanted(action) || actions_any(action.inner(), wanted))
 }

@@ -23,7 +23,8 @@ fn unhex(text: &str) -> Vec<u8> {
 fn dialect(case: &Case) -> Dialect {
     const VENDOR: u8 = 4;
     let flow_format = if case.bytes[1] == VENDOR { FlowFormat::Nxm } else { FlowFormat::OpenFlow10 };
-    Dialect { flow_mod_table_id: case.text.contains("table="), flow_format, ..Dialect::new(case.version) }
+    let names_table = case.text.split("actions=").next().is_some_and(|flow| flow.contains("table="));
+    Dialect { flow_mod_table_id: names_table, flow_format, ..Dialect::new(case.version) }
 }
 
 fn message_of(flow: &ParsedFlow) -> message::FlowMod {

@@ -26,8 +26,23 @@ fn ours(what: &str) -> Option<(&'static str, &'static str)> {
         "nx learn short" => ("OFPBAC_BAD_VENDOR_TYPE", "learn is not built"),
         "ctrl reason 99" => ("OFPBAC_BAD_ARGUMENT", "there is no such reason"),
         "mod vlan in1.3 type1" => ("OFPBAC_BAD_TYPE", "OpenFlow 1.2 removed the action"),
-        "meter action" => ("OFPBAC_BAD_METER", "the standard's error, there are no meters"),
-        "meter" => ("OFPBIC_UNSUP_INST", "there are no meters"),
+        "meter action" | "meter" | "meter unknown" | "meter action 1.5" | "meter action late 1.5" => {
+            ("ok", "the switch knows which meters there are")
+        }
+        "nx group" | "group" => ("ok", "the switch knows which groups there are"),
+        "ct alg 5" => ("OFPBAC_BAD_ARGUMENT", "no such protocol is tracked"),
+        "nat twice" => ("OFPBAC_BAD_ARGUMENT", "the second would be without effect"),
+        "nat flag no kind" | "nat range no kind" | "nat unknown range" => {
+            ("OFPBAC_BAD_ARGUMENT", "it would be without effect")
+        }
+        "clone deep" => ("OFPBAC_TOO_MANY", "lists within lists have a limit"),
+        "clone meter 1.5" => ("OFPBAC_BAD_ARGUMENT", "meters are for the frame, not for its clone"),
+        "ct zone bad field" | "cpl unknown" => {
+            ("OFPBAC_BAD_SET_TYPE", "fields of Geneve options are not built")
+        }
+        "cpl masked" => ("OFPBAC_BAD_SET_TYPE", "a field with a mask is no destination"),
+        "cpl ct_mark" => ("OFPBAC_BAD_SET_ARGUMENT", "only a ct action sets it"),
+        "cpl prereq" => ("OFPBAC_MATCH_INCONSISTENT", "the field is not there"),
         "goto 255" => ("OFPBIC_BAD_TABLE_ID", "there is no table 255"),
         "match type 0" => ("OFPBMC_BAD_TYPE", "the match of OpenFlow 1.1 is not spoken"),
         "bundle unknown type" => ("OFPBFC_BAD_TYPE", "the standard's error"),

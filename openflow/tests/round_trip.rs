@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use flowtable::field::{FIELDS, Format, Masking, Prereq};
-use flowtable::{FieldId, Match, OfAction, OfPort, PacketInReason, SubField, TableId};
+use flowtable::{
+    CtAction, CtAlg, FieldId, GroupId, Match, MeterId, NatAction, NatKind, OfAction, OfPort, PacketInReason,
+    SubField, TableId, ZoneSource,
+};
 use openflow::codec::{self, MESSAGE_MAX};
 use openflow::error::ErrorNumber;
 use openflow::message::*;
@@ -14,6 +17,7 @@ use packet::key::slot;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 const V10: OfVersion = OfVersion::V10;
@@ -128,7 +132,7 @@ prop_compose! {
             }
             let ones = row.slot.ones();
             let mask = if masked && row.masking == Masking::Arbitrary { mask & ones } else { ones };
-            m.set(row.slot, value_of(row.id, value), mask);
+            row.id.set_condition(&mut m, value_of(row.id, value), mask);
         }
         m
     }
@@ -185,7 +189,66 @@ fn action_everywhere() -> impl Strategy<Value = OfAction> {
         any::<u8>().prop_map(SetMplsTtl),
         Just(DecMplsTtl),
         Just(PopVlan),
+        Just(CtClear),
+        any::<u32>().prop_map(|id| Group(GroupId(id))),
+        (any::<u16>(), bit()).prop_map(|(len, dst)| CheckPktLarger { len, dst }),
+        ct().prop_map(|ct| Ct(Box::new(ct))),
+        vec(select(vec![Exit, PopVlan, CtClear, Group(GroupId(3))]), 0..4)
+            .prop_map(|list| Clone(vec![Clone(list), Exit])),
     ]
+}
+
+/// One bit of a plain field.
+fn bit() -> impl Strategy<Value = SubField> {
+    sub_field().prop_map(|sub| SubField { width: 1, ..sub })
+}
+
+/// What OpenFlow 1.0 and later carry in the same form.
+fn ct() -> impl Strategy<Value = CtAction> {
+    let zone = prop_oneof![
+        any::<u16>().prop_map(ZoneSource::Value),
+        (0..17u16)
+            .prop_map(|start| { ZoneSource::Field(SubField { field: FieldId::Reg3, start, width: 16 }) }),
+    ];
+    let v4 = any::<u32>().prop_map(|a| IpAddr::from(Ipv4Addr::from(a.clamp(1, u32::MAX - 1))));
+    let v6 = any::<u128>().prop_map(|a| IpAddr::from(Ipv6Addr::from(a.clamp(1, u128::MAX - 1))));
+    let last = |first: IpAddr| match first {
+        IpAddr::V4(_) => IpAddr::from(Ipv4Addr::BROADCAST),
+        IpAddr::V6(_) => IpAddr::from(Ipv6Addr::from(u128::MAX)),
+    };
+    let ports = proptest::option::of((1u16..0xffff, any::<bool>()));
+    let range = proptest::option::of((prop_oneof![v4, v6], any::<bool>(), ports));
+    let nat = (any::<bool>(), range, any::<bool>(), 0..3u8).prop_map(move |(src, range, persistent, way)| {
+        NatAction {
+            kind: Some(if src { NatKind::Src } else { NatKind::Dst }),
+            addresses: range.map(|(first, both, _)| (first, both.then(|| last(first)))),
+            ports: range.and_then(|(.., ports)| ports.map(|(first, both)| (first, both.then_some(0xffff)))),
+            persistent,
+            hash: way == 1,
+            random: way == 2,
+        }
+    });
+    let nat = proptest::option::of(prop_oneof![nat, Just(NatAction::default())]);
+    let mark = SubField { field: FieldId::CtMark, start: 0, width: 32 };
+    let exec = proptest::option::of((sub_field(), 0..32u16).prop_map(move |(src, start)| {
+        let width = src.width.min(mark.width - start);
+        let (src, dst) = (SubField { width, ..src }, SubField { start, width, ..mark });
+        OfAction::Move { src, dst }
+    }));
+    (
+        any::<bool>(),
+        zone,
+        proptest::option::of(0..255u8),
+        select(vec![None, Some(CtAlg::Ftp), Some(CtAlg::Tftp)]),
+        nat,
+        exec,
+    )
+        .prop_map(|(force, zone, table, alg, nat, exec)| {
+            let exec = exec.into_iter().collect();
+            let mut ct = CtAction { commit: false, force, zone, table: table.map(TableId), alg, nat, exec };
+            ct.commit = force || ct.needs_commit();
+            ct
+        })
 }
 
 /// Actions of OpenFlow 1.0's own, and those that only Nicira's extension of it has.
@@ -229,6 +292,8 @@ fn set_field(masked: bool) -> impl Strategy<Value = OfAction> {
         .iter()
         .filter(|f| f.access == flowtable::field::Access::Writable && !f.oxm.is_empty())
         .filter(|f| plain(f.id) || f.name.starts_with('x'))
+        // Written by a ct action only.
+        .filter(|f| !flowtable::ct::is_connection_field(f.id))
         .map(|f| f.id)
         .collect();
     (select(fields), any::<u128>(), any::<u128>()).prop_map(move |(field, value, mask)| {
@@ -272,8 +337,12 @@ fn actions(version: OfVersion) -> BoxedStrategy<Vec<OfAction>> {
     if version == V10 {
         return applied(version);
     }
+    let metered = (proptest::option::of(any::<u32>()), applied(version)).prop_map(|(meter, list)| {
+        let meter = meter.map(|id| OfAction::Meter(MeterId(id)));
+        meter.into_iter().chain(list).collect::<Vec<_>>()
+    });
     (
-        applied(version),
+        metered,
         any::<bool>(),
         any::<bool>(),
         applied(version),
@@ -677,6 +746,12 @@ proptest! {
             Message::EchoRequest(data.clone()), Message::EchoReply(data.clone()), Message::FeaturesRequest,
             Message::GetConfigRequest, Message::BarrierRequest, Message::BarrierReply, Message::FlowAge,
             Message::FlowModTableId(short % 2 == 0), Message::SetControllerId(short), Message::CtFlushZone(short),
+            Message::CtFlush(CtFlush {
+                zone: Some(short),
+                protocol: other as u8,
+                original: CtTuple { src: Some((word | 1).to_be_bytes().into()), src_port: Some(other | 1), ..CtTuple::default() },
+                reply: CtTuple { icmp_type: Some(short as u8 | 1), icmp_code: Some(1), icmp_id: Some(9), ..CtTuple::default() },
+            }),
             Message::SetPacketInFormat(PacketInFormat::Nxt),
             Message::TlvTableRequest,
             Message::Resume(data.clone()),

@@ -9,14 +9,16 @@ use super::number::{
 use super::subfield::subfield;
 use super::token::{Word, Words};
 use super::value::{not_a_value, value};
-use crate::action::{OfAction, PacketInReason, TableId};
+use crate::action::{NESTING_MAX, OfAction, PacketInReason, TableId};
+use crate::ct::{is_connection_field, written_field};
 use crate::field::{Access, FieldId};
+use crate::group::GroupId;
+use crate::meter::MeterId;
 use crate::port::OfPort;
 use std::net::Ipv4Addr;
 
 /// Actions of Open vSwitch that this switch does not have.
-const UNSUPPORTED: [&str; 28] = [
-    "group",
+const UNSUPPORTED: [&str; 21] = [
     "bundle",
     "bundle_load",
     "set_queue",
@@ -28,12 +30,6 @@ const UNSUPPORTED: [&str; 28] = [
     "conjunction",
     "fin_timeout",
     "sample",
-    "clone",
-    "meter",
-    "ct",
-    "ct_clear",
-    "nat",
-    "check_pkt_larger",
     "delete_field",
     "encap",
     "decap",
@@ -61,69 +57,138 @@ pub fn parse_actions(text: &str, names: &dyn PortNames) -> Result<Vec<OfAction>,
 }
 
 pub(crate) fn actions(text: &str, names: &dyn PortNames) -> Parsed<Vec<OfAction>> {
-    let mut list = ActionList { names, actions: Vec::new(), count: 0, dropped: false, others: false };
-    for word in Words::new(text) {
-        list.word(word)?;
-    }
-    list.drop_stands_alone(text)?;
+    let mut list = ActionList::new(names, Place::Rule, 0);
+    list.read(text)?;
     instruction_order(text, &list.actions)?;
     Ok(list.actions)
 }
 
-/// Actions of `write_actions(...)`.
-fn action_set(text: &str, names: &dyn PortNames) -> Parsed<Vec<OfAction>> {
-    let mut list = ActionList { names, actions: Vec::new(), count: 0, dropped: false, others: false };
-    for word in Words::new(text) {
-        let instruction = ["goto_table", "write_metadata", "clear_actions", "write_actions"];
-        if let Some(name) = instruction.iter().find(|i| i.eq_ignore_ascii_case(word.key)) {
-            return Err(fault(word.key, TextFault::NotHere(name)));
-        }
-        list.word(word)?;
-    }
-    list.drop_stands_alone(text)?;
+/// Actions without instructions: those of a group's bucket.
+pub(crate) fn bucket_actions(text: &str, names: &dyn PortNames) -> Parsed<Vec<OfAction>> {
+    let mut list = ActionList::new(names, Place::Bucket, 0);
+    list.read(text)?;
     Ok(list.actions)
+}
+
+/// Where a list of actions stands; it decides which of them may.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    /// Of a rule.
+    Rule,
+    /// `write_actions(...)`.
+    Set,
+    /// `clone(...)`.
+    Clone,
+    /// `ct(exec(...))`.
+    CtExec,
+    /// A group's bucket.
+    Bucket,
+}
+
+impl Place {
+    /// The action or instruction around the list; none around a rule's.
+    const fn outer(self) -> Option<&'static str> {
+        match self {
+            Place::Rule => None,
+            Place::Set => Some("write_actions"),
+            Place::Clone => Some("clone"),
+            Place::CtExec => Some("ct"),
+            Place::Bucket => Some("group"),
+        }
+    }
 }
 
 /// OpenFlow 1.1 has one instruction of a kind, executed in a fixed order; text must keep to it.
 fn instruction_order(text: &str, actions: &[OfAction]) -> Parsed<()> {
-    const NAMES: [&str; 5] =
-        ["apply_actions", "clear_actions", "write_actions", "write_metadata", "goto_table"];
+    const APPLY: usize = 1;
+    const NAMES: [&str; 6] =
+        ["meter", "apply_actions", "clear_actions", "write_actions", "write_metadata", "goto_table"];
     let rank = |action: &OfAction| match action {
-        OfAction::ClearActions => 1,
-        OfAction::WriteActions(_) => 2,
-        OfAction::WriteMetadata { .. } => 3,
-        OfAction::GotoTable(_) => 4,
-        _ => 0usize,
+        OfAction::Meter(_) => 0,
+        OfAction::ClearActions => 2,
+        OfAction::WriteActions(_) => 3,
+        OfAction::WriteMetadata { .. } => 4,
+        OfAction::GotoTable(_) => 5,
+        _ => APPLY,
     };
-    let mut before = 0;
+    let mut before = None;
     for action in actions {
         let now = rank(action);
         let name = |i: usize| NAMES.get(i).copied().unwrap_or_default();
-        if now != 0 && now == before {
-            return Err(fault(text, TextFault::Duplicate(name(now))));
+        match before {
+            Some(before) if now == before && now != APPLY => {
+                return Err(fault(text, TextFault::Duplicate(name(now))));
+            }
+            Some(before) if now < before => {
+                return Err(fault(text, TextFault::Order { late: name(now), early: name(before) }));
+            }
+            _ => before = Some(now),
         }
-        if now < before {
-            return Err(fault(text, TextFault::Order { late: name(now), early: name(before) }));
-        }
-        before = now;
     }
     Ok(())
 }
 
-struct ActionList<'n> {
+pub(crate) struct ActionList<'n> {
     names: &'n dyn PortNames,
-    actions: Vec<OfAction>,
+    place: Place,
+    /// Lists around this one.
+    depth: usize,
+    pub(crate) actions: Vec<OfAction>,
     count: usize,
     dropped: bool,
     others: bool,
 }
 
-impl ActionList<'_> {
+impl<'n> ActionList<'n> {
+    fn new(names: &'n dyn PortNames, place: Place, depth: usize) -> Self {
+        ActionList { names, place, depth, actions: Vec::new(), count: 0, dropped: false, others: false }
+    }
+
+    /// An empty list within this one.
+    pub(crate) fn inner(&self, text: &str, place: Place) -> Parsed<ActionList<'n>> {
+        if self.depth == NESTING_MAX {
+            return Err(fault(text, TextFault::TooMany { what: "nested actions", max: NESTING_MAX }));
+        }
+        Ok(ActionList::new(self.names, place, self.depth + 1))
+    }
+
+    fn nested(&self, text: &str, place: Place) -> Parsed<Vec<OfAction>> {
+        let mut list = self.inner(text, place)?;
+        list.read(text)?;
+        Ok(list.actions)
+    }
+
+    fn read(&mut self, text: &str) -> Parsed<()> {
+        for word in Words::new(text) {
+            self.word(word)?;
+        }
+        self.drop_stands_alone(text)
+    }
+
     fn drop_stands_alone(&self, text: &str) -> Parsed<()> {
         if self.dropped && self.others { Err(fault(text, TextFault::DropNotAlone)) } else { Ok(()) }
     }
 
-    fn word(&mut self, word: Word<'_>) -> Parsed<()> {
+    /// What the place of the list forbids (ovs-ofctl's words).
+    fn fits_place(&self, word: Word<'_>, action: &OfAction) -> Parsed<()> {
+        let written = written_field(action);
+        let wrong = match self.place.outer() {
+            Some(outer) if self.place == Place::CtExec => match written {
+                Some(field) if is_connection_field(field) => return Ok(()),
+                Some(field) => TextFault::NestedField { outer, field: field.row().name },
+                None => TextFault::NestedAction { outer, action: action.name() },
+            },
+            Some(outer) if matches!(action, OfAction::Meter(_)) => {
+                TextFault::NestedAction { outer, action: action.name() }
+            }
+            Some(_) if action.is_instruction() => TextFault::NotHere(action.name()),
+            _ if written.is_some_and(is_connection_field) => TextFault::CtField,
+            _ => return Ok(()),
+        };
+        Err(fault(word.key, wrong))
+    }
+
+    pub(crate) fn word(&mut self, word: Word<'_>) -> Parsed<()> {
         if self.count == ACTIONS_MAX {
             return Err(fault(word.key, TextFault::TooMany { what: "actions", max: ACTIONS_MAX }));
         }
@@ -135,13 +200,19 @@ impl ActionList<'_> {
         }
         self.others = true;
         match self.action(&name, word)? {
-            Some(OfAction::SetField { mask: 0, .. }) => {}
-            Some(action) => self.actions.push(action),
+            Some(action) => {
+                self.fits_place(word, &action)?;
+                if !matches!(action, OfAction::SetField { mask: 0, .. }) {
+                    self.actions.push(action);
+                }
+            }
             None => {
                 // A bare port is an output, and reserved ports may be followed by nonsense, as in ovs-ofctl.
                 let port = parse_port(word.key, self.names)
                     .ok_or_else(|| fault(word.key, TextFault::UnknownAction(word.key.to_owned())))?;
-                self.actions.push(output(word.key, port)?);
+                let action = output(word.key, port)?;
+                self.fits_place(word, &action)?;
+                self.actions.push(action);
             }
         }
         Ok(())
@@ -165,7 +236,14 @@ impl ActionList<'_> {
             "move" => self.move_field(v)?,
             "set_field" => self.set_field(v)?,
             "clear_actions" => A::ClearActions,
-            "write_actions" => A::WriteActions(action_set(v, self.names)?),
+            "write_actions" => A::WriteActions(self.nested(v, Place::Set)?),
+            "clone" => A::Clone(self.nested(v, Place::Clone)?),
+            "ct" => super::ct::parse(self, v)?,
+            "ct_clear" => A::CtClear,
+            "nat" => return Err(fault(word.key, TextFault::NatOutsideCt)),
+            "check_pkt_larger" => check_pkt_larger(word)?,
+            "group" => A::Group(GroupId(number32(v)?)),
+            "meter" => A::Meter(MeterId(number32(v)?)),
             "goto_table" => match table(v)? {
                 TableId::ALL => return Err(fault(v, TextFault::UnknownTable(v.to_owned()))),
                 table => A::GotoTable(table),
@@ -252,9 +330,6 @@ impl ActionList<'_> {
         let field = FieldId::from_name(name).filter(|id| !id.row().oxm.is_empty());
         let field = field.ok_or_else(|| fault(name, TextFault::NotAnOxmField(name.to_owned())))?;
         let row = field.row();
-        if matches!(field, FieldId::CtMark | FieldId::CtLabel) {
-            return Err(fault(name, TextFault::CtField));
-        }
         if row.access == Access::ReadOnly {
             return Err(fault(name, TextFault::ReadOnly(row.name)));
         }
@@ -290,6 +365,30 @@ impl ActionList<'_> {
         }
         Ok(OfAction::Move { src, dst })
     }
+}
+
+/// `check_pkt_larger(LEN)->DST`; the arrow stands behind the parenthesis, where the word does not end.
+fn check_pkt_larger(word: Word<'_>) -> Parsed<OfAction> {
+    let v = word.value;
+    let (len, dst) = v
+        .split_once(")->")
+        .or_else(|| v.split_once("->"))
+        .ok_or_else(|| fault(v, TextFault::NoArrow(v.to_owned())))?;
+    if dst.is_empty() {
+        return Err(fault(v, TextFault::NoFieldName(v.to_owned())));
+    }
+    let len = number16(len, "packet length")?;
+    let dst = subfield(dst)?;
+    if dst.width != 1 {
+        return Err(fault(v, TextFault::OneBit));
+    }
+    if is_connection_field(dst.field) {
+        return Err(fault(v, TextFault::CtField));
+    }
+    if dst.field.row().access == Access::ReadOnly {
+        return Err(fault(v, TextFault::ReadOnly(dst.field.row().name)));
+    }
+    Ok(OfAction::CheckPktLarger { len, dst })
 }
 
 /// Actions with one argument; none if no action has the name.
@@ -405,6 +504,12 @@ fn load(v: &str) -> Parsed<OfAction> {
     }
     if dst.field.row().access == Access::ReadOnly {
         return Err(fault(v, TextFault::ReadOnly(dst.field.row().name)));
+    }
+    if dst.field.row().has_variable_length() {
+        // As ovs-ofctl reads it: NXAST_REG_LOAD cannot name such a field.
+        let shifted = |bits: u128| bits.checked_shl(dst.start.into()).unwrap_or(0);
+        let ones = 1u128.checked_shl(dst.width.into()).map_or(u128::MAX, |bit| bit - 1);
+        return Ok(OfAction::SetField { field: dst.field, value: shifted(value), mask: shifted(ones) });
     }
     Ok(OfAction::Load { value, dst })
 }

@@ -88,6 +88,14 @@ impl ActionPrinter<'_> {
                 write_hex_bytes(f, bytes)
             }
             A::Exit => f.write_str("exit"),
+            A::Ct(ct) => super::ct::write(f, ct, self.style),
+            A::CtClear => f.write_str("ct_clear"),
+            A::Group(id) => write!(f, "group:{}", id.0),
+            A::Meter(id) => write!(f, "meter:{}", id.0),
+            A::Clone(list) => write!(f, "clone({})", display_actions(list, self.style)),
+            A::CheckPktLarger { len, dst } => {
+                write!(f, "check_pkt_larger({len})->{}", display_subfield(*dst))
+            }
             A::WriteMetadata { value, mask } => {
                 f.write_str("write_metadata:")?;
                 write_hex(f, (*value).into())?;

@@ -4,8 +4,10 @@
 
 use super::error::TextFault;
 use crate::action::{OfAction, TableId};
-use crate::field::FieldId;
+use crate::ct::{CtAction, CtAlg, ZoneSource};
+use crate::field::{FieldId, Prereq};
 use crate::key::Match;
+use crate::meter::MeterId;
 use packet::key::{Slot, VLAN_PRESENT, slot};
 
 /// Whether `actions` may stand in a rule of `table` (if known) with this match.
@@ -62,10 +64,36 @@ fn check_action(now: &mut Match, action: &OfAction, table: Option<TableId>) -> R
                 check_action(now, action, table)?;
             }
         }
+        // What is done to the copy is not done to the frame.
+        A::Clone(list) => actions_fit(now, list, None)?,
+        A::CheckPktLarger { dst, .. } => needs(now, dst.field)?,
+        A::Ct(ct) => ct_fits(now, ct)?,
+        A::Meter(id) if *id == MeterId(0) || *id > MeterId::MAX && *id < MeterId::SLOWPATH => {
+            return Err(TextFault::InvalidMeter);
+        }
         A::GotoTable(to) if table.is_some_and(|t| t != TableId::ALL && *to <= t) => {
             return Err(TextFault::GotoBackwards);
         }
         _ => {}
     }
     Ok(())
+}
+
+/// Only IP is tracked, a translation is of the family of its addresses, and FTP is spoken over TCP, TFTP over UDP.
+fn ct_fits(now: &Match, ct: &CtAction) -> Result<(), TextFault> {
+    let mut needs = vec![Prereq::Ip];
+    if let ZoneSource::Field(src) = ct.zone {
+        needs.push(src.field.row().prereq);
+    }
+    if let Some((first, _)) = ct.nat.and_then(|nat| nat.addresses) {
+        needs.push(if first.is_ipv4() { Prereq::Ipv4 } else { Prereq::Ipv6 });
+    }
+    needs.extend(ct.alg.map(|alg| match alg {
+        CtAlg::Ftp => Prereq::Tcp,
+        CtAlg::Tftp => Prereq::Udp,
+    }));
+    if !needs.iter().all(|prereq| prereq.implied_by(now)) {
+        return Err(TextFault::MatchInconsistent);
+    }
+    actions_fit(now, &ct.exec, None)
 }

@@ -219,6 +219,77 @@ pub enum TextFault {
     /// Fields of connections are written by the connection tracker.
     #[error("cannot set CT fields outside of ct action")]
     CtField,
+    /// Only the connection's own fields can be written within `ct`.
+    #[error("{outer} action doesn't support nested modification of {field}")]
+    NestedField {
+        /// The action around it.
+        outer: &'static str,
+        /// The field it writes.
+        field: &'static str,
+    },
+    /// An action that may not stand within another.
+    #[error("{outer} action doesn't support nested action {action}")]
+    NestedAction {
+        /// The action around it.
+        outer: &'static str,
+        /// The action.
+        action: &'static str,
+    },
+    /// Parameter that `ct` does not have.
+    #[error("invalid argument to \"ct\" action: `{0}'")]
+    CtArgument(String),
+    /// `alg` with a protocol that has none.
+    #[error("invalid conntrack helper \"{0}\"")]
+    CtAlg(String),
+    /// `table=255`.
+    #[error("invalid table {0:#x}")]
+    CtTable(u8),
+    /// `zone` of a subfield that is not 16 bits wide.
+    #[error("zone n_bits {0} not within valid range [16..16]")]
+    ZoneWidth(u16),
+    /// `force` alone.
+    #[error("\"force\" flag requires \"commit\" flag.")]
+    ForceWithoutCommit,
+    /// Marks and translation are kept by a commit only.
+    #[error("CT action requires commit flag if actions other than NAT without arguments are specified.")]
+    NeedsCommit,
+    /// `nat` as an action of its own.
+    #[error("Cannot have NAT action outside of \"ct\" action")]
+    NatOutsideCt,
+    /// More than one `nat` in a `ct`.
+    #[error("only one \"nat\" is allowed in a \"ct\" action")]
+    TwoNats,
+    /// Parameter that `nat` does not have.
+    #[error("invalid key \"{0}\" in \"nat\" argument")]
+    NatKey(String),
+    /// Both ends at once.
+    #[error("May only specify one of \"src\" or \"dst\".")]
+    NatKinds,
+    /// A flag without an end.
+    #[error("Flags allowed only with \"src\" or \"dst\".")]
+    NatFlags,
+    /// Two ways to choose.
+    #[error("Both \"hash\" and \"random\" are not allowed.")]
+    NatHashAndRandom,
+    /// Not addresses and ports, or a last one before the first.
+    #[error("invalid nat range \"{0}\"")]
+    NatRange(String),
+    /// Something behind addresses and ports.
+    #[error("garbage ({rest}) after nat range \"{range}\" (pos: {pos})")]
+    NatGarbage {
+        /// What follows.
+        rest: String,
+        /// The argument.
+        range: String,
+        /// Where it follows.
+        pos: usize,
+    },
+    /// `check_pkt_larger` into more than one bit.
+    #[error("Only 1-bit destination field is allowed")]
+    OneBit,
+    /// `meter:0`, or a number beyond the highest.
+    #[error("actions are invalid with specified match (OFPMMFC_INVALID_METER)")]
+    InvalidMeter,
     /// A subfield of a field that does not exist.
     #[error("{word}: unknown field `{field}'")]
     SubFieldName {

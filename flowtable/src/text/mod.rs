@@ -14,6 +14,7 @@ pub mod address;
 mod action_parse;
 mod action_print;
 mod check;
+mod ct;
 mod error;
 mod flags;
 mod flow;

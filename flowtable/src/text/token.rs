@@ -71,8 +71,17 @@ impl<'a> Iterator for Words<'a> {
             }
             Some(b'(') => {
                 self.cut(1);
-                let end = self.value_end(true);
+                let mut end = self.value_end(true);
+                let arrow = self.rest.get(end..).is_some_and(|tail| tail.starts_with(")->"));
+                if arrow {
+                    // `check_pkt_larger(LEN)->DST`: the destination belongs to the value.
+                    let tail = self.rest.as_bytes().get(end..).unwrap_or_default();
+                    end += tail.iter().position(|b| separator(*b)).unwrap_or(tail.len());
+                }
                 let value = self.cut(end);
+                if arrow {
+                    return Some(Word { key, value, given });
+                }
                 let close = usize::from(!self.rest.is_empty());
                 self.cut(close);
                 value

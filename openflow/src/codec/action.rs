@@ -1,12 +1,14 @@
 //! Actions from bytes (OpenFlow 1.0 §5.2.4, OpenFlow 1.5.1 §7.2.6, Nicira's and ONF's extensions). What this crate does not
 //! know is refused with OpenFlow's own error; writing them is `action_out`'s part.
 
-use super::oxm;
+use super::{nested, oxm};
 use crate::error::{NICIRA, ONF, OfError};
 use crate::version::OfVersion;
 use crate::wire::Reader;
+use flowtable::action::NESTING_MAX;
+use flowtable::ct::{is_connection_field, written_field};
 use flowtable::field::{Access, V1_3};
-use flowtable::{FieldId, OfAction, OfPort, PacketInReason, SubField, TableId};
+use flowtable::{FieldId, GroupId, MeterId, OfAction, OfPort, PacketInReason, SubField, TableId};
 
 /// Nicira's action subtypes (`nxast_*`).
 pub(crate) mod nxast {
@@ -34,7 +36,14 @@ pub(crate) mod nxast {
     pub const OUTPUT_REG2: u16 = 32;
     pub const REG_LOAD2: u16 = 33;
     pub const CONTROLLER2: u16 = 37;
+    pub const CT: u16 = 35;
+    pub const NAT: u16 = 36;
     pub const OUTPUT_TRUNC: u16 = 39;
+    /// OpenFlow 1.0 only.
+    pub const GROUP: u16 = 40;
+    pub const CLONE: u16 = 42;
+    pub const CT_CLEAR: u16 = 43;
+    pub const CHECK_PKT_LARGER: u16 = 49;
 }
 
 /// `ofp_action_type` of OpenFlow 1.3 and later.
@@ -68,21 +77,55 @@ pub(crate) mod controller2 {
     pub const PAUSE: u16 = 4;
 }
 
+/// How many more lists of actions there may be within one.
+#[derive(Clone, Copy)]
+pub(crate) struct Nesting(usize);
+
+impl Nesting {
+    /// For a list within.
+    pub(crate) fn deeper(self) -> Result<Nesting, OfError> {
+        self.0.checked_sub(1).map(Nesting).ok_or(OfError::BadActionTooMany)
+    }
+}
+
 /// Reads the actions that fill `bytes`.
 pub(crate) fn read_actions(version: OfVersion, bytes: &[u8]) -> Result<Vec<OfAction>, OfError> {
+    read_list(version, bytes, Nesting(NESTING_MAX))
+}
+
+/// Reads the actions that fill `bytes`, of which some may hold others.
+pub(crate) fn read_list(
+    version: OfVersion,
+    bytes: &[u8],
+    nesting: Nesting,
+) -> Result<Vec<OfAction>, OfError> {
     let mut r = Reader::new(bytes, OfError::BadActionBadLen);
     let mut actions = Vec::new();
     while !r.is_empty() {
-        let (kind, len) = peek_header(&r)?;
-        let mut body = r.sub(len)?;
-        body.skip(4)?;
-        actions.push(match (version, kind) {
-            (_, ofpat::EXPERIMENTER) => experimenter(version, &mut body)?,
-            (OfVersion::V10, _) => v10(kind, &mut body)?,
-            _ => v13(version, kind, &mut body)?,
-        });
+        let action = read_action(version, &mut r, nesting)?;
+        // Only a ct action sets them, which reads what it holds by itself.
+        if written_field(&action).is_some_and(is_connection_field) {
+            return Err(OfError::BadActionBadSetArgument);
+        }
+        actions.push(action);
     }
     Ok(actions)
+}
+
+/// Reads one action.
+pub(crate) fn read_action(
+    version: OfVersion,
+    r: &mut Reader<'_>,
+    nesting: Nesting,
+) -> Result<OfAction, OfError> {
+    let (kind, len) = peek_header(r)?;
+    let mut body = r.sub(len)?;
+    body.skip(4)?;
+    match (version, kind) {
+        (_, ofpat::EXPERIMENTER) => experimenter(version, &mut body, nesting),
+        (OfVersion::V10, _) => v10(kind, &mut body),
+        _ => v13(version, kind, &mut body),
+    }
 }
 
 /// Type and length of the next element of a list whose lengths are multiples of 8.
@@ -162,10 +205,10 @@ fn v13(version: OfVersion, kind: u16, r: &mut Reader<'_>) -> Result<OfAction, Of
         ofpat::POP_VLAN => PopVlan,
         ofpat::PUSH_MPLS => PushMpls(one_of(r.u16()?, &[0x8847, 0x8848])?),
         ofpat::POP_MPLS => PopMpls(r.u16()?),
-        // No port has queues, there are no groups and no meters.
+        // No port has queues.
         ofpat::SET_QUEUE => return Err(OfError::BadActionBadQueue),
-        ofpat::GROUP => return Err(OfError::BadActionBadOutGroup),
-        ofpat::METER if version == OfVersion::V15 => return Err(OfError::BadActionBadMeter),
+        ofpat::GROUP => Group(GroupId(r.u32()?)),
+        ofpat::METER if version == OfVersion::V15 => Meter(MeterId(r.u32()?)),
         ofpat::SET_NW_TTL => SetNwTtl(r.u8()?),
         ofpat::DEC_NW_TTL => DecTtl(Vec::new()),
         ofpat::SET_FIELD => set_field(version, r)?,
@@ -225,21 +268,25 @@ fn load_field(r: &mut Reader<'_>, masks: Masks) -> Result<OfAction, OfError> {
 }
 
 /// A field named by its header alone.
-fn field_header(r: &mut Reader<'_>) -> Result<FieldId, OfError> {
+pub(crate) fn field_header(r: &mut Reader<'_>) -> Result<FieldId, OfError> {
     *r = r.or(OfError::BadActionBadLen);
     let h = oxm::header(r).map_err(|_| OfError::BadActionBadSetLen)?;
     h.field.filter(|_| !h.masked).ok_or(OfError::BadActionBadSetType)
 }
 
 /// Bits of a field that exist.
-fn sub_field(field: FieldId, start: u16, width: u16) -> Result<SubField, OfError> {
+pub(crate) fn sub_field(field: FieldId, start: u16, width: u16) -> Result<SubField, OfError> {
+    let row = field.row();
+    // The whole of a field of which not all is kept, as ovs-ofctl names it.
+    let is_whole = start == 0 && row.has_variable_length() && width == u16::from(row.wire_bytes) * 8;
+    let width = if is_whole { row.bits() } else { width };
     if width == 0 || start as u32 + width as u32 > oxm::bits(field) as u32 {
         return Err(OfError::BadActionBadSetLen);
     }
     Ok(SubField { field, start, width })
 }
 
-fn writable(sub: SubField) -> Result<SubField, OfError> {
+pub(crate) fn writable(sub: SubField) -> Result<SubField, OfError> {
     if sub.field.row().access == Access::Writable { Ok(sub) } else { Err(OfError::BadActionBadSetArgument) }
 }
 
@@ -250,11 +297,11 @@ fn move_between(r: &mut Reader<'_>, width: u16, src: u16, dst: u16) -> Result<Of
 }
 
 /// Bit range in 16 bits: offset in the upper 10, width minus 1 in the lower 6.
-fn offset_and_width(packed: u16) -> (u16, u16) {
+pub(crate) fn offset_and_width(packed: u16) -> (u16, u16) {
     (packed >> 6, (packed & 0x3f) + 1)
 }
 
-fn experimenter(version: OfVersion, r: &mut Reader<'_>) -> Result<OfAction, OfError> {
+fn experimenter(version: OfVersion, r: &mut Reader<'_>, nesting: Nesting) -> Result<OfAction, OfError> {
     let vendor = r.u32()?;
     if vendor == ONF && version.wire() >= V1_3 && r.len() >= 8 {
         let kind = r.u16()?;
@@ -269,8 +316,15 @@ fn experimenter(version: OfVersion, r: &mut Reader<'_>) -> Result<OfAction, OfEr
     if vendor != NICIRA {
         return Err(OfError::BadActionBadVendor);
     }
-    let kind = r.u16()?;
-    nicira(kind, r)
+    match r.u16()? {
+        nxast::CT => nested::read_ct(version, r, nesting),
+        nxast::CLONE => nested::read_clone(version, r, nesting),
+        nxast::CHECK_PKT_LARGER => nested::read_check_pkt_larger(r),
+        // Translation is part of ct.
+        nxast::NAT => Err(OfError::BadActionBadSetArgument),
+        nxast::GROUP if version != OfVersion::V10 => Err(OfError::BadActionBadVendorType),
+        kind => nicira(kind, r),
+    }
 }
 
 fn nicira(kind: u16, r: &mut Reader<'_>) -> Result<OfAction, OfError> {
@@ -309,9 +363,10 @@ fn nicira(kind: u16, r: &mut Reader<'_>) -> Result<OfAction, OfError> {
         }
         nxast::REG_LOAD => reg_load(r)?,
         nxast::REG_LOAD2 => {
-            r.skip(6)?;
             *r = r.or(OfError::BadActionBadSetLen);
-            load_field(r, Masks::Taken)?
+            let set = load_field(r, Masks::Taken)?;
+            zeros(r)?;
+            set
         }
         nxast::NOTE => Note(r.rest().to_vec()),
         nxast::OUTPUT_REG => {
@@ -329,6 +384,11 @@ fn nicira(kind: u16, r: &mut Reader<'_>) -> Result<OfAction, OfError> {
             OutputReg { src, max_len }
         }
         nxast::EXIT => Exit,
+        nxast::CT_CLEAR => CtClear,
+        nxast::GROUP => {
+            r.skip(2)?;
+            Group(GroupId(r.u32()?))
+        }
         nxast::DEC_TTL => DecTtl(Vec::new()),
         nxast::DEC_TTL_CNT_IDS => cnt_ids(r)?,
         nxast::CONTROLLER => {
@@ -373,10 +433,10 @@ fn nicira(kind: u16, r: &mut Reader<'_>) -> Result<OfAction, OfError> {
 }
 
 fn is_known(kind: u16) -> bool {
-    matches!(kind, 1 | 2 | 4..=9 | 14 | 15 | 17 | 18 | 20..=26 | 30..=33 | 37 | 39)
+    matches!(kind, 1 | 2 | 4..=9 | 14 | 15 | 17 | 18 | 20..=26 | 30..=33 | 37 | 39 | 40 | 43)
 }
 
-fn zeros(r: &mut Reader<'_>) -> Result<(), OfError> {
+pub(crate) fn zeros(r: &mut Reader<'_>) -> Result<(), OfError> {
     if r.rest().iter().all(|b| *b == 0) { Ok(()) } else { Err(OfError::NxBadRequestMustBeZero) }
 }
 

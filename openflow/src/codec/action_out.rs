@@ -46,10 +46,10 @@ pub(crate) fn put_actions<'a>(
     Ok(())
 }
 
-struct Writer<'a> {
-    out: &'a mut Vec<u8>,
+pub(crate) struct Writer<'a> {
+    pub(crate) out: &'a mut Vec<u8>,
     version: OfVersion,
-    seen: &'a mut Seen,
+    pub(crate) seen: &'a mut Seen,
 }
 
 impl Writer<'_> {
@@ -76,7 +76,7 @@ impl Writer<'_> {
         })
     }
 
-    fn action(&mut self, action: &OfAction) -> Result<(), EncodeError> {
+    pub(crate) fn action(&mut self, action: &OfAction) -> Result<(), EncodeError> {
         use OfAction::*;
         match action {
             Output { port, max_len } => self.output(*port, *max_len),
@@ -96,6 +96,18 @@ impl Writer<'_> {
             Resubmit { port, table } => self.resubmit(*port, table.unwrap_or(TableId(255))),
             Note(bytes) => self.nx(nxast::NOTE, |o| o.put(bytes)),
             Exit => self.nx(nxast::EXIT, |o| o.zeros(6)),
+            Ct(ct) => self.ct(ct),
+            CtClear => self.nx(nxast::CT_CLEAR, |o| o.zeros(6)),
+            Clone(list) => self.clone_list(list),
+            CheckPktLarger { len, dst } => self.check_pkt_larger(*len, *dst),
+            Group(id) if self.v10() => self.nx(nxast::GROUP, |o| {
+                o.zeros(2);
+                o.put_u32(id.0);
+            }),
+            Group(id) => self.plain(ofpat::GROUP, |o| o.put_u32(id.0)),
+            Meter(id) if self.version == OfVersion::V15 => self.plain(ofpat::METER, |o| o.put_u32(id.0)),
+            // An instruction of its own in OpenFlow 1.3 and 1.4; 1.0 has no meters.
+            Meter(_) => Ok(()),
             SetTunnel(id) if self.v10() => self.set_tunnel10(*id),
             SetTunnel(id) => self.native_set(FieldId::TunId, *id as u128),
             DecTtl(ids) => self.dec_ttl(ids),
@@ -374,6 +386,9 @@ impl Writer<'_> {
         match self.version {
             OfVersion::V10 => self.set_field10(field, value, mask),
             _ if whole => self.native_set(field, value),
+            OfVersion::V13 | OfVersion::V14 if field.row().has_variable_length() => {
+                self.reg_load2(field, value, Some(mask))
+            }
             OfVersion::V15 => self.put_set_field(field, value, Some(mask)),
             _ => self.loads(field, value, mask),
         }
@@ -381,6 +396,9 @@ impl Writer<'_> {
 
     fn set_field10(&mut self, field: FieldId, value: u128, mask: u128) -> Result<(), EncodeError> {
         use FieldId as F;
+        if field.row().has_variable_length() {
+            return self.reg_load2(field, value, (mask != field.slot().ones()).then_some(mask));
+        }
         if mask != field.slot().ones() {
             return self.loads(field, value, mask);
         }
@@ -420,6 +438,13 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// NXAST_REG_LOAD2, which carries a field with its length.
+    fn reg_load2(&mut self, field: FieldId, value: u128, mask: Option<u128>) -> Result<(), EncodeError> {
+        self.nx(nxast::REG_LOAD2, |o| {
+            oxm::put_field(o, OfVersion::V10, field, value, mask);
+        })
+    }
+
     fn reg_load(&mut self, value: u64, dst: SubField) -> Result<(), EncodeError> {
         let id = nx_id(dst.field)?;
         let packed = pack(dst)?;
@@ -434,6 +459,10 @@ impl Writer<'_> {
     }
 
     fn load(&mut self, value: u128, dst: SubField) -> Result<(), EncodeError> {
+        if dst.field.row().has_variable_length() {
+            let shifted = |bits: u128| bits.checked_shl(dst.start.into()).unwrap_or(0);
+            return self.set_field(dst.field, shifted(value), shifted(ones(dst.width)));
+        }
         if self.version != OfVersion::V15 {
             let ones = ones(dst.width);
             return self.load_bits(value, ones, dst);
@@ -482,7 +511,7 @@ impl Writer<'_> {
 }
 
 /// Identifier in Nicira's actions, which in every version is that of OpenFlow 1.0's match if there is one.
-fn nx_id(field: FieldId) -> Result<&'static OxmId, EncodeError> {
+pub(crate) fn nx_id(field: FieldId) -> Result<&'static OxmId, EncodeError> {
     oxm::wire_id(OfVersion::V10, field).ok_or(EncodeError::Inexpressible("field"))
 }
 
@@ -503,7 +532,7 @@ fn port16(port: OfPort) -> Result<u16, EncodeError> {
 }
 
 /// Offset in the upper 10 bits, width minus 1 in the lower 6.
-fn pack(sub: SubField) -> Result<u16, EncodeError> {
+pub(crate) fn pack(sub: SubField) -> Result<u16, EncodeError> {
     if sub.width == 0 || sub.width > 64 || sub.start >= 1 << 10 {
         return Err(EncodeError::Inexpressible("bit range"));
     }

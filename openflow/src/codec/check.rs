@@ -3,7 +3,7 @@
 use crate::error::OfError;
 use crate::version::OfVersion;
 use flowtable::field::Prereq;
-use flowtable::{FieldId, Match, OfAction, OfPort, TableId};
+use flowtable::{CtAction, CtAlg, FieldId, GroupId, Match, MeterId, OfAction, OfPort, TableId, ZoneSource};
 use packet::key::{VLAN_PRESENT, slot};
 
 /// Against what actions are checked.
@@ -23,7 +23,8 @@ pub struct CheckActions<'a> {
 ///
 /// # Errors
 /// `OFPBAC_BAD_OUT_PORT`, `OFPBAC_MATCH_INCONSISTENT`, `OFPBAC_BAD_QUEUE`, `OFPBIC_BAD_TABLE_ID`, `OFPBAC_BAD_TYPE` for what
-/// an action set cannot hold, `OFPBAC_UNSUPPORTED_ORDER` for instructions out of order, `OFPBAC_BAD_ARGUMENT`.
+/// an action set cannot hold, `OFPBAC_UNSUPPORTED_ORDER` for instructions out of order, `OFPBAC_BAD_ARGUMENT`,
+/// `OFPBAC_BAD_OUT_GROUP` and `OFPMMFC_INVALID_METER` for numbers that no group or meter can have.
 pub fn check_actions(against: &CheckActions<'_>, actions: &[OfAction]) -> Result<(), OfError> {
     let mut frame = *against.matching;
     let mut rank = 0;
@@ -108,10 +109,46 @@ fn check_one(against: &CheckActions<'_>, frame: &mut Match, action: &OfAction) -
             }
         }
         WriteActions(set) => return action_set(against, frame, set),
+        Ct(ct) => return check_ct(against, frame, ct),
+        CheckPktLarger { dst, .. } => return readable(dst.field, frame),
+        // What is done to the copy is not done to the frame.
+        Clone(list) => {
+            return list.iter().try_for_each({
+                let mut copy = *frame;
+                move |action| check_one(against, &mut copy, action)
+            });
+        }
+        Group(id) if *id > GroupId::MAX => return Err(OfError::BadActionBadOutGroup),
+        Meter(id) if *id == MeterId(0) || *id > MeterId::MAX => {
+            return Err(OfError::MeterModFailedInvalidMeter);
+        }
+        Group(_) | Meter(_) | CtClear => {}
         Controller { .. } | Resubmit { .. } | SetDlSrc(_) | SetDlDst(_) | SetTunnel(_) | Note(_) | Exit => {}
         WriteMetadata { .. } | ClearActions => {}
     }
     Ok(())
+}
+
+/// Only IP is tracked, a translation is of the family of its addresses, and FTP is spoken over TCP, TFTP over UDP.
+fn check_ct(against: &CheckActions<'_>, frame: &Match, ct: &CtAction) -> Result<(), OfError> {
+    let needs = |prereq: Prereq| match prereq.implied_by(frame) {
+        true => Ok(()),
+        false => Err(OfError::BadActionMatchInconsistent),
+    };
+    needs(Prereq::Ip)?;
+    if let ZoneSource::Field(src) = ct.zone {
+        readable(src.field, frame)?;
+    }
+    if let Some((first, _)) = ct.nat.and_then(|nat| nat.addresses) {
+        needs(if first.is_ipv4() { Prereq::Ipv4 } else { Prereq::Ipv6 })?;
+    }
+    match ct.alg {
+        Some(CtAlg::Ftp) => needs(Prereq::Tcp)?,
+        Some(CtAlg::Tftp) => needs(Prereq::Udp)?,
+        None => {}
+    }
+    let mut copy = *frame;
+    ct.exec.iter().try_for_each(|action| check_one(against, &mut copy, action))
 }
 
 fn out_port(against: &CheckActions<'_>, port: OfPort) -> Result<(), OfError> {
@@ -149,6 +186,11 @@ fn action_set(against: &CheckActions<'_>, frame: &Match, set: &[OfAction]) -> Re
                 | OutputReg { .. }
                 | OutputTrunc { .. }
                 | Resubmit { .. }
+                | Ct(_)
+                | CtClear
+                | Clone(_)
+                | CheckPktLarger { .. }
+                | Meter(_)
                 | Note(_)
                 | Exit
         );

@@ -1,5 +1,5 @@
-//! Instructions of OpenFlow 1.3 and later (OpenFlow 1.5.1 §7.2.5), flattened into one list of actions: apply_actions
-//! first, then clear_actions, write_actions, write_metadata, goto_table, as they take effect.
+//! Instructions of OpenFlow 1.3 and later (OpenFlow 1.5.1 §7.2.5), flattened into one list of actions: the meter,
+//! apply_actions, then clear_actions, write_actions, write_metadata, goto_table, as they take effect.
 
 use super::EncodeError;
 use super::action::{peek_header, read_actions};
@@ -7,7 +7,7 @@ use super::action_out::{Seen, put_actions};
 use crate::error::OfError;
 use crate::version::OfVersion;
 use crate::wire::{Put, Reader, patch_len};
-use flowtable::{OfAction, TableId};
+use flowtable::{MeterId, OfAction, TableId};
 
 const GOTO_TABLE: u16 = 1;
 const WRITE_METADATA: u16 = 2;
@@ -20,14 +20,15 @@ const EXPERIMENTER: u16 = 0xffff;
 /// Reads the instructions that fill `bytes`.
 pub(crate) fn read_instructions(version: OfVersion, bytes: &[u8]) -> Result<Vec<OfAction>, OfError> {
     let mut r = Reader::new(bytes, OfError::BadInstructionBadLen);
-    let mut bodies: [Option<Reader<'_>>; 5] = [None; 5];
+    let mut bodies: [Option<Reader<'_>>; 6] = [None; 6];
     while !r.is_empty() {
         let (kind, len) = peek_header(&r)?;
         let mut body = r.sub(len)?;
         body.skip(4)?;
         let place = match kind {
-            GOTO_TABLE..=CLEAR_ACTIONS => bodies.get_mut(kind as usize - 1),
-            METER => return Err(OfError::BadInstructionUnsupInst),
+            // In OpenFlow 1.5 it is an action.
+            METER if version == OfVersion::V15 => None,
+            GOTO_TABLE..=METER => bodies.get_mut(kind as usize - 1),
             EXPERIMENTER => return Err(OfError::BadInstructionBadExperimenter),
             _ => None,
         };
@@ -35,14 +36,16 @@ pub(crate) fn read_instructions(version: OfVersion, bytes: &[u8]) -> Result<Vec<
             return Err(OfError::BadInstructionDupInst);
         }
     }
-    let [goto, metadata, write, apply, clear] = bodies;
-    let mut actions = match apply {
-        Some(mut body) => {
-            body.skip(4)?;
-            read_actions(version, body.rest())?
-        }
-        None => Vec::new(),
-    };
+    let [goto, metadata, write, apply, clear, meter] = bodies;
+    let mut actions = Vec::new();
+    if let Some(mut body) = meter {
+        actions.push(OfAction::Meter(MeterId(body.u32()?)));
+        body.end()?;
+    }
+    if let Some(mut body) = apply {
+        body.skip(4)?;
+        actions.append(&mut read_actions(version, body.rest())?);
+    }
     if let Some(mut body) = clear {
         body.skip(4)?;
         body.end()?;
@@ -74,11 +77,17 @@ pub(crate) fn put_instructions(
     actions: &[OfAction],
     seen: &mut Seen,
 ) -> Result<(), EncodeError> {
-    let applied = || actions.iter().filter(|a| !is_instruction(a));
+    let metered = |a: &OfAction| matches!(a, OfAction::Meter(_)) && version != OfVersion::V15;
+    if let Some(OfAction::Meter(id)) = actions.iter().find(|a| metered(a)) {
+        out.put_u16(METER);
+        out.put_u16(8);
+        out.put_u32(id.0);
+    }
+    let applied = || actions.iter().filter(|a| !a.is_instruction() && !metered(a));
     if applied().next().is_some() {
         put_list(out, APPLY_ACTIONS, |out| put_actions(out, version, applied(), seen))?;
     }
-    for action in actions.iter().filter(|a| is_instruction(a)) {
+    for action in actions.iter().filter(|a| a.is_instruction()) {
         match action {
             OfAction::ClearActions => put_list(out, CLEAR_ACTIONS, |_| Ok(()))?,
             OfAction::WriteActions(list) => {
@@ -99,12 +108,6 @@ pub(crate) fn put_instructions(
         }
     }
     Ok(())
-}
-
-/// Whether an action is an instruction of its own in OpenFlow 1.1 and later.
-pub(crate) fn is_instruction(action: &OfAction) -> bool {
-    use OfAction::*;
-    matches!(action, WriteMetadata { .. } | ClearActions | WriteActions(_) | GotoTable(_))
 }
 
 fn put_list(

@@ -91,10 +91,16 @@ pub(super) fn check_actions(
 ) -> Result<(), OfError> {
     let against = CheckActions { version, matching, table, max_port: OfPort::MAX };
     codec::check_actions(&against, actions)?;
-    match actions.iter().any(|a| matches!(a, OfAction::Enqueue { .. })) {
-        true => Err(OfError::BadActionBadQueue),
-        false => Ok(()),
-    }
+    unbuilt(actions)
+}
+
+/// Actions that this switch does not have.
+fn unbuilt(actions: &[OfAction]) -> Result<(), OfError> {
+    actions.iter().try_for_each(|action| match action {
+        OfAction::Enqueue { .. } => Err(OfError::BadActionBadQueue),
+        OfAction::CheckPktLarger { .. } => Err(OfError::BadActionBadVendorType),
+        other => unbuilt(other.inner()),
+    })
 }
 
 /// Adds the rule that makes a bridge a learning switch.
@@ -122,7 +128,9 @@ impl Brain {
     /// Which was refused, and why.
     fn apply_flow_mods(&mut self, r: &Request<'_>, mods: &[FlowMod]) -> Result<(), (usize, OfError)> {
         let mut requests = Vec::with_capacity(mods.len());
+        let map = self.geneve_map(r).map_err(|e| (0, e))?;
         for (i, flow_mod) in mods.iter().enumerate() {
+            super::tlv_table::check_fields(map, &flow_mod.matching, &flow_mod.actions).map_err(|e| (i, e))?;
             let table = if flow_mod.table == TableId::ALL { TableId(0) } else { flow_mod.table };
             check_actions(&flow_mod.actions, &flow_mod.matching, table, r.version).map_err(|e| (i, e))?;
             requests.push(request(flow_mod, r.version));
