@@ -11,6 +11,7 @@ use super::{ConnTracker, CtConfig, count, timeout_of};
 use crate::drop::Drop;
 use base::Instant;
 use packet::rewrite::{self, Endpoints, Quoted};
+use packet::wire::PROTO_TCP;
 use packet::{DpPort, Frame, PacketKey, slot};
 use std::sync::Arc;
 
@@ -137,11 +138,11 @@ impl Pass<'_> {
         }
         metadata::describe(connection, bits, key);
         let state = connection.load();
-        let holds = *by_tuple && bits.has(CtState::EST) && !bits.any(CtState::NEW | CtState::REL);
+        let holds = *by_tuple && !is_error && !state.has(State::ALG | State::DEAD);
         Some(Tracked {
             class: CtClass::new(bits, connection.revision()),
             state: bits,
-            hold: (holds && !state.has(State::ALG | State::DEAD))
+            hold: (holds && may_hold(connection, state, *direction))
                 .then(|| (Arc::clone(connection), *direction)),
             drop: None,
         })
@@ -195,6 +196,16 @@ impl Pass<'_> {
         metadata::describe_packet(state, self.spec.zone, Some(&parsed.tuple), key);
         Tracked { class: CtClass::new(state, 0), state, hold: None, drop: Some(why) }
     }
+}
+
+/// Whether a cached flow may hold a connection: once it is established, and, where there is no state machine, while one
+/// end sends and nobody answers, as much of UDP does. The answer changes the class.
+#[inline]
+pub(super) fn may_hold(connection: &Connection, state: State, direction: Direction) -> bool {
+    let one_way = state.seen() == SEEN_SEVERAL
+        && direction == Direction::Original
+        && connection.original.protocol() != PROTO_TCP;
+    state.has(State::REPLIED) || one_way
 }
 
 /// Notes a packet of a protocol without a state machine.

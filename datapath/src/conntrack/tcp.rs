@@ -477,13 +477,14 @@ fn advance(connection: &Connection, direction: Direction, flags: u8) {
     });
 }
 
-/// Whether a segment may be tracked by a connection that a cached flow holds: nothing but data and acknowledgements of an
-/// established one, so that neither the class nor a shorter timeout can come of it.
+/// Whether a segment may be tracked by a connection that a cached flow holds: nothing but data and acknowledgements that
+/// move no state, so that neither another class nor a shorter timeout can come of it. Of a half-closed connection too.
 #[inline]
-pub(super) fn is_plain(state: State, flags: u8) -> bool {
+pub(super) fn is_plain(state: State, direction: Direction, flags: u8) -> bool {
+    let (src, dst) = (state.tcp(direction), state.tcp(direction.opposite()));
     flags & (SYN | FIN | RST) == 0
-        && state.tcp(Direction::Original) == TcpState::Established
-        && state.tcp(Direction::Reply) == TcpState::Established
+        && matches!(src, TcpState::Established | TcpState::Closing | TcpState::FinWait2)
+        && matches!(dst, TcpState::Established | TcpState::FinWait2)
 }
 
 /// What a connection waits for.
