@@ -103,10 +103,6 @@ impl fmt::Display for ConnectionLine<'_> {
         if let Some(alg) = record.alg {
             write!(f, ",helper={}", alg.name())?;
         }
-        if let Some(parent) = &record.parent {
-            f.write_str(",parent=")?;
-            tuple(f, parent)?;
-        }
         Ok(())
     }
 }
