@@ -1,4 +1,7 @@
 //! TCP conversations from a seed: two hosts with a network between them that loses, repeats, delays and forges.
+//!
+//! Nobody forges before both sides have spoken: of a connection whose server has never answered Open vSwitch 3.1 says `est`
+//! as soon as the client goes on as if it had, which ours must not.
 
 use tests::noise::Noise;
 use tests::pair::Pair;
@@ -18,6 +21,8 @@ struct Host {
     next: u32,
     seen: u32,
     has_opened: bool,
+    /// Whether the other side's SYN has come.
+    has_heard: bool,
     has_closed: bool,
 }
 
@@ -32,7 +37,13 @@ struct Talk {
 impl Talk {
     fn new(seed: u64, port: u16) -> Talk {
         let mut noise = Noise::new(seed);
-        let mut host = || Host { next: noise.word() as u32, seen: 0, has_opened: false, has_closed: false };
+        let mut host = || Host {
+            next: noise.word() as u32,
+            seen: 0,
+            has_opened: false,
+            has_heard: false,
+            has_closed: false,
+        };
         let hosts = [host(), host()];
         Talk { ends: [end("10.0.0.1", port), end("10.0.0.2", 80)], hosts, noise, sent: vec![] }
     }
@@ -44,26 +55,31 @@ impl Talk {
         let taken = payload.len() as u32 + u32::from(flags.contains('S')) + u32::from(flags.contains('F'));
         if !is_lost && taken > 0 {
             self.hosts[1 - from].seen = seq.wrapping_add(taken);
+            self.hosts[1 - from].has_heard = true;
         }
     }
 
     /// What a host that knows TCP sends next.
     fn proper(&mut self, from: usize) {
-        let Host { next, seen, has_opened, has_closed } = self.hosts[from];
+        let Host { next, seen, has_opened, has_heard, has_closed } = self.hosts[from];
         let is_lost = self.noise.below(8) == 0;
-        let other = self.hosts[1 - from];
-        match (from, has_opened, other.has_opened) {
-            (0, false, _) => {
+        match (from, has_heard) {
+            // A SYN is repeated until it is answered, with the same number.
+            (0, false) => {
+                let first = if has_opened { next.wrapping_sub(1) } else { next };
                 self.hosts[0].has_opened = true;
-                self.hosts[0].next = next.wrapping_add(1);
-                self.send(0, "S", (next, 0), b"", is_lost);
+                self.hosts[0].next = first.wrapping_add(1);
+                self.send(0, "S", (first, 0), b"", is_lost);
             }
-            (1, false, true) => {
+            (1, false) => {}
+            (1, true) if !has_opened => {
                 self.hosts[1].has_opened = true;
                 self.hosts[1].next = next.wrapping_add(1);
                 self.send(1, "SA", (next, seen), b"", is_lost);
             }
-            (1, false, false) => {}
+            (1, true) if !self.hosts[0].has_heard => {
+                self.send(1, "SA", (next.wrapping_sub(1), seen), b"", is_lost);
+            }
             _ if !has_closed && self.noise.below(8) == 0 => {
                 self.hosts[from].has_closed = true;
                 self.hosts[from].next = next.wrapping_add(1);
@@ -109,7 +125,7 @@ impl Talk {
         while self.sent.len() < count {
             let from = self.noise.below(2);
             match self.noise.below(100) {
-                n if n < forged => self.forged(from),
+                n if n < forged && self.hosts[0].has_heard => self.forged(from),
                 n if n < forged + 10 => self.again(),
                 n if n < forged + 13 => self.sent.push(Step::Wait(1 + self.noise.below(40) as u64)),
                 _ => self.proper(from),
