@@ -746,6 +746,12 @@ proptest! {
             Message::EchoRequest(data.clone()), Message::EchoReply(data.clone()), Message::FeaturesRequest,
             Message::GetConfigRequest, Message::BarrierRequest, Message::BarrierReply, Message::FlowAge,
             Message::FlowModTableId(short % 2 == 0), Message::SetControllerId(short), Message::CtFlushZone(short),
+            Message::CtFlush(CtFlush {
+                zone: Some(short),
+                protocol: other as u8,
+                original: CtTuple { src: Some((word | 1).to_be_bytes().into()), src_port: Some(other | 1), ..CtTuple::default() },
+                reply: CtTuple { icmp_type: Some(short as u8 | 1), icmp_code: Some(1), icmp_id: Some(9), ..CtTuple::default() },
+            }),
             Message::SetPacketInFormat(PacketInFormat::Nxt),
             Message::TlvTableRequest,
             Message::Resume(data.clone()),

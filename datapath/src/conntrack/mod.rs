@@ -20,6 +20,7 @@ mod connection;
 mod create;
 mod dump;
 mod expectation;
+mod flush;
 mod ftp;
 mod gateway;
 mod metadata;
@@ -38,11 +39,13 @@ mod tuple;
 
 pub use config::{CONNECTIONS_MAX, CtConfig, TIMEOUT_SECS_MAX, TimeoutKind, Timeouts};
 pub use connection::Connection;
-pub use dump::{ConnectionInfo, CtStats, DumpCursor};
+pub use dump::{ConnectionRecord, CtStats, DumpCursor};
+pub use flush::FlushFilter;
 pub use spec::{
     Alg, CtClass, CtSpec, CtState, NatKind, NatSpec, NatSpecError, PortSelection, TimeoutPolicyId, Tracked,
 };
 pub use tcp::TcpState;
+pub use text::{ConnectionLine, LineForm};
 pub use tuple::{Direction, Tuple, TupleFields, TupleFilter, Zone};
 
 use arc_swap::ArcSwap;

@@ -112,7 +112,7 @@ impl World {
         self.send(spec, builder).tracked.state
     }
 
-    pub fn all(&self) -> Vec<ConnectionInfo> {
+    pub fn all(&self) -> Vec<ConnectionRecord> {
         let mut all = Vec::new();
         let mut cursor = Some(DumpCursor::default());
         while let Some(from) = cursor {

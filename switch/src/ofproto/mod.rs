@@ -19,11 +19,11 @@ pub(crate) use flow::normal_rule;
 pub use packet::{PacketInEvent, PacketOutRequest};
 pub use port::{PortCounters, PortRecord};
 
-use crate::brain::Brain;
+use crate::brain::{Brain, Command};
 use crate::bridge::{Bridge, Fragments};
 use base::Instant;
 use openflow::message::{
-    AsyncClass, Capabilities, FragmentHandling, Message, Role, RoleMessage, RoleReason, RoleStatus,
+    AsyncClass, Capabilities, CtFlush, FragmentHandling, Message, Role, RoleMessage, RoleReason, RoleStatus,
     SwitchConfig, SwitchFeatures, Xid,
 };
 use openflow::{OfError, OfVersion};
@@ -145,7 +145,17 @@ impl Brain {
             Message::MeterMod(m) if m.command == COMMAND_DELETE => Ok(vec![]),
             Message::GroupMod(_) => Err(OfError::GroupModFailedOutOfGroups),
             Message::MeterMod(_) => Err(OfError::MeterModFailedOutOfMeters),
-            Message::CtFlushZone(_) | Message::Resume(_) => Err(OfError::NxNotSupported),
+            // Connections are the datapath's, whichever bridge is asked.
+            Message::CtFlushZone(zone) => {
+                self.commands
+                    .push(Command::FlushConnections(CtFlush { zone: Some(zone), ..CtFlush::default() }));
+                Ok(vec![])
+            }
+            Message::CtFlush(flush) => {
+                self.commands.push(Command::FlushConnections(flush));
+                Ok(vec![])
+            }
+            Message::Resume(_) => Err(OfError::NxNotSupported),
             // Replies and announcements make no sense towards a switch; an error or echo reply needs no answer.
             Message::Error(_) | Message::EchoReply(_) | Message::Hello(_) => Ok(vec![]),
             _ => Err(OfError::BadRequestBadType),
@@ -164,6 +174,7 @@ impl Brain {
                 | Message::MeterMod(_)
                 | Message::TlvTableMod(_)
                 | Message::CtFlushZone(_)
+                | Message::CtFlush(_)
         );
         match changes && !self.connection_mut(r.conn)?.may_write() {
             true => Err(OfError::BadRequestIsSecondary),
