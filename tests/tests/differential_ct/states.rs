@@ -210,21 +210,6 @@ pub const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
-        name: "tcp: both open at once",
-        flows: PLAIN,
-        tells_table: true,
-        says: &["1 new+trk", "2 est+trk"],
-        steps: || {
-            vec![
-                c("S", 100, 0, b""),
-                s("S", 500, 0, b""),
-                c("SA", 100, 501, b""),
-                s("SA", 500, 101, b""),
-                c("A", 101, 501, b""),
-            ]
-        },
-    },
-    Scenario {
         name: "tcp: not committed",
         flows: &[
             "priority=10,ip,actions=ct(table=1)",
@@ -648,7 +633,6 @@ scenarios! {
     tcp_picked_up: "tcp: picked up in the middle";
     tcp_first_packets: "tcp: what opens no connection, and what does";
     tcp_impossible_flags: "tcp: impossible flags on a connection";
-    tcp_simultaneous: "tcp: both open at once";
     tcp_not_committed: "tcp: not committed";
     udp_datagrams: "udp";
     icmp_messages: "icmp";
