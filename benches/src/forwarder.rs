@@ -226,6 +226,7 @@ impl<S: SlowPath> Forwarder<S> {
         let config = WorkerConfig {
             cache: CacheLimits { flows, flows_per_port: flows, ..CacheLimits::default() },
             misses: MissLimits { rate: 1_000_000_000, burst: 1_000_000_000 },
+            ..WorkerConfig::default()
         };
         let (events_to, events) = crossbeam_channel::bounded(64);
         let (worker, _peer) = Worker::new(WorkerSetup {
