@@ -132,7 +132,7 @@ prop_compose! {
             }
             let ones = row.slot.ones();
             let mask = if masked && row.masking == Masking::Arbitrary { mask & ones } else { ones };
-            m.set(row.slot, value_of(row.id, value), mask);
+            row.id.set_condition(&mut m, value_of(row.id, value), mask);
         }
         m
     }

@@ -263,7 +263,7 @@ fn patches_find_each_other_across_bridges_in_any_order() {
     lab.configure(std::slice::from_ref(&left));
     let peer = |lab: &Lab, name: &str, port: &str| {
         let bridge = lab.brain.bridge(name).unwrap();
-        bridge.ports.values().find(|p| p.name == port).map(|p| p.device)
+        bridge.ports.values().find(|p| p.name == port).map(|p| p.device.clone())
     };
     assert_eq!(peer(&lab, "br0", "a"), Some(Device::Patch(None)));
     lab.connect(1, ConnKind::Primary, OfVersion::V13);
@@ -708,8 +708,8 @@ proptest! {
                 prop_assert_eq!(staged.ports().count(), state.ports.len());
                 for (number, record) in &state.ports {
                     let port = staged.port(*number).unwrap();
-                    prop_assert_eq!((&*port.name, port.device), (record.name.as_str(), record.device));
-                    prop_assert_eq!(record.device, Device::Datapath(DpPort(open[&record.name])));
+                    prop_assert_eq!((&*port.name, &port.device), (record.name.as_str(), &record.device));
+                    prop_assert_eq!(&record.device, &Device::Datapath(DpPort(open[&record.name])));
                     let bundle = staged.bundle_of(*number).unwrap();
                     prop_assert!(bundle.members.contains(number));
                     prop_assert_eq!(fwd.home_of(DpPort(open[&record.name])).map(|(b, p)| (b.id(), p)), Some((state.id, *number)));

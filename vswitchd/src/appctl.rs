@@ -22,6 +22,7 @@ use switch::dp_text;
 use switch::forwarding::Forwarding;
 use switch::mac::Flush;
 use switch::trace::{CtNext, SideEffects, Traced};
+use switch::underlay::command as underlay;
 
 /// Bytes of payload in a frame that is made up from a flow.
 const DUMMY_PAYLOAD: usize = 64;
@@ -117,6 +118,18 @@ pub const COMMANDS: &[Command] = &[
         32,
         |d, a, n| Answer::Now(trace(d, a, n)),
     ),
+    command("ovs/route/add", "ip_addr/prefix_len out_br_name [gw] [pkt_mark=mark]", 2, 4, |d, a, n| {
+        Answer::Now(d.with_routes(n, |routes| underlay::route_add(routes, a)))
+    }),
+    command("ovs/route/del", "ip_addr/prefix_len [pkt_mark=mark]", 1, 2, |d, a, n| {
+        Answer::Now(d.with_routes(n, |routes| underlay::route_del(routes, a)))
+    }),
+    command("ovs/route/lookup", "ip_addr [pkt_mark=mark]", 1, 2, |d, a, n| {
+        Answer::Now(d.with_routes(n, |routes| underlay::route_lookup(routes, a)))
+    }),
+    command("ovs/route/show", "", 0, 0, |d, _, n| {
+        Answer::Now(d.with_routes(n, |routes| Ok(underlay::route_show(routes))))
+    }),
     command("ovsdb-server/compact", "", 0, 1, |d, _, n| Answer::Now(compact(d, n))),
     command("ovsdb-server/list-dbs", "", 0, 0, |d, _, _| {
         let names = d.link.server_mut().map(|s| s.database_names().map(|n| format!("{n}\n")).collect());
@@ -141,6 +154,28 @@ pub const COMMANDS: &[Command] = &[
         Answer::Now(Ok(String::new()))
     }),
     command("time/warp", "[large_msecs] msecs", 1, 2, |d, a, _| warp(d, a)),
+    command("tnl/arp/aging", "[SECS]", 0, 1, |d, a, _| {
+        Answer::Now(underlay::neigh_aging(d.brain.neighbours(), a))
+    }),
+    command("tnl/arp/flush", "", 0, 0, |d, _, _| {
+        Answer::Now(Ok(underlay::neigh_flush(d.brain.neighbours())))
+    }),
+    command("tnl/arp/set", "BRIDGE IP MAC", 3, 3, |d, a, n| {
+        Answer::Now(underlay::neigh_set(d.brain.neighbours(), a, n))
+    }),
+    command("tnl/arp/show", "", 0, 0, |d, _, _| Answer::Now(Ok(underlay::neigh_show(d.brain.neighbours())))),
+    command("tnl/neigh/aging", "[SECS]", 0, 1, |d, a, _| {
+        Answer::Now(underlay::neigh_aging(d.brain.neighbours(), a))
+    }),
+    command("tnl/neigh/flush", "", 0, 0, |d, _, _| {
+        Answer::Now(Ok(underlay::neigh_flush(d.brain.neighbours())))
+    }),
+    command("tnl/neigh/set", "BRIDGE IP MAC", 3, 3, |d, a, n| {
+        Answer::Now(underlay::neigh_set(d.brain.neighbours(), a, n))
+    }),
+    command("tnl/neigh/show", "", 0, 0, |d, _, _| {
+        Answer::Now(Ok(underlay::neigh_show(d.brain.neighbours())))
+    }),
     command("version", "", 0, 0, |_, _, _| Answer::Now(Ok(crate::version_text()))),
     command("vlog/close", "", 0, 0, |d, _, _| {
         d.log.close();
@@ -256,7 +291,7 @@ fn dump_flows(daemon: &Daemon, bridge: Option<&str>, now: Instant) -> Result<Str
         let mut lines = Vec::new();
         daemon.workers.dump(worker, |dump| {
             for flow in dump.flows {
-                let home = snapshot.home_of(flow.key.in_port()).map(|(b, _)| b.name().to_owned());
+                let home = snapshot.home_of_key(&flow.key).map(|(b, _)| b.name().to_owned());
                 if bridge.is_none() || bridge == home.as_deref() {
                     let shown = dp_text::DpFlow {
                         key: &flow.key,
@@ -415,9 +450,11 @@ fn dpif_show(daemon: &Daemon) -> String {
                 other => other.0.to_string(),
             };
             let (dp, kind) = daemon.port_kind(port);
-            let kind = daemon
-                .patch_peer(&port.name)
-                .map_or_else(|| kind.to_owned(), |p| format!("{kind}: peer={p}"));
+            let kind = match (daemon.patch_peer(&port.name), daemon.tunnel_of(&port.name)) {
+                (Some(peer), _) => format!("{kind}: peer={peer}"),
+                (_, Some(tunnel)) => tunnel.describe(),
+                _ => kind.to_owned(),
+            };
             let _ = writeln!(out, "    {} {number}/{dp}: ({kind})", port.name);
         }
     }

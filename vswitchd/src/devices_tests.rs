@@ -4,7 +4,7 @@ use super::*;
 use crate::clock::Clock;
 use arc_swap::ArcSwap;
 use base::HashSeed;
-use datapath::{ConnTracker, CtConfig};
+use datapath::conntrack::{ConnTracker, CtConfig};
 use switch::brain::Brain;
 use switch::forwarding::NoPunt;
 

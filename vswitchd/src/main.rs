@@ -10,6 +10,7 @@ mod connections;
 mod daemon;
 mod database;
 mod devices;
+mod routes;
 mod sockets;
 mod streams;
 mod unixctl;

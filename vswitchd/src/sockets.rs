@@ -25,13 +25,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use switch::brain::Brain;
 use switch::ofproto::{ConnId, ConnKind, Outgoing};
-use sys::netlink::LinkWatch;
+use sys::netlink::{LinkWatch, RouteWatch};
 use sys::signal::Signals;
 
 /// Wakes the loop from workers.
 pub const WAKER: Token = Token(0);
 const SIGNALS: Token = Token(1);
 const LINKS: Token = Token(2);
+const ROUTES: Token = Token(3);
 const FIRST_FREE: usize = 16;
 
 /// Port of OVSDB over TCP (RFC 7047 §7).
@@ -284,22 +285,20 @@ impl Sockets {
         &mut self,
         timeout: Option<Duration>,
         links: Option<&LinkWatch>,
+        routes: Option<&RouteWatch>,
         signals: &Signals,
     ) -> io::Result<()> {
         if !self.registered {
             self.registered = true;
-            let registry = self.poll.registry();
-            registry.register(
-                &mut mio::unix::SourceFd(&signals.as_fd().as_raw_fd()),
-                SIGNALS,
-                Interest::READABLE,
-            )?;
-            if let Some(links) = links {
-                registry.register(
-                    &mut mio::unix::SourceFd(&links.as_fd().as_raw_fd()),
-                    LINKS,
-                    Interest::READABLE,
-                )?;
+            let sources = [
+                (Some(signals.as_fd()), SIGNALS),
+                (links.map(AsFd::as_fd), LINKS),
+                (routes.map(AsFd::as_fd), ROUTES),
+            ];
+            for (fd, token) in sources {
+                let Some(fd) = fd else { continue };
+                let mut source = mio::unix::SourceFd(&fd.as_raw_fd());
+                self.poll.registry().register(&mut source, token, Interest::READABLE)?;
             }
         }
         match self.poll.poll(&mut self.events, timeout) {

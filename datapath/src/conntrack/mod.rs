@@ -19,18 +19,22 @@ mod config;
 mod connection;
 mod create;
 mod dump;
+mod expectation;
 mod flush;
 mod ftp;
+mod gateway;
 mod metadata;
 mod nat;
 mod parse;
 mod pass;
 mod ports;
 mod quota;
+mod shift;
 mod spec;
 mod table;
 mod tcp;
 mod text;
+mod tftp;
 mod tuple;
 
 pub use config::{CONNECTIONS_MAX, CtConfig, TIMEOUT_SECS_MAX, TimeoutKind, Timeouts};
@@ -47,6 +51,7 @@ pub use tuple::{Direction, Tuple, TupleFields, TupleFilter, Zone};
 use arc_swap::ArcSwap;
 use base::{HashSeed, Instant};
 use connection::State;
+use expectation::Expectations;
 use packet::{DpPort, Frame, PacketKey};
 use parse::Parsed;
 use pass::Pass;
@@ -65,6 +70,7 @@ pub struct ConnTracker {
     table: Table,
     quota: Quota,
     ports: PortMaps,
+    expectations: Expectations,
     config: ArcSwap<CtConfig>,
     /// [`CtConfig::tcp_seq_check`], where the hit path finds it without a look at the configuration.
     tcp_seq_check: AtomicBool,
@@ -98,6 +104,7 @@ impl ConnTracker {
             table: Table::new(seed),
             quota: Quota::new(),
             ports: PortMaps::new(),
+            expectations: Expectations::default(),
             tcp_seq_check: AtomicBool::new(config.tcp_seq_check),
             config: ArcSwap::from_pointee(config),
             seed,
@@ -203,6 +210,7 @@ impl ConnTracker {
         if self.table.next_visit().is_none_or(|at| at > now) {
             return 0;
         }
+        self.expectations.expire(now);
         let config = self.config.load();
         let ended = self.table.sweep(now, EXPIRE_VISITS_MAX, |connection| {
             let left = connection.remaining(timeout_of(connection, &config), now);

@@ -13,7 +13,7 @@ use crate::ports::PortIndex;
 use crate::slowpath::{FrameClass, Profile, Revision, SlowPath, Stage, Translation, Upcall};
 use crate::stats::WorkerStats;
 use base::Instant;
-use packet::{Batch, DpPort, Frame, Malformed, PacketKey, slot};
+use packet::{Batch, DpPort, Frame, Malformed, PacketKey, slot, tunnel};
 use std::sync::Arc;
 
 /// Times that one frame may be recirculated.
@@ -175,6 +175,13 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         (staged.table, staged.slot, staged.refused) = (None, None, None);
         if std::mem::take(&mut staged.has_metadata) {
             staged.key = PacketKey::default();
+        }
+        if let Some(protocol) = frame.encapsulated.take() {
+            staged.has_metadata = true;
+            if tunnel::pop(frame, protocol, &mut staged.key, self.slow.geneve_map()).is_err() {
+                staged.refused = Some(Drop::BadTunnel);
+                return;
+            }
         }
         match staged.key.extract_headers(frame).and_then(|()| frame.validate_offload()) {
             Ok(()) => self.classify(staged),

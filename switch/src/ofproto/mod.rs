@@ -12,6 +12,7 @@ mod packet;
 mod port;
 mod statistics;
 mod table;
+mod tlv_table;
 
 pub use connection::{ConnId, ConnKind, OfConnection};
 pub(crate) use flow::normal_rule;
@@ -23,7 +24,7 @@ use crate::bridge::{Bridge, Fragments};
 use base::Instant;
 use openflow::message::{
     AsyncClass, Capabilities, CtFlush, FragmentHandling, Message, Role, RoleMessage, RoleReason, RoleStatus,
-    SwitchConfig, SwitchFeatures, TlvTableReply, Xid,
+    SwitchConfig, SwitchFeatures, Xid,
 };
 use openflow::{OfError, OfVersion};
 
@@ -136,14 +137,14 @@ impl Brain {
             Message::FlowMonitorCancel(id) => self.monitor_cancel(r, id),
             Message::MultipartRequest(request) => self.multipart(r, request),
             Message::QueueGetConfigRequest(port) => self.queue_config(r, port),
-            Message::TlvTableRequest => Ok(vec![Message::TlvTableReply(TlvTableReply::default())]),
-            // Not built yet: groups, meters, connection tracking, tunnel option maps.
+            Message::TlvTableRequest => self.tlv_table(r),
+            Message::TlvTableMod(change) => self.tlv_table_mod(r, &change),
+            // Not built yet: groups and meters.
             // There are none, so deleting them is no error (OpenFlow 1.3.5 §6.5, §6.7).
             Message::GroupMod(m) if m.command == COMMAND_DELETE => Ok(vec![]),
             Message::MeterMod(m) if m.command == COMMAND_DELETE => Ok(vec![]),
             Message::GroupMod(_) => Err(OfError::GroupModFailedOutOfGroups),
             Message::MeterMod(_) => Err(OfError::MeterModFailedOutOfMeters),
-            Message::TlvTableMod(_) => Err(OfError::NxTlvTableModFailedTableFull),
             // Connections are the datapath's, whichever bridge is asked.
             Message::CtFlushZone(zone) => {
                 self.commands

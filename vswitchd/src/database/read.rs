@@ -9,6 +9,7 @@ use ovsdb::replica::{Replica, RowView};
 use ovsdb::uuid::Uuid;
 use ovsdb::value::Atom;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 use switch::bridge::FailMode;
 use switch::config::{
@@ -16,6 +17,8 @@ use switch::config::{
     PortConfig,
 };
 use switch::mac::{self, MacAddr};
+use switch::tunnel::socket::{Claims, is_reserved};
+use switch::tunnel::{TunnelConfig, TunnelKind};
 use switch::vlan::{PriorityTags, VlanConfig, VlanMode};
 
 /// The wanted configuration, and what was wrong with the rest.
@@ -47,7 +50,7 @@ pub fn wanted(replica: &Replica, allowed: Allowed) -> Wanted {
     out.next_cfg = root.integer("next_cfg").unwrap_or(0);
     out.config.cache = cache(&root, &mut out.warnings);
     out.config.zone_timeouts = zone_timeouts(replica, &root);
-    let mut taken = BTreeSet::new();
+    let mut taken = Taken::default();
     for row in root.uuids("bridges").filter_map(|id| replica.get("Bridge", id)) {
         let Some(name) = row.string("name") else { continue };
         if !is_device_name(name) {
@@ -98,7 +101,7 @@ fn bridge(
     row: &RowView<'_>,
     name: &str,
     allowed: Allowed,
-    taken: &mut BTreeSet<String>,
+    taken: &mut Taken,
     out: &mut Wanted,
 ) -> BridgeConfig {
     let mut bridge = BridgeConfig::new(name);
@@ -134,12 +137,14 @@ fn bridge(
         };
         for row in port_row.uuids("interfaces").filter_map(|id| replica.get("Interface", id)) {
             let Some(interface_name) = row.string("name") else { continue };
-            if !taken.insert(interface_name.to_owned()) {
+            if !taken.names.insert(interface_name.to_owned()) {
                 let text = format!("{interface_name}: interface is in more than one port");
                 out.interface_errors.insert(row.uuid(), text);
                 continue;
             }
-            match interface(&row, interface_name, &bridge, allowed) {
+            match interface(&row, interface_name, &bridge, allowed, &mut out.warnings)
+                .and_then(|i| claim(i, &mut taken.tunnels))
+            {
                 Ok(interface) => drop(port.interfaces.insert(interface_name.to_owned(), interface)),
                 Err(text) => drop(out.interface_errors.insert(row.uuid(), text)),
             }
@@ -157,13 +162,13 @@ fn add_own_port(
     row: &RowView<'_>,
     name: &str,
     allowed: Allowed,
-    taken: &mut BTreeSet<String>,
+    taken: &mut Taken,
     bridge: &mut BridgeConfig,
     out: &mut Wanted,
 ) {
     // The bridge's row has no columns of an interface, so every setting is its default.
-    match interface(row, name, bridge, allowed) {
-        Ok(interface) if taken.insert(name.to_owned()) => {
+    match interface(row, name, bridge, allowed, &mut out.warnings) {
+        Ok(interface) if taken.names.insert(name.to_owned()) => {
             let port = PortConfig {
                 name: name.to_owned(),
                 vlan: VlanConfig::default(),
@@ -290,16 +295,38 @@ fn vlan(row: &RowView<'_>, bridge: &str, warnings: &mut Vec<String>) -> VlanConf
     vlan
 }
 
+/// What interfaces have that no other can have.
+#[derive(Default)]
+struct Taken {
+    names: BTreeSet<String>,
+    tunnels: Claims,
+}
+
+/// What an interface needs for itself is its, unless another had it first.
+fn claim(interface: InterfaceConfig, claims: &mut Claims) -> Result<InterfaceConfig, String> {
+    if let InterfaceKind::Tunnel(tunnel) = &interface.kind {
+        claims.take(&interface.name, tunnel)?;
+    }
+    Ok(interface)
+}
+
 fn interface(
     row: &RowView<'_>,
     name: &str,
     bridge: &BridgeConfig,
     allowed: Allowed,
+    warnings: &mut Vec<String>,
 ) -> Result<InterfaceConfig, String> {
     if !is_device_name(name) {
         return Err(format!("'{name}' is not a name for an interface"));
     }
-    let kind = kind(row, name, bridge, allowed)?;
+    if is_reserved(name) {
+        return Err(format!("could not create interface {name}, name is reserved"));
+    }
+    let kind = match row.string("type").and_then(TunnelKind::by_name) {
+        Some(kind) if name != bridge.name => tunnel(row, name, kind, warnings)?,
+        _ => kind(row, name, bridge, allowed)?,
+    };
     let on_device = matches!(kind, InterfaceKind::Tap | InterfaceKind::System);
     if on_device && name.len() > 15 {
         return Err(format!("could not open network device {name} (File name too long)"));
@@ -324,6 +351,23 @@ fn interface(
             .or_else(|| row.string("mac").and_then(MacAddr::parse).filter(|m| !m.is_multicast())),
         netns: row.map_get("options", "netns").map(str::to_owned),
     })
+}
+
+fn tunnel(
+    row: &RowView<'_>,
+    name: &str,
+    kind: TunnelKind,
+    warnings: &mut Vec<String>,
+) -> Result<InterfaceKind, String> {
+    let text = |atom: &Atom| match atom {
+        Atom::String(text) => Some(text.clone()),
+        _ => None,
+    };
+    let options = row.map("options").into_iter().flat_map(|m| m.iter());
+    let options = options.filter_map(|(k, v)| Some((text(k)?, text(v)?))).collect();
+    let parsed = TunnelConfig::parse(name, kind, &options)?;
+    warnings.extend(parsed.warnings);
+    Ok(InterfaceKind::Tunnel(Arc::new(parsed.config)))
 }
 
 fn kind(
