@@ -394,8 +394,10 @@ fn timeouts_of_zones_come_from_the_database_as_with_ovs() {
     pair.same("ovs-vsctl del-zone-tp system zone=7", Lines);
     pair.same("ovs-vsctl del-zone-tp system zone=7", Lines);
     pair.same("ovs-vsctl --if-exists del-zone-tp system zone=7", Lines);
-    // OVS's cached flows name the policy until a revalidator comes round, which none does while time stands still.
+    // OVS's cached flows and connections keep the policy until something comes round, which nothing does while time stands
+    // still.
     pair.both("ovs-appctl revalidator/purge");
+    pair.both("ovs-appctl dpctl/flush-conntrack");
     dump(&mut pair);
     pair.same("ovs-vsctl list-zone-tp system", Lines);
     let capabilities = pair.ours.run("ovs-vsctl list-dp-cap system");
