@@ -19,7 +19,7 @@ use std::sync::Arc;
 /// Times that one frame may be recirculated.
 pub const RECIRCULATIONS_MAX: u32 = 16;
 /// Look-ups of copies and fragments that one received frame may cause.
-const WAITING_LOOKUPS_MAX: u32 = 8_192;
+const WAITING_LOOKUPS_MAX: u32 = 512;
 
 /// What is known of a frame before it is handled.
 #[derive(Default)]
