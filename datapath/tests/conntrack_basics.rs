@@ -1,6 +1,8 @@
 //! The tracker's states and translations, packet by packet. What is expected was observed with Debian's Open vSwitch 3.1
 //! (`netdev-dummy/receive`) or is said by ovs-fields(7).
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
 mod conntrack_support;
 
 use conntrack_support::*;
@@ -365,4 +367,53 @@ fn a_full_table_does_not_translate_wrongly() {
     assert_eq!(out.tracked.drop, Some(Drop::CtFull));
     let out = w.send(&commit(), &udp((A, 1), (B, 2)));
     assert_eq!((out.tracked.drop, out.state()), (None, NEW));
+}
+
+/// Passes of held packets: what a cached flow does with `tracked`.
+fn hold(w: &World, tracked: &Tracked, builder: &FrameBuilder) -> Option<CtClass> {
+    let (held, direction) = tracked.hold.clone().expect("may be held");
+    let mut frame = Frame::from_bytes(&builder.build());
+    let mut key = PacketKey::extract(&mut frame).unwrap();
+    w.ct.track_held(&held, direction, &mut frame, &mut key, &commit(), w.now)
+}
+
+/// A sender that nobody answers is not looked up again and again, and the answer changes its class.
+#[test]
+fn one_way_traffic_is_held_until_an_answer() {
+    let mut w = World::new();
+    let (a, b) = ((A, 1000), (B, 514));
+    assert!(w.send(&commit(), &udp(a, b)).tracked.hold.is_none(), "it made the connection");
+    let second = w.send(&commit(), &udp(a, b)).tracked;
+    assert_eq!(second.state, NEW);
+    for _ in 0..10 {
+        w.pass(Duration::from_secs(50));
+        assert_eq!(w.expire(), 0);
+        assert_eq!(hold(&w, &second, &udp(a, b)), Some(second.class));
+    }
+    assert_eq!(w.state(&commit(), &udp(b, a)), EST_RPL);
+    let class = hold(&w, &second, &udp(a, b)).expect("alive");
+    assert_eq!(class.state(), EST);
+    let tcp_only = w.send(&commit(), &tcp((A, 1), (B, 2), SYN, 1, 0));
+    assert!(tcp_only.tracked.hold.is_none());
+    assert!(w.send(&commit(), &tcp((A, 1), (B, 2), SYN, 1, 0)).tracked.hold.is_none());
+}
+
+/// One end has finished and the other goes on sending.
+#[test]
+fn half_closed_connections_are_held() {
+    let w = World::new();
+    let (a, b) = ((A, 1), (B, 80));
+    w.send(&commit(), &tcp(a, b, SYN, 100, 0));
+    w.send(&commit(), &tcp(b, a, SYN_ACK, 500, 101));
+    w.send(&commit(), &tcp(a, b, ACK, 101, 501));
+    w.send(&commit(), &tcp(a, b, FIN_ACK, 101, 501));
+    let ack = w.send(&commit(), &tcp(b, a, ACK, 501, 102)).tracked;
+    let data = tcp(b, a, PSH_ACK, 501, 102).payload(b"more");
+    assert_eq!(hold(&w, &ack, &data), Some(ack.class));
+    // Before the FIN is acknowledged the acknowledgement moves the state, and is looked up.
+    w.send(&commit(), &tcp(b, a, FIN_ACK, 505, 102));
+    let late = w.send(&commit(), &tcp(b, a, ACK, 506, 102)).tracked;
+    assert!(hold(&w, &late, &tcp(b, a, ACK, 506, 102)).is_some());
+    let last = w.send(&commit(), &tcp(a, b, ACK, 102, 505)).tracked;
+    assert!(last.hold.is_some());
 }

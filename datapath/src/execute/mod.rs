@@ -245,7 +245,7 @@ impl Executor {
                 }
                 DpAction::PopTunnel { protocol, port } => {
                     self.count_clones(ingress, ends.all());
-                    return self.pop_tunnel(*protocol, *port, frame, origin, slow);
+                    return self.leave_tunnel(*protocol, *port, frame, origin, slow);
                 }
                 DpAction::Recirculate(id) if Some(i) == last => {
                     self.count_clones(ingress, ends.all());
