@@ -83,6 +83,10 @@ drops! {
     FragmentTooLong "fragment_too_long" "packet put together would be too long";
     /// Reassembly: header checksum wrong, or a length that no fragment has.
     FragmentMalformed "fragment_malformed" "fragment with a wrong header";
+    /// A translation was asked for and no tuple of its range is free.
+    NatExhausted "nat_exhausted" "no free address and port to translate to";
+    /// A connection was to be made and translated, and a limit is reached.
+    CtFull "ct_full" "connection table or zone is full";
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ pub use action::{DpAction, Program, RecircId, UpcallCookie};
 pub use budget::MissLimits;
 pub use cache::{CacheLimits, CachedFlow, DumpCursor, FlowDump};
 pub use command::{Command, CommandRefused, Event, Reply, Wake, WorkerConfig, WorkerPeer};
+pub use conntrack::{ConnTracker, Connection, CtClass, CtConfig, CtSpec, CtState, NatSpec, Tracked, Zone};
 pub use drop::Drop;
 pub use fragments::{FragmentLimits, FragmentStats, Reassembler};
 pub use port::{PortError, Rx, Tx};

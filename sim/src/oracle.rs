@@ -27,8 +27,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use switch::forwarding::{Effect, Forwarding};
 
 /// Reasons that depend on the state of devices, budgets and queues and not on the frame alone.
-const CIRCUMSTANCES: [Drop; 6] =
-    [Drop::TxFull, Drop::TxError, Drop::TxTooBig, Drop::NoPort, Drop::UpcallFull, Drop::MissCredit];
+const CIRCUMSTANCES: [Drop; 11] = [
+    Drop::TxFull,
+    Drop::TxError,
+    Drop::TxTooBig,
+    Drop::NoPort,
+    Drop::UpcallFull,
+    Drop::MissCredit,
+    // Fragments that were held are dropped later, with others that came in meanwhile.
+    Drop::FragmentOverlap,
+    Drop::FragmentTimeout,
+    Drop::FragmentLimit,
+    Drop::FragmentTooLong,
+    Drop::FragmentMalformed,
+];
 
 /// Times that the interpreter lets a frame go round; more than the datapath's limit is never needed.
 const ROUNDS_MAX: u32 = datapath::worker::RECIRCULATIONS_MAX;

@@ -465,7 +465,8 @@ impl World {
         for (n, actor) in self.workers.iter().enumerate() {
             let t = actor.peer.stats().total();
             let begun = t.rx_packets.get() + t.injected.get() + t.clones.get();
-            let ended = t.tx_packets.get() + t.punted.get() + t.drops.total();
+            let held = actor.peer.stats().fragments_held.get();
+            let ended = t.tx_packets.get() + t.punted.get() + t.drops.total() + held;
             assert_eq!(begun, ended, "worker {n}: frames begun and ended; {t:#?}");
             rx += t.rx_packets.get();
             tx += t.tx_packets.get();

@@ -4,6 +4,7 @@ use super::*;
 use crate::clock::Clock;
 use arc_swap::ArcSwap;
 use base::HashSeed;
+use datapath::conntrack::{ConnTracker, CtConfig};
 use switch::brain::Brain;
 use switch::forwarding::NoPunt;
 

@@ -131,7 +131,6 @@ pub struct Reassembler {
     shares: Shares,
     given_up: VecDeque<(Frame, DpPort, Drop)>,
     serial: u64,
-    newest: Instant,
     v4: FragmentCounters,
     v6: FragmentCounters,
 }
@@ -146,7 +145,6 @@ impl Reassembler {
             shares: Shares::default(),
             given_up: VecDeque::new(),
             serial: 0,
-            newest: Instant::ZERO,
             v4: FragmentCounters::default(),
             v6: FragmentCounters::default(),
         }
@@ -313,9 +311,7 @@ impl Reassembler {
     }
 
     fn begin(&mut self, id: FragmentKey, ingress: DpPort, now: Instant) {
-        // Serial numbers are the order of age also if a clock should go back.
-        self.newest = self.newest.max(now);
-        let datagram = Datagram::new(self.serial, self.newest, ingress);
+        let datagram = Datagram::new(self.serial, now, ingress);
         self.shares.enter(id.source, self.serial, datagram.usage);
         self.ages.insert(self.serial, id);
         self.serial += 1;

@@ -158,6 +158,7 @@ impl<S: SlowPath> Worker<S> {
         let expired = self.cache.sweep_if_due(now, &**self.snapshot.load());
         self.stats.cache.expired.add(expired as u64);
         self.executor.expire_fragments(now);
+        self.stats.fragments_held.set(self.executor.fragments.stats().fragments as u64);
         self.executor.tracker.expire(now);
         self.stats.cache.flows.set(self.cache.len() as u64);
         self.send_events();
