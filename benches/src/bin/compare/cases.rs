@@ -12,6 +12,10 @@ const SNAT_ADDRESS: u32 = 0xc633_6401;
 /// The first destination; each connection has one of its own, so that its source port is free behind [`SNAT_ADDRESS`].
 const SERVERS: u32 = 0x0a80_0000;
 
+/// Cookie of the rule that connections are made by.
+pub const COOKIE_NEW: u64 = 1;
+/// Cookie of the rules for packets of established connections.
+pub const COOKIE_ESTABLISHED: u64 = 2;
 /// TCP flags (RFC 9293 §3.1) of a segment with data.
 const TCP_PSH_ACK: u16 = 0x18;
 
@@ -93,6 +97,11 @@ cases! {
     "new-nat" "new connections and NAT, to 1,000,000" 1_000_000 Udp TrackNat New;
 }
 
+/// Rules that drop everything: what receiving alone costs.
+pub fn floor_rules() -> Vec<String> {
+    vec!["priority=0,actions=drop".to_owned()]
+}
+
 /// Frames for the two ports.
 #[derive(Clone, Debug)]
 pub struct Traffic {
@@ -120,9 +129,18 @@ impl Case {
                 rules.extend([
                     format!("table=0,priority=10,ip,actions={pass}"),
                     "table=1,priority=0,actions=drop".to_owned(),
-                    format!("table=1,priority=10,ip,in_port=1,ct_state=+trk+new,actions={commit},output:2"),
-                    "table=1,priority=10,ip,in_port=1,ct_state=+trk+est,actions=output:2".to_owned(),
-                    "table=1,priority=10,ip,in_port=2,ct_state=+trk+est,actions=output:1".to_owned(),
+                    format!(
+                        "cookie={COOKIE_NEW},table=1,priority=10,ip,in_port=1,ct_state=+trk+new,\
+                         actions={commit},output:2"
+                    ),
+                    format!(
+                        "cookie={COOKIE_ESTABLISHED},table=1,priority=10,ip,in_port=1,ct_state=+trk+est,\
+                         actions=output:2"
+                    ),
+                    format!(
+                        "cookie={COOKIE_ESTABLISHED},table=1,priority=10,ip,in_port=2,ct_state=+trk+est,\
+                         actions=output:1"
+                    ),
                 ]);
             }
         }
@@ -264,6 +282,7 @@ mod tests {
                     reader.consume(offset);
                 }
                 Err(PcapError::Eof) => break,
+                Err(PcapError::Incomplete(_)) => reader.refill().unwrap(),
                 Err(error) => panic!("{error}"),
             }
         }

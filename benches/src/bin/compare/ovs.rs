@@ -4,7 +4,7 @@
 //! capture once; a device drops what is sent to it. One thread polls, on the core that ours is measured on. Between
 //! measurements all of it is stopped by a signal, so that it takes nothing from the other side.
 
-use crate::clock::ThreadClock;
+use crate::clock::{ThreadClock, pause};
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -47,6 +47,18 @@ pub struct PollCounters {
     pub failed: u64,
 }
 
+impl PollCounters {
+    /// What was added since `before`.
+    pub fn since(self, before: PollCounters) -> PollCounters {
+        PollCounters {
+            received: self.received.saturating_sub(before.received),
+            recirculated: self.recirculated.saturating_sub(before.recirculated),
+            set_up: self.set_up.saturating_sub(before.set_up),
+            failed: self.failed.saturating_sub(before.failed),
+        }
+    }
+}
+
 /// A running switch. Ends with the value.
 pub struct Ovs {
     dir: PathBuf,
@@ -75,7 +87,7 @@ fn wait_for<T>(what: &str, mut attempt: impl FnMut() -> Result<T>) -> Result<T> 
         if let Ok(done) = attempt() {
             return Ok(done);
         }
-        crate::pause(Duration::from_millis(20));
+        pause(Duration::from_millis(20));
     }
     attempt().with_context(|| format!("waited for {what}"))
 }
@@ -92,7 +104,9 @@ impl Ovs {
         std::fs::create_dir_all(dir)?;
         let (unpacked, dir) = (unpacked.canonicalize()?, dir.canonicalize()?);
         let conf = dir.join("conf.db");
-        run(Command::new("ovsdb-tool").arg("create").args([&conf, Path::new("/usr/share/openvswitch/vswitch.ovsschema")]))?;
+        run(Command::new("ovsdb-tool")
+            .arg("create")
+            .args([&conf, Path::new("/usr/share/openvswitch/vswitch.ovsschema")]))?;
         let mut command = bound_to_us(Path::new("ovsdb-server"));
         command.arg(&conf).arg(format!("--remote=punix:{}", dir.join("db.sock").display()));
         let database = spawn(&mut command, &dir, "ovsdb-server", None)?;
@@ -120,7 +134,16 @@ impl Ovs {
             Ok(())
         };
         wait_for("DPDK", || ready(self))?;
-        self.vsctl(&["add-br", BRIDGE, "--", "set", "Bridge", BRIDGE, "datapath_type=netdev", "fail-mode=secure"])?;
+        self.vsctl(&[
+            "add-br",
+            BRIDGE,
+            "--",
+            "set",
+            "Bridge",
+            BRIDGE,
+            "datapath_type=netdev",
+            "fail-mode=secure",
+        ])?;
         self.set_rules(&["priority=0,actions=drop".to_owned()])
     }
 
@@ -201,12 +224,12 @@ impl Ovs {
         self.ofctl("replace-flows", &[&file.display().to_string()]).map(drop)
     }
 
-    /// Frames that each rule counted, by its text.
+    /// Frames that rules with this cookie counted. Up to half a second old.
     ///
     /// # Errors
     /// If the daemon does not answer.
-    pub fn rule_counts(&self) -> Result<Vec<(String, u64)>> {
-        Ok(self.ofctl("dump-flows", &[])?.lines().filter_map(rule_count).collect())
+    pub fn rule_count(&self, cookie: u64) -> Result<u64> {
+        Ok(rule_count(&self.ofctl("dump-flows", &[])?, cookie))
     }
 
     /// Frames received and sent, all ports together.
@@ -358,11 +381,10 @@ fn field(text: &str, mark: &str) -> Option<u64> {
     rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
-/// A rule and its count, of a line of `dump-flows`.
-fn rule_count(line: &str) -> Option<(String, u64)> {
-    let table = field(line, "table=")?;
-    let (_, rule) = line.split_once("priority=")?;
-    Some((format!("table={table},priority={rule}"), field(line, "n_packets=")?))
+/// Sum of the counts of rules with a cookie.
+fn rule_count(text: &str, cookie: u64) -> u64 {
+    let mark = format!("cookie={cookie:#x},");
+    text.lines().filter(|l| l.contains(&mark)).filter_map(|l| field(l, "n_packets=")).sum()
 }
 
 fn poll_counters(text: &str) -> Result<PollCounters> {
@@ -389,10 +411,10 @@ mod tests {
     }
 
     #[test]
-    fn rules_are_told_from_their_counts() {
-        let line = " cookie=0x0, duration=3.1s, table=1, n_packets=7, n_bytes=0, idle_age=3, priority=10,ip actions=drop";
-        assert_eq!(rule_count(line), Some(("table=1,priority=10,ip actions=drop".into(), 7)));
-        assert_eq!(rule_count("NXST_FLOW reply (xid=0x4):"), None);
+    fn rules_are_told_by_cookie() {
+        let text = " cookie=0x2, table=1, n_packets=7, n_bytes=1, actions=drop\n cookie=0x1, n_packets=9, x\n \
+                    cookie=0x2, table=1, n_packets=70, y";
+        assert_eq!((rule_count(text, 2), rule_count(text, 1), rule_count(text, 3)), (77, 9, 0));
     }
 
     #[test]
