@@ -36,7 +36,7 @@ struct Arguments {
     /// Length of a window, in milliseconds.
     #[arg(long, default_value_t = 2_000)]
     window_ms: u64,
-    /// Only cases whose names begin with one of these.
+    /// Only these cases; `ct-*` stands for all whose names begin with `ct-`.
     #[arg(long, value_delimiter = ',')]
     cases: Vec<String>,
     /// Run ours with the limits of cached flows and of flow set-ups that it is shipped with.
@@ -50,7 +50,7 @@ struct Arguments {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let wanted = |case: &&Case| {
-        arguments.cases.is_empty() || arguments.cases.iter().any(|name| case.name.starts_with(name.as_str()))
+        arguments.cases.is_empty() || arguments.cases.iter().any(|name| matches(case.name, name))
     };
     let chosen: Vec<Case> = CASES.iter().filter(wanted).copied().collect();
     ensure!(!chosen.is_empty(), "no case of that name; --list shows them");
@@ -86,6 +86,11 @@ fn main() -> Result<()> {
     let json = serde_json::to_string_pretty(&report::json(&rows, &facts))?;
     std::fs::write(settings.dir.join("report.json"), json + "\n")?;
     Ok(())
+}
+
+/// Whether a name is the one wanted, or begins with what stands before an asterisk.
+fn matches(name: &str, wanted: &str) -> bool {
+    wanted.strip_suffix('*').map_or(name == wanted, |start| name.starts_with(start))
 }
 
 /// What must be known to make sense of the figures.

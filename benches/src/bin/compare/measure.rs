@@ -241,7 +241,8 @@ fn same(case: &Case, ovs: &Ovs, ours: &mut Ours, before: (u64, u64), settings: &
     theirs.sort_unstable();
     let mine = ours.dump()?;
     let difference = theirs.iter().zip(&mine).find(|(a, b)| a != b);
-    ensure!(difference.is_none() && theirs.len() == mine.len(), "connections differ: {difference:?}");
+    let lens = (theirs.len(), mine.len());
+    ensure!(difference.is_none() && lens.0 == lens.1, "connections differ: {lens:?}, {difference:?}");
     Ok(format!("{} connections, equal line by line; no frame new in any window", mine.len()))
 }
 

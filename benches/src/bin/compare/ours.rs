@@ -236,3 +236,85 @@ impl Ours {
         Ok(lines)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cases::{CASES, COOKIE_ESTABLISHED, COOKIE_NEW, Figure, Transport, Work, floor_rules};
+
+    fn case(transport: Transport, work: Work, figure: Figure, flows: usize) -> Case {
+        let case = CASES.iter().find(|c| (c.transport, c.work, c.figure) == (transport, work, figure)).unwrap();
+        Case { flows, ..*case }
+    }
+
+    /// What dump-conntrack prints for a connection, from its number alone.
+    fn line(n: usize, transport: Transport, snat: bool) -> String {
+        let client = format!("10.1.{}.{}", n >> 16, n >> 8 & 0xff);
+        let server = format!("10.{}.{}.{}", 128 + (n >> 16), n >> 8 & 0xff, n & 0xff);
+        let port = 1024 + (n & 0xff);
+        let (name, to, state) = match transport {
+            Transport::Udp => ("udp", 53, ""),
+            Transport::Tcp => ("tcp", 443, ",protoinfo=(state=ESTABLISHED)"),
+        };
+        let back = if snat { "198.51.100.1" } else { &client };
+        format!(
+            "{name},orig=(src={client},dst={server},sport={port},dport={to}),\
+             reply=(src={server},dst={back},sport={to},dport={port}){state}"
+        )
+    }
+
+    fn establish(transport: Transport, work: Work, flows: usize) {
+        let case = case(transport, work, Figure::Established, flows);
+        let traffic = case.traffic();
+        let mut ours = Ours::new(&case.rules(), Limits::Raised).unwrap();
+        ours.establish(&case, &traffic).unwrap();
+        let new = ours.rule_count(COOKIE_NEW);
+        let established = ours.rule_count(COOKIE_ESTABLISHED);
+        for _ in 0..6 { let b = ours.counts(); ours.forward(4*flows); eprintln!("{:?}", ours.counts().since(b)); }
+        let before = ours.counts();
+        ours.forward(4 * flows);
+        let counted = ours.counts().since(before);
+        assert_eq!((counted.misses, counted.dropped, counted.recirculated), (0, 0, 0), "{}: {counted:?}", case.name);
+        assert_eq!(counted.received, counted.sent);
+        assert_eq!(ours.rule_count(COOKIE_NEW), new, "{}", case.name);
+        assert!(ours.rule_count(COOKIE_ESTABLISHED) >= established + 8 * flows as u64);
+        let mut expected: Vec<_> = (0..flows).map(|n| line(n, transport, work == Work::TrackNat)).collect();
+        expected.sort_unstable();
+        let dumped = ours.dump().unwrap();
+        assert_eq!(dumped.len(), flows);
+        assert_eq!(dumped, expected, "{}", case.name);
+    }
+
+    #[test]
+    fn established_connections_are_what_the_frames_say_and_need_one_look_up() {
+        establish(Transport::Udp, Work::Track, 1);
+        establish(Transport::Udp, Work::Track, 3_000);
+        establish(Transport::Tcp, Work::Track, 1_000);
+        establish(Transport::Udp, Work::TrackNat, 1_000);
+        establish(Transport::Udp, Work::Track, 70_000);
+    }
+
+    #[test]
+    fn new_ones_are_made_and_counted() {
+        for work in [Work::OwnFlow, Work::Track, Work::TrackNat] {
+            let case = case(Transport::Udp, work, Figure::New, 5_000);
+            let mut ours = Ours::new(&case.rules(), Limits::Raised).unwrap();
+            let samples = ours.forward_once(&case.traffic(), &ThreadClock::own(), 100).unwrap();
+            assert_eq!(samples.len(), 51);
+            let counts = ours.counts();
+            assert_eq!((counts.received, counts.sent, counts.dropped), (5_000, 5_000, 0), "{work:?}");
+            assert!(counts.misses >= 5_000, "each has a flow of its own");
+            assert_eq!(ours.connections(), if case.tracks() { 5_000 } else { 0 });
+        }
+    }
+
+    #[test]
+    fn floor_drops_all() {
+        let case = case(Transport::Udp, Work::Track, Figure::Established, 10);
+        let mut ours = Ours::new(&floor_rules(), Limits::Raised).unwrap();
+        ours.feed(&case.traffic());
+        ours.forward(1_000);
+        let counts = ours.counts();
+        assert_eq!((counts.sent, counts.received), (0, counts.dropped));
+    }
+}
