@@ -216,6 +216,7 @@ pub fn unlimited(flows: u32) -> WorkerConfig {
     WorkerConfig {
         cache: CacheLimits { flows, flows_per_port: flows, ..CacheLimits::default() },
         misses: MissLimits { rate: 1_000_000_000, burst: 1_000_000_000 },
+        ..WorkerConfig::default()
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::conntrack::CtSpec;
 use crate::drop::Drop;
 use packet::key::{DpPort, Slot};
+use packet::tunnel::{TunnelProtocol, TunnelPush};
 use std::any::Any;
 use std::sync::Arc;
 
@@ -68,6 +69,16 @@ pub enum DpAction {
     CtClear,
     /// Runs these steps on a copy; what they do to it leaves the frame as it is.
     Clone(Box<[DpAction]>),
+    /// Puts the outer headers of a tunnel in front of the frame. A super-frame is segmented first, and what follows is done
+    /// to each segment; a packet that does not fit is answered where it came from and dropped (`Drop::TunnelTooBig`).
+    PushTunnel(Arc<TunnelPush>),
+    /// Strips the outer headers of a tunnel and looks the inner frame up as one from `port`; always last.
+    PopTunnel {
+        /// Which headers.
+        protocol: TunnelProtocol,
+        /// The port that frames of the tunnel come in on.
+        port: DpPort,
+    },
     /// Parses the frame anew and looks it up with this recirculation id; a copy, if more steps follow.
     Recirculate(RecircId),
     /// Counts the frame as dropped for this reason; in an otherwise empty program. A program that outputs nothing and has

@@ -69,6 +69,16 @@ drops! {
     Rewrite "rewrite" "header rewrite impossible";
     /// The frame was only for the controller.
     Consumed "consumed" "consumed by the controller";
+    /// No tunnel interface lets the packet in: none has its key and addresses.
+    NoTunnel "no_tunnel" "no tunnel interface for the packet's key and addresses";
+    /// The outer headers of a tunnel packet are malformed, or not of the tunnel's protocol.
+    BadTunnel "bad_tunnel" "malformed tunnel packet";
+    /// The packet does not fit the tunnel; its sender was told so.
+    TunnelTooBig "tunnel_too_big" "packet larger than the tunnel takes";
+    /// There is no route to the other end of the tunnel, or its addresses are not given.
+    NoRoute "no_route" "no route to the other end of the tunnel";
+    /// The Ethernet address of the other end of the tunnel, or of the router to it, is not known; it was asked for.
+    NoNeighbour "no_neighbour" "neighbour on the way to the other end of the tunnel not known yet";
     /// Reassembly: a fragment overlaps another with other bytes or another end, and with it goes the whole datagram.
     FragmentOverlap "fragment_overlap" "fragments of the packet overlap or contradict each other";
     /// Reassembly: the same fragment is held already.

@@ -21,10 +21,10 @@ pub mod worker;
 pub use action::{DpAction, Program, RecircId, UpcallCookie};
 pub use budget::MissLimits;
 pub use cache::{CacheLimits, CachedFlow, DumpCursor, FlowDump};
-pub use command::{Command, CommandRefused, Event, Reply, Wake, WorkerConfig, WorkerPeer};
+pub use command::{Command, CommandRefused, Event, FragmentDump, Reply, Wake, WorkerConfig, WorkerPeer};
 pub use conntrack::{ConnTracker, Connection, CtClass, CtConfig, CtSpec, CtState, NatSpec, Tracked, Zone};
 pub use drop::Drop;
-pub use fragments::{FragmentLimits, FragmentStats, Reassembler};
+pub use fragments::{FragmentLimits, FragmentStats, HeldDatagram, Reassembler};
 pub use port::{PortError, Rx, Tx};
 pub use slowpath::{
     Credit, Deps, Domain, FrameClass, Profile, ProfileId, Revision, SlowPath, Stage, Translation, Upcall,

@@ -7,8 +7,9 @@ use crate::action::{Program, UpcallCookie};
 use crate::drop::Drop;
 use base::Instant;
 use flowtable::Mask;
+use packet::tunnel::GeneveMap;
 use packet::{DpPort, Frame, PacketKey, slot};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// Something that changes can be told by a number: never goes back, never repeats.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -131,6 +132,12 @@ pub trait SlowPath: Send + Sync + 'static {
 
     /// Whether nothing that a translation depended on has changed since.
     fn still_valid(&self, deps: &Deps) -> bool;
+
+    /// Which Geneve options stand in which tunnel metadata of a key.
+    fn geneve_map(&self) -> &GeneveMap {
+        static NONE: LazyLock<GeneveMap> = LazyLock::new(GeneveMap::default);
+        &NONE
+    }
 
     /// Takes a copy of a frame for a controller. `frame` is already cut to what was asked for; `total_len` is its full
     /// length. Must not block: a full queue is `Err(Drop::UpcallFull)`.

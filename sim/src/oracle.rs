@@ -418,6 +418,7 @@ impl Run<'_> {
                     rewrite::pop_mpls(frame, *ethertype);
                     true
                 }
+                DpAction::PushTunnel(_) | DpAction::PopTunnel { .. } => panic!("no world has tunnels yet"),
                 // Nothing that comes later uses the frame: it goes on itself.
                 DpAction::Recirculate(id) if !rest.iter().any(uses_frame) => {
                     self.outcome.punts += punts;

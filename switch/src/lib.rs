@@ -24,5 +24,6 @@ pub mod profile;
 pub mod recirc;
 pub mod trace;
 pub mod translate;
+pub mod tunnel;
 pub mod underlay;
 pub mod vlan;

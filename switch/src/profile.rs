@@ -7,14 +7,15 @@
 //!
 //! A written field counts as looked at: whether writing it changes the frame depends on what stands there.
 
-use crate::bridge::{Bridge, BridgeId, Device};
+use crate::bridge::{Bridge, BridgeId, BridgePort, Device};
+use crate::tunnel::{Host, Octet, TunnelConfig, TunnelKind, TunnelMap};
 use crate::vlan::VlanMode;
 use datapath::{Profile, ProfileId, Stage};
 use flowtable::field::Prereq;
 use flowtable::store::{ActionSummary, RuleStore, TableIdSet};
 use flowtable::{CtAction, FieldId, FlowKey, Mask, OfAction, OfPort, SubField, TableId, ZoneSource};
 use packet::PacketKey;
-use packet::key::{Slot, VLAN_PRESENT, slot};
+use packet::key::{Slot, TUN_METADATA, TUN_OAM, VLAN_PRESENT, slot};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -250,6 +251,9 @@ fn add_field(bits: &mut Mask<FlowKey>, id: FieldId, which: u128) {
     if row.slot.word == slot::MPLS_LSE0.word {
         return add_mpls(bits);
     }
+    if let Some(presence) = row.presence() {
+        bits.add_all(presence);
+    }
     bits.add(row.slot, which);
 }
 
@@ -382,13 +386,69 @@ fn add_normal(mask: &mut Mask<PacketKey>, bridge: &Bridge) {
     }
 }
 
-/// What a frame that enters a bridge can have looked at, in it and in the bridges that patches lead to.
-/// Also says whether it may be tracked.
-fn needs_of(bridges: &[Arc<Bridge>], start: &Bridge) -> (Mask<PacketKey>, bool) {
+/// What bridges are in: it decides what outputs look at.
+pub(crate) struct Surroundings<'a> {
+    pub tunnels: &'a TunnelMap,
+    pub host: &'a Host,
+}
+
+/// What sending into a tunnel looks at, beside the bytes that are copied when it happens.
+fn add_tunnel(mask: &mut Mask<PacketKey>, config: &TunnelConfig, host: &Host) {
+    if config.reads_key() {
+        mask.add_all(slot::TUN_ID);
+    }
+    if config.reads_addresses() {
+        OUTER_ADDRESSES.iter().for_each(|s| mask.add_all(*s));
+    }
+    if config.gbp {
+        mask.add_all(slot::TUN_GBP_ID);
+        mask.add_all(slot::TUN_GBP_FLAGS);
+    }
+    if config.kind == TunnelKind::Geneve {
+        TUN_METADATA.iter().for_each(|s| mask.add_all(*s));
+        mask.add_all(slot::TUN_METADATA_PRESENT);
+        mask.add(slot::TUN_FLAGS, TUN_OAM.into());
+    }
+    // Rules of a bridge that the tunnel leaves through see the outer header, to which the inner one gives its ECN.
+    if host.is_behind_any() {
+        mask.add_all(slot::NW_TOS);
+        if config.ttl == Octet::Inherit {
+            mask.add_all(slot::NW_TTL);
+        }
+    }
+}
+
+/// What tells whether a frame for the host is a tunnel's, or tells the address of a neighbour.
+fn add_host(mask: &mut Mask<PacketKey>) {
+    let slots = [
+        slot::DL_DST,
+        slot::VLAN_TCI,
+        slot::NW_DST,
+        slot::IPV6_DST,
+        slot::NW_PROTO,
+        slot::TP_DST,
+        // Zero but in neighbour discovery.
+        slot::ND_TARGET,
+    ];
+    slots.into_iter().for_each(|s| mask.add_all(s));
+}
+
+/// What the outer headers of a frame out of a tunnel said of its way.
+const OUTER_ADDRESSES: [Slot; 4] = [slot::TUN_SRC, slot::TUN_DST, slot::TUN_IPV6_SRC, slot::TUN_IPV6_DST];
+
+/// What a frame that enters some bridges can have looked at, in them and in the bridges that patches lead to; for one that
+/// has been through some of its way, also in those that tunnels lead through. Also says whether it may be tracked.
+fn needs_of(
+    bridges: &[Arc<Bridge>],
+    starts: Vec<&Bridge>,
+    surroundings: &Surroundings<'_>,
+    stage: Stage,
+) -> (Mask<PacketKey>, bool) {
+    let Surroundings { tunnels, host } = surroundings;
     let mut mask = Mask::empty();
     let mut tracked = false;
     let mut seen: Vec<BridgeId> = Vec::new();
-    let mut todo = vec![start];
+    let mut todo = starts;
     while let Some(bridge) = todo.pop() {
         if seen.contains(&bridge.id()) {
             continue;
@@ -400,6 +460,20 @@ fn needs_of(bridges: &[Arc<Bridge>], start: &Bridge) -> (Mask<PacketKey>, bool) 
         tracked |= needs.tracked;
         if needs.normal {
             add_normal(&mut mask, bridge);
+        }
+        let mut leads_through_hosts = false;
+        for port in bridge.ports() {
+            if let Device::Tunnel { config, .. } = &port.device {
+                add_tunnel(&mut mask, config, host);
+                leads_through_hosts = true;
+            }
+        }
+        if !tunnels.is_empty() && host.is_behind(bridge.id()) {
+            add_host(&mut mask);
+        }
+        // A frame that has just been encapsulated is no frame whose key the cache has; one that recirculates is.
+        if leads_through_hosts && stage == Stage::Resumed {
+            todo.extend(bridges.iter().map(|b| &**b).filter(|b| host.is_behind(b.id())));
         }
         let peers = bridge.ports().filter_map(|p| match p.device {
             Device::Patch(Some(peer)) => Some(peer.bridge),
@@ -417,32 +491,79 @@ fn needs_of(bridges: &[Arc<Bridge>], start: &Bridge) -> (Mask<PacketKey>, bool) 
 }
 
 /// Finds the profiles of every bridge. Bridges whose masks stay keep their profiles.
-pub(crate) fn refresh(bridges: &mut [Arc<Bridge>], interner: &ProfileInterner) {
-    let needs: Vec<(Mask<PacketKey>, bool)> = bridges.iter().map(|b| needs_of(bridges, b)).collect();
-    for (bridge, (mask, tracked)) in bridges.iter_mut().zip(needs) {
+pub(crate) fn refresh(
+    bridges: &mut [Arc<Bridge>],
+    surroundings: &Surroundings<'_>,
+    interner: &ProfileInterner,
+) {
+    let of = |b: &Arc<Bridge>, stage| needs_of(bridges, vec![&**b], surroundings, stage);
+    let needs: Vec<_> = bridges.iter().map(|b| [of(b, Stage::Fresh), of(b, Stage::Resumed)]).collect();
+    for (bridge, [fresh, resumed]) in bridges.iter_mut().zip(needs) {
+        let masks = Masks::of(fresh, resumed.0);
+        if !masks.are_those_of(&bridge.profiles) {
+            Arc::make_mut(bridge).profiles = Arc::new(masks.intern(interner));
+        }
+    }
+}
+
+/// Finds the profiles of frames out of tunnels: which interface, and so which bridge, such a frame belongs to is told by
+/// what its outer headers said.
+pub(crate) fn refresh_tunnels(
+    profiles: &mut Arc<ProfileSet>,
+    bridges: &[Arc<Bridge>],
+    surroundings: &Surroundings<'_>,
+    interner: &ProfileInterner,
+) {
+    let is_tunnel = |p: &BridgePort| matches!(p.device, Device::Tunnel { .. });
+    let of = |stage| {
+        let starts = bridges.iter().map(|b| &**b).filter(|b| b.ports().any(is_tunnel)).collect();
+        let (mut mask, tracked) = needs_of(bridges, starts, surroundings, stage);
+        mask.add_all(slot::TUN_ID);
+        OUTER_ADDRESSES.iter().for_each(|s| mask.add_all(*s));
+        (mask, tracked)
+    };
+    let masks = Masks::of(of(Stage::Fresh), of(Stage::Resumed).0);
+    if !masks.are_those_of(profiles) {
+        *profiles = Arc::new(masks.intern(interner));
+    }
+}
+
+/// The masks of a [`ProfileSet`].
+struct Masks {
+    fresh: [Mask<PacketKey>; EtherClass::ALL.len()],
+    resumed: [Mask<PacketKey>; EtherClass::ALL.len()],
+}
+
+impl Masks {
+    /// Of frames fresh from a port, which may be tracked, and of those that recirculate.
+    fn of((fresh, tracked): (Mask<PacketKey>, bool), resumed: Mask<PacketKey>) -> Masks {
         let of_class = |mask: Mask<PacketKey>, class: EtherClass| {
             let mut mask = mask;
             // A frame without a field has zeros there, so its bits tell nothing.
             class.absent().iter().for_each(|s| mask.0.set(*s, 0));
             mask
         };
-        let resumed = EtherClass::ALL.map(|class| of_class(mask, class));
         let fresh = EtherClass::ALL.map(|class| {
-            let mut mask = mask;
+            let mut mask = fresh;
             if tracked && matches!(class, EtherClass::Ipv4 | EtherClass::Ipv6) {
                 TUPLE.iter().for_each(|s| mask.add_all(*s));
             }
             of_class(mask, class)
         });
+        Masks { fresh, resumed: EtherClass::ALL.map(|class| of_class(resumed, class)) }
+    }
+
+    fn are_those_of(&self, profiles: &ProfileSet) -> bool {
         let same = |masks: &[Mask<PacketKey>], profiles: &[Profile]| {
             masks.len() == profiles.len() && masks.iter().zip(profiles).all(|(m, p)| p.mask == *m)
         };
-        let old = &bridge.profiles;
-        if same(&fresh, &old.fresh) && same(&resumed, &old.resumed) {
-            continue;
-        }
-        let intern = |masks: [Mask<PacketKey>; 5]| masks.into_iter().map(|m| interner.profile(m)).collect();
-        let profiles = ProfileSet { fresh: intern(fresh), resumed: intern(resumed) };
-        Arc::make_mut(bridge).profiles = Arc::new(profiles);
+        same(&self.fresh, &profiles.fresh) && same(&self.resumed, &profiles.resumed)
+    }
+
+    fn intern(self, interner: &ProfileInterner) -> ProfileSet {
+        let profiles = |masks: [Mask<PacketKey>; EtherClass::ALL.len()]| {
+            masks.into_iter().map(|m| interner.profile(m)).collect()
+        };
+        ProfileSet { fresh: profiles(self.fresh), resumed: profiles(self.resumed) }
     }
 }

@@ -86,6 +86,7 @@ fn a_match(d: &mut Dice) -> Match {
         FieldId::Reg0,
         FieldId::Reg1,
         FieldId::Metadata,
+        FieldId::TunMetadata0,
     ];
     let mut m = Match::any();
     for _ in 0..d.below(4) {
@@ -96,12 +97,13 @@ fn a_match(d: &mut Dice) -> Match {
             1 => slot.ones() & !1,
             _ => slot.ones(),
         };
-        m.set(slot, value_of(d, field), bits);
+        field.set_condition(&mut m, value_of(d, field), bits);
     }
     m
 }
 
-const WRITABLE: [FieldId; 19] = [
+const WRITABLE: [FieldId; 20] = [
+    FieldId::TunMetadata0,
     FieldId::Reg0,
     FieldId::Reg1,
     FieldId::Metadata,
@@ -371,6 +373,10 @@ fn a_key(d: &mut Dice, dl_type: u16) -> PacketKey {
             key.set(slot::VLAN_TPID_INNER, 0x8100);
             key.set(slot::VLAN_TCI_INNER, d.of(&[0x1001, 0x1005]));
         }
+    }
+    if d.one_in(3) {
+        key.set(slot::TUN_METADATA_PRESENT, 1);
+        key.set(slot::TUN_METADATA0, value_of(d, FieldId::TunMetadata0));
     }
     key.set(slot::DL_TYPE, dl_type.into());
     key

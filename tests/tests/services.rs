@@ -97,14 +97,14 @@ fn a_service_is_reached_by_its_address_and_the_client_is_hidden() {
         "table=5,ct_state=+trk+rel,ip,actions=ct(zone=1,nat,table=9)".to_owned(),
         "table=0,priority=20,ip,nw_dst=10.96.0.1,actions=ct(zone=1,nat,table=1)".to_owned(),
         "table=1,priority=20,ct_state=+trk+new,tcp,tp_dst=80,actions=ct(commit,zone=1,nat(dst=10.1.0.2:8080),table=3)".to_owned(),
-        "table=1,priority=20,ct_state=+trk+new,udp,tp_dst=80,actions=ct(commit,zone=1,nat(dst=10.1.0.2:8080),table=3)".to_owned(),
+        "table=1,priority=20,ct_state=+trk+new,udp,actions=ct(commit,zone=1,nat(dst=10.1.0.2:8080),table=3)".to_owned(),
         "table=1,priority=20,ct_state=+trk+est,actions=resubmit(,3)".to_owned(),
         "table=3,ip,actions=ct(zone=2,nat,table=4)".to_owned(),
         "table=4,priority=20,ct_state=+trk+new,ip,actions=ct(commit,zone=2,nat(src=10.1.0.50)),resubmit(,9)".to_owned(),
         "table=4,priority=10,ct_state=+trk+est,actions=resubmit(,9)".to_owned(),
         "table=0,priority=20,ipv6,ipv6_dst=fd96::1,actions=ct(zone=1,nat,table=6)".to_owned(),
         "table=0,priority=10,ipv6,actions=ct(zone=1,nat,table=9)".to_owned(),
-        "table=6,priority=20,ct_state=+trk+new,tcp6,ip,actions=ct(commit,zone=1,nat(dst=[fd01::2]:8080),table=9)".to_owned(),
+        "table=6,priority=20,ct_state=+trk+new,tcp6,actions=ct(commit,zone=1,nat(dst=[fd01::2]:8080),table=9)".to_owned(),
         "table=6,priority=10,ct_state=+trk+est,actions=resubmit(,9)".to_owned(),
     ];
     for (n, mac) in (1..).zip(&macs) {

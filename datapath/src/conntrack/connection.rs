@@ -7,15 +7,15 @@
 //! them narrower for a moment.
 
 use super::config::TimeoutKind;
-use super::ftp::SequenceShift;
+use super::shift::Shift;
 use super::spec::{Alg, TimeoutPolicyId};
 use super::tcp::TcpState;
 use super::tuple::{Direction, Tuple, Zone};
 use base::Instant;
 use packet::DpPort;
 use packet::wire::{PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 /// Coarse time as connections keep it: units of 2^24 ns (16.8 ms), wrapping after 2.2 years.
 const TICK_SHIFT: u32 = 24;
@@ -106,7 +106,7 @@ pub(super) struct Extra {
     /// Original tuple of the control connection that foresaw this one.
     pub parent: Option<Tuple>,
     /// How far a gateway shifted the sequence numbers of the original and the reply direction.
-    pub shifts: [SequenceShift; 2],
+    pub shifts: Mutex<[Shift; 2]>,
 }
 
 /// A committed connection.

@@ -2,6 +2,8 @@
 
 use super::connection::{Birth, Connection, Extra, State};
 use super::count;
+use super::expectation::Expectation;
+use super::gateway::Reading;
 use super::metadata;
 use super::nat::{self, Attempt};
 use super::parse::Parsed;
@@ -35,20 +37,25 @@ impl Pass<'_> {
         if !parsed.may_begin(self.config.tcp_loose) {
             return self.invalid(Some(&parsed.tuple), key);
         }
-        let state = CtState::NEW | CtState::TRK;
-        if !self.spec.commit {
-            return self.uncommitted(state, parsed, key);
+        let mut state = CtState::NEW | CtState::TRK;
+        let foreseen = self.tracker.expectations.find(&parsed.tuple, self.now);
+        if foreseen.is_some() {
+            state |= CtState::REL;
         }
-        match self.create(parsed) {
+        let parent = foreseen.as_ref().map(|e| &e.parent);
+        if !self.spec.commit {
+            return self.uncommitted(state, parsed, parent, key);
+        }
+        match self.create(parsed, foreseen.as_ref()) {
             Ok(connection) => self.committed(state, &connection, parsed, frame, key),
-            Err(Failure::Lost) => self.uncommitted(state, parsed, key),
+            Err(Failure::Lost) => self.uncommitted(state, parsed, parent, key),
             Err(Failure::Full) => {
                 count(&self.tracker.counts.full);
                 // Untranslated it would be a wrong translation; else it goes on as OVS lets it, untracked.
                 if self.nat_kind().is_some() {
                     return self.refuse(state, parsed, key, Drop::CtFull);
                 }
-                self.uncommitted(state, parsed, key)
+                self.uncommitted(state, parsed, parent, key)
             }
             Err(Failure::Exhausted) => {
                 count(&self.tracker.counts.nat_exhausted);
@@ -57,8 +64,17 @@ impl Pass<'_> {
         }
     }
 
-    fn uncommitted(&self, state: CtState, parsed: &Parsed, key: &mut PacketKey) -> Tracked {
-        metadata::describe_packet(state, self.spec.zone, Some(&parsed.tuple), key);
+    fn uncommitted(
+        &self,
+        state: CtState,
+        parsed: &Parsed,
+        parent: Option<&Arc<Connection>>,
+        key: &mut PacketKey,
+    ) -> Tracked {
+        match parent {
+            Some(parent) => metadata::describe_foreseen(state, parent, key),
+            None => metadata::describe_packet(state, self.spec.zone, Some(&parsed.tuple), key),
+        }
         Tracked { class: CtClass::new(state, 0), state, hold: None, drop: None }
     }
 
@@ -75,6 +91,14 @@ impl Pass<'_> {
             Some(bits) => state |= bits,
             None => return self.refuse(state, parsed, key, Drop::Rewrite),
         }
+        if connection.load().has(State::ALG) {
+            let is_translated = connection.load().has(State::TRANSLATED);
+            let direction = super::Direction::Original;
+            let reading = Reading { connection, direction, parsed, is_translated };
+            if self.read_control(&reading, frame).is_none() {
+                return self.refuse(state, parsed, key, Drop::Rewrite);
+            }
+        }
         metadata::describe(connection, state, key);
         Tracked { class: CtClass::new(state, connection.revision()), state, hold: None, drop: None }
     }
@@ -83,7 +107,7 @@ impl Pass<'_> {
         self.spec.nat.as_ref().and_then(|nat| nat.kind)
     }
 
-    fn create(&self, parsed: &Parsed) -> Result<Arc<Connection>, Failure> {
+    fn create(&self, parsed: &Parsed, foreseen: Option<&Expectation>) -> Result<Arc<Connection>, Failure> {
         let tracker = self.tracker;
         let quota = &tracker.quota;
         let admission = match quota.admit(self.spec.zone, self.origin, self.config) {
@@ -96,9 +120,12 @@ impl Pass<'_> {
         if !matches!(admission, Admission::Granted) {
             return Err(Failure::Full);
         }
-        let made = self.insert(parsed);
+        let made = self.insert(parsed, foreseen);
         match &made {
             Ok(connection) => {
+                if foreseen.is_some() {
+                    tracker.expectations.close(&parsed.tuple);
+                }
                 quota.settle(connection);
                 count(&tracker.counts.created);
             }
@@ -108,23 +135,22 @@ impl Pass<'_> {
     }
 
     /// Finds a reply tuple that is free and puts the connection in the table.
-    fn insert(&self, parsed: &Parsed) -> Result<Arc<Connection>, Failure> {
-        let Some(nat) = self.spec.nat.as_ref().filter(|nat| nat.kind.is_some()) else {
-            return match self.try_insert(parsed, parsed.tuple.reversed()) {
-                Attempt::Made(connection) => Ok(connection),
-                Attempt::Taken | Attempt::OriginalTaken => Err(Failure::Lost),
-            };
-        };
-        match nat::choose(self.tracker, nat, &parsed.tuple, |reply| self.try_insert(parsed, reply)) {
-            Some(Attempt::Made(connection)) => Ok(connection),
-            Some(_) => Err(Failure::Lost),
-            None => Err(Failure::Exhausted),
+    fn insert(&self, parsed: &Parsed, foreseen: Option<&Expectation>) -> Result<Arc<Connection>, Failure> {
+        let attempt = |reply| self.try_insert(parsed, reply, foreseen);
+        if let Some(foreseen) = foreseen.filter(|_| self.spec.nat.is_some())
+            && !nat::is_plain(&parsed.tuple, &foreseen.target)
+        {
+            return made(nat::follow(self.tracker, &parsed.tuple, &foreseen.target, attempt));
         }
+        let Some(nat) = self.spec.nat.as_ref().filter(|nat| nat.kind.is_some()) else {
+            return made(Some(attempt(parsed.tuple.reversed())));
+        };
+        made(nat::choose(self.tracker, nat, &parsed.tuple, attempt))
     }
 
     /// Tries one reply tuple.
-    fn try_insert(&self, parsed: &Parsed, reply: Tuple) -> Attempt {
-        let connection = Arc::new(self.give_birth(parsed, reply));
+    fn try_insert(&self, parsed: &Parsed, reply: Tuple, foreseen: Option<&Expectation>) -> Attempt {
+        let connection = Arc::new(self.give_birth(parsed, reply, foreseen));
         for _ in 0..RETRIES_MAX {
             let until = self.now + timeout_of(&connection, self.config);
             let until = until.min(self.now + super::table::VISIT_MAX);
@@ -133,16 +159,17 @@ impl Pass<'_> {
             };
             if !other.remaining(timeout_of(&other, self.config), self.now).is_zero() {
                 let is_original = other.original == parsed.tuple || other.reply == parsed.tuple;
-                return if is_original { Attempt::OriginalTaken } else { Attempt::Taken };
+                return if is_original { Attempt::OriginalTaken } else { Attempt::Taken(other) };
             }
             self.tracker.end(&other, &self.tracker.counts.expired);
         }
-        Attempt::Taken
+        Attempt::OriginalTaken
     }
 
-    fn give_birth(&self, parsed: &Parsed, reply: Tuple) -> Connection {
+    fn give_birth(&self, parsed: &Parsed, reply: Tuple, foreseen: Option<&Expectation>) -> Connection {
         let spec = self.spec;
         let mut state = match self.nat_kind() {
+            _ if foreseen.is_some() => State::RELATED | changed_ends(&parsed.tuple, &reply),
             Some(NatKind::Src) => State::SNAT,
             Some(NatKind::Dst) => State::DNAT,
             None => 0,
@@ -150,7 +177,7 @@ impl Pass<'_> {
         if reply != parsed.tuple.reversed() {
             state |= State::TRANSLATED;
         }
-        if spec.alg.is_some() {
+        if spec.alg.is_some() && foreseen.is_none() {
             state |= State::ALG;
         }
         if parsed.segment().is_some() {
@@ -163,13 +190,43 @@ impl Pass<'_> {
             origin: self.origin,
             policy: spec.timeout,
             revision: self.tracker.next_revision(),
-            extra: spec.alg.map(|alg| Extra { alg: Some(alg), ..Extra::default() }),
+            extra: (spec.alg.is_some() || foreseen.is_some()).then(|| Extra {
+                alg: spec.alg,
+                parent: foreseen.map(|e| e.parent.original),
+                ..Extra::default()
+            }),
             now: self.now,
         });
         if let Some(segment) = parsed.segment() {
             tcp::begin(&connection, segment);
         }
-        self.set_metadata(&connection);
+        match foreseen.map(|e| &e.parent) {
+            Some(parent) => {
+                let (mark, label) = (parent.mark(), parent.label());
+                let revision = || self.tracker.next_revision();
+                connection.set_metadata(Some((mark, u32::MAX)), Some((label, u128::MAX)), revision);
+            }
+            None => self.set_metadata(&connection),
+        }
         connection
     }
+}
+
+/// The outcome of a choice.
+fn made(attempt: Option<Attempt>) -> Result<Arc<Connection>, Failure> {
+    match attempt {
+        Some(Attempt::Made(connection)) => Ok(connection),
+        // Without a translation the reply tuple is taken only if the original one is.
+        Some(Attempt::Taken(_) | Attempt::OriginalTaken) => Err(Failure::Lost),
+        None => Err(Failure::Exhausted),
+    }
+}
+
+/// Which ends a translation changes.
+fn changed_ends(original: &Tuple, reply: &Tuple) -> u64 {
+    let to = reply.reversed();
+    let src = (to.src_number(), to.src_port()) != (original.src_number(), original.src_port());
+    let dst = (to.dst_number(), to.dst_port()) != (original.dst_number(), original.dst_port());
+    let flag = |is_set, flag| if is_set { flag } else { 0 };
+    flag(src, State::SNAT) | flag(dst, State::DNAT)
 }

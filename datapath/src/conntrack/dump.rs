@@ -1,16 +1,18 @@
-//! What operators see and do: connections listed in parts, ended by tuple or zone, and counted.
+//! What operators see: connections listed in parts, and counted.
 
 use super::connection::{Connection, State};
 use super::spec::Alg;
 use super::tcp::TcpState;
-use super::tuple::{Direction, Tuple, TupleFilter, Zone};
+use super::tuple::{Direction, Tuple, Zone};
 use super::{ConnTracker, timeout_of};
 use base::Instant;
 use packet::wire::PROTO_TCP;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-/// Connections after which a part of a listing ends, at the next border of a shard.
+/// Shards that a part of a listing looks at: with a million connections some 16,000 of them.
+pub const DUMP_SHARDS_MAX: usize = 8;
+/// Connections after which a part ends before that, at the next border of a shard.
 pub const DUMP_PART_MAX: usize = 1000;
 
 /// Where a listing goes on. The default is its beginning.
@@ -19,9 +21,21 @@ pub struct DumpCursor {
     shard: usize,
 }
 
+impl DumpCursor {
+    /// The shards of a part that begins here.
+    pub(super) fn shards(self) -> std::ops::Range<usize> {
+        self.shard..self.shard + DUMP_SHARDS_MAX
+    }
+
+    /// Behind those.
+    pub(super) fn behind(self) -> DumpCursor {
+        DumpCursor { shard: self.shard + DUMP_SHARDS_MAX }
+    }
+}
+
 /// A connection as it was a moment ago. Its text is in `text`.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ConnectionInfo {
+pub struct ConnectionRecord {
     /// Name of the original direction, with the zone.
     pub original: Tuple,
     /// Name of the reply direction.
@@ -75,50 +89,26 @@ impl ConnTracker {
         zone: Option<Zone>,
         from: DumpCursor,
         now: Instant,
-    ) -> (Vec<ConnectionInfo>, Option<DumpCursor>) {
+    ) -> (Vec<ConnectionRecord>, Option<DumpCursor>) {
         let config = self.config.load();
         let mut part = Vec::new();
-        let mut shard = from.shard;
-        while part.len() < DUMP_PART_MAX {
+        for shard in from.shards() {
             let wanted = |c: &Connection| zone.is_none_or(|zone| c.zone() == zone);
             let Some(connections) = self.table.connections_of(shard, wanted) else { return (part, None) };
             part.extend(connections.iter().filter_map(|c| {
                 let left = c.remaining(timeout_of(c, &config), now);
                 (!left.is_zero()).then(|| record(c, left.as_secs() as u32))
             }));
-            shard += 1;
+            if part.len() >= DUMP_PART_MAX {
+                return (part, Some(DumpCursor { shard: shard + 1 }));
+            }
         }
-        (part, Some(DumpCursor { shard }))
-    }
-
-    /// Ends all connections, those of a zone, or those whose original or reply tuple a filter means. Returns how many.
-    pub fn flush(&self, zone: Option<Zone>, tuple: Option<&TupleFilter>) -> usize {
-        let wanted = |c: &Connection| {
-            zone.is_none_or(|zone| c.zone() == zone) && tuple.is_none_or(|filter| filter.matches(&c.original))
-        };
-        let mut ended = 0;
-        let mut shard = 0;
-        while let Some(connections) = self.table.connections_of(shard, wanted) {
-            ended += connections.iter().filter(|c| self.end(c, &self.counts.evicted)).count();
-            shard += 1;
-        }
-        ended
+        (part, Some(from.behind()))
     }
 
     /// The counts. Looks at every connection, a shard at a time.
     pub fn stats(&self) -> CtStats {
-        let get = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-        let mut stats = CtStats {
-            connections: self.quota.total(),
-            zones: self.quota.zones().into_iter().collect(),
-            created: get(&self.counts.created),
-            expired: get(&self.counts.expired),
-            evicted: get(&self.counts.evicted),
-            full: get(&self.counts.full),
-            nat_exhausted: get(&self.counts.nat_exhausted),
-            invalid: get(&self.counts.invalid),
-            ..CtStats::default()
-        };
+        let mut stats = CtStats { zones: self.quota.zones().into_iter().collect(), ..self.totals() };
         let mut shard = 0;
         while let Some(connections) = self.table.connections_of(shard, |_| true) {
             for connection in connections {
@@ -130,6 +120,26 @@ impl ConnTracker {
             shard += 1;
         }
         stats
+    }
+
+    /// The counts that need no look at the connections: `protocols`, `tcp_states` and `zones` are empty.
+    pub fn totals(&self) -> CtStats {
+        let get = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        CtStats {
+            connections: self.quota.total(),
+            created: get(&self.counts.created),
+            expired: get(&self.counts.expired),
+            evicted: get(&self.counts.evicted),
+            full: get(&self.counts.full),
+            nat_exhausted: get(&self.counts.nat_exhausted),
+            invalid: get(&self.counts.invalid),
+            ..CtStats::default()
+        }
+    }
+
+    /// How many tuples each shard holds; a translated connection has two.
+    pub fn shard_sizes(&self) -> Vec<usize> {
+        self.table.shard_sizes()
     }
 
     /// Connections now, in all zones.
@@ -149,9 +159,9 @@ fn tcp_states(connection: &Connection) -> Option<(TcpState, TcpState)> {
         .then(|| (state.tcp(Direction::Original), state.tcp(Direction::Reply)))
 }
 
-fn record(connection: &Connection, timeout_secs: u32) -> ConnectionInfo {
+fn record(connection: &Connection, timeout_secs: u32) -> ConnectionRecord {
     let extra = connection.extra();
-    ConnectionInfo {
+    ConnectionRecord {
         original: connection.original,
         reply: connection.reply,
         mark: connection.mark(),

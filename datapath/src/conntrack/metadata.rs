@@ -6,12 +6,13 @@ use super::tuple::{Addresses, Tuple, Zone};
 use packet::wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use packet::{PacketKey, slot};
 
-/// First word of the connection fields; they are the last of a key.
+/// First word of the connection fields, which fill the words up to [`END_WORD`].
 const FIRST_WORD: usize = slot::CT_STATE.word as usize;
+const END_WORD: usize = slot::CT_IPV6_DST.word as usize + 2;
 
 /// Zeroes all of them.
 pub(super) fn clear(key: &mut PacketKey) {
-    if let Some(words) = key.words_mut().get_mut(FIRST_WORD..) {
+    if let Some(words) = key.words_mut().get_mut(FIRST_WORD..END_WORD) {
         words.fill(0);
     }
 }
@@ -23,6 +24,11 @@ pub(super) fn describe(connection: &Connection, state: CtState, key: &mut Packet
     write(key, state, connection.zone(), Some(&tuple));
     key.set(slot::CT_MARK, connection.mark().into());
     key.set(slot::CT_LABEL, connection.label());
+}
+
+/// Of a packet that may begin a connection that `parent` foresaw: it has what it will inherit.
+pub(super) fn describe_foreseen(state: CtState, parent: &Connection, key: &mut PacketKey) {
+    describe(parent, state, key);
 }
 
 /// Of a packet without one: `tuple` is its own, if it is known.

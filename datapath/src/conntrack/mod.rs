@@ -19,31 +19,39 @@ mod config;
 mod connection;
 mod create;
 mod dump;
+mod expectation;
+mod flush;
 mod ftp;
+mod gateway;
 mod metadata;
 mod nat;
 mod parse;
 mod pass;
 mod ports;
 mod quota;
+mod shift;
 mod spec;
 mod table;
 mod tcp;
 mod text;
+mod tftp;
 mod tuple;
 
 pub use config::{CONNECTIONS_MAX, CtConfig, TIMEOUT_SECS_MAX, TimeoutKind, Timeouts};
 pub use connection::Connection;
-pub use dump::{ConnectionInfo, CtStats, DumpCursor};
+pub use dump::{ConnectionRecord, CtStats, DumpCursor};
+pub use flush::FlushFilter;
 pub use spec::{
     Alg, CtClass, CtSpec, CtState, NatKind, NatSpec, NatSpecError, PortSelection, TimeoutPolicyId, Tracked,
 };
 pub use tcp::TcpState;
+pub use text::{ConnectionLine, LineForm};
 pub use tuple::{Direction, Tuple, TupleFields, TupleFilter, Zone};
 
 use arc_swap::ArcSwap;
 use base::{HashSeed, Instant};
 use connection::State;
+use expectation::Expectations;
 use packet::{DpPort, Frame, PacketKey};
 use parse::Parsed;
 use pass::Pass;
@@ -62,6 +70,7 @@ pub struct ConnTracker {
     table: Table,
     quota: Quota,
     ports: PortMaps,
+    expectations: Expectations,
     config: ArcSwap<CtConfig>,
     /// [`CtConfig::tcp_seq_check`], where the hit path finds it without a look at the configuration.
     tcp_seq_check: AtomicBool,
@@ -95,6 +104,7 @@ impl ConnTracker {
             table: Table::new(seed),
             quota: Quota::new(),
             ports: PortMaps::new(),
+            expectations: Expectations::default(),
             tcp_seq_check: AtomicBool::new(config.tcp_seq_check),
             config: ArcSwap::from_pointee(config),
             seed,
@@ -200,6 +210,7 @@ impl ConnTracker {
         if self.table.next_visit().is_none_or(|at| at > now) {
             return 0;
         }
+        self.expectations.expire(now);
         let config = self.config.load();
         let ended = self.table.sweep(now, EXPIRE_VISITS_MAX, |connection| {
             let left = connection.remaining(timeout_of(connection, &config), now);

@@ -6,6 +6,7 @@
 
 use super::ConnTracker;
 use super::connection::Connection;
+use super::expectation::Target;
 use super::spec::{NatKind, NatSpec, PortSelection};
 use super::tuple::Tuple;
 use std::net::IpAddr;
@@ -25,8 +26,8 @@ const DESTINATION_PORT_TRIES: u32 = 8;
 pub(super) enum Attempt {
     /// The connection stands under it.
     Made(Arc<Connection>),
-    /// Another connection has the reply tuple.
-    Taken,
+    /// This connection has the reply tuple.
+    Taken(Arc<Connection>),
     /// Another connection has the original tuple: no translation helps.
     OriginalTaken,
 }
@@ -65,6 +66,26 @@ pub(super) fn choose(
         }
     }
     None
+}
+
+/// Whether a foreseen connection goes where its packets say.
+pub(super) fn is_plain(original: &Tuple, target: &Target) -> bool {
+    let to = (original.src_number(), original.dst_number(), original.dst_port());
+    to == (target.src, target.dst, target.dst_port)
+}
+
+/// The translation of a foreseen connection: as its control connection's, with another source port if the tuple is taken.
+pub(super) fn follow(
+    tracker: &ConnTracker,
+    original: &Tuple,
+    target: &Target,
+    attempt: impl FnMut(Tuple) -> Attempt,
+) -> Option<Attempt> {
+    let spec = NatSpec::apply();
+    let mut choice = Choice { tracker, spec: &spec, original, attempt, tries_left: TRIES_MAX };
+    let translated = original.with_src(target.src, original.src_port()).with_dst(target.dst, target.dst_port);
+    let range = choice.source_ports();
+    choice.with_source_port(translated, range)
 }
 
 /// A range of addresses as numbers.
@@ -114,12 +135,18 @@ impl<F: FnMut(Tuple) -> Attempt> Choice<'_, F> {
         u128::from(hash) % addresses.count
     }
 
+    /// Tries one candidate; `None` if it is taken, or if enough were tried.
     fn attempt(&mut self, translated: Tuple) -> Option<Attempt> {
-        self.tries_left = self.tries_left.checked_sub(1)?;
-        match (self.attempt)(translated.reversed()) {
-            Attempt::Taken => None,
+        match self.attempt_any(translated)? {
+            Attempt::Taken(_) => None,
             done => Some(done),
         }
+    }
+
+    /// Tries one candidate; `None` if enough were tried.
+    fn attempt_any(&mut self, translated: Tuple) -> Option<Attempt> {
+        self.tries_left = self.tries_left.checked_sub(1)?;
+        Some((self.attempt)(translated.reversed()))
     }
 
     /// Source translation to one address.
@@ -191,16 +218,20 @@ impl<F: FnMut(Tuple) -> Attempt> Choice<'_, F> {
                 continue;
             };
             let candidate = translated.with_src(translated.src_number(), port);
-            match self.attempt(candidate) {
-                Some(Attempt::Made(connection)) => {
-                    self.tracker.ports.hold(&connection.reply);
+            match self.attempt_any(candidate)? {
+                Attempt::Made(connection) => {
+                    self.tracker.ports.hold_for(&connection);
                     return Some(Attempt::Made(connection));
                 }
-                Some(other) => {
-                    self.tracker.ports.release(&candidate.reversed());
-                    return Some(other);
+                Attempt::Taken(other) if other.reply == candidate.reversed() => {
+                    // It was given the port by chance, before there was a map, and will give it back.
+                    self.tracker.ports.hold_for(&other);
                 }
-                None => {}
+                Attempt::Taken(_) => {}
+                Attempt::OriginalTaken => {
+                    self.tracker.ports.release(&candidate.reversed());
+                    return Some(Attempt::OriginalTaken);
+                }
             }
         }
         None

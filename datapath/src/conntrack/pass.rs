@@ -1,6 +1,7 @@
 //! One pass of a packet that is looked up: from its bytes to its state, its translation and its fields.
 
 use super::connection::{Connection, SEEN_BOTH, SEEN_FIRST, SEEN_SEVERAL, State};
+use super::gateway::{self, Reading};
 use super::metadata;
 use super::parse::{Content, Parsed};
 use super::spec::{CtClass, CtSpec, CtState, Tracked};
@@ -89,6 +90,14 @@ impl Pass<'_> {
             self.tracker.end(connection, &counts.evicted);
             return None;
         }
+        let has_gateway = connection.load().has(State::ALG);
+        let unshifted;
+        let parsed = if has_gateway {
+            unshifted = gateway::unshifted(connection, *direction, parsed);
+            &unshifted
+        } else {
+            parsed
+        };
         let bits = match self.update(connection, *direction, parsed) {
             Verdict::Valid if is_error => CtState::REL | reply_bit(*direction),
             Verdict::Valid => established(connection.load(), *direction),
@@ -100,10 +109,18 @@ impl Pass<'_> {
             Verdict::Invalid => return Some(self.invalid(Some(&connection.original), key)),
         };
         let mut bits = bits | CtState::TRK | carried;
-        if self.spec.nat.is_some() && carried == CtState::NONE {
+        let translates = self.spec.nat.is_some() && carried == CtState::NONE;
+        if translates {
             match translate(connection, *direction, parsed, frame, key) {
                 Some(translated) => bits |= translated,
                 None => return Some(self.refuse(bits, parsed, key, Drop::Rewrite)),
+            }
+        }
+        if has_gateway && !is_error {
+            let is_translated = translates && connection.load().has(State::TRANSLATED);
+            let reading = Reading { connection, direction: *direction, parsed, is_translated };
+            if self.read_control(&reading, frame).is_none() {
+                return Some(self.refuse(bits, parsed, key, Drop::Rewrite));
             }
         }
         if !is_error && !connection.load().has(State::RELATED) {

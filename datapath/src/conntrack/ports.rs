@@ -5,6 +5,7 @@
 //! of bits, in which the next port that is not known to be taken is found in two steps. A port found taken is marked, so
 //! that it is not tried again; one that is given back is unmarked. So each wasted try is paid for once.
 
+use super::connection::{Connection, State};
 use super::tuple::Tuple;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -15,6 +16,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const MAP_SHARDS: usize = 16;
 /// Most destinations that have a map, of 16 KiB each; further ones go by chance alone.
 pub(super) const PORT_MAPS_MAX: usize = 2048;
+/// Times that an exhausted destination is left alone after its marks were forgotten.
+const FORGET_REST: u32 = 64;
 const WORDS: usize = 1024;
 
 /// The maps of all destinations.
@@ -65,11 +68,18 @@ impl PortMaps {
         maps.get_mut(&key)?.take_next(range)
     }
 
-    /// Notes that a port that [`next`](Self::next) gave is in use and will be [`release`](Self::release)d.
-    pub fn hold(&self, reply: &Tuple) {
-        let key = key_of(reply);
+    /// Notes that a port that [`next`](Self::next) gave is in use by a connection, which gives it back when it ends.
+    pub fn hold_for(&self, connection: &Connection) {
+        if !connection.load().has(State::SNAT | State::DNAT) {
+            return;
+        }
+        let key = key_of(&connection.reply);
         if let Some(map) = self.lock(&key).get_mut(&key) {
-            map.hold(port_of(reply));
+            map.hold(port_of(&connection.reply));
+        }
+        // It may have ended meanwhile, and have given back what was not held yet.
+        if connection.is_dead() {
+            self.release(&connection.reply);
         }
     }
 
@@ -108,6 +118,8 @@ struct PortMap {
     held: u32,
     marked: u32,
     cursor: u16,
+    /// Times that marks are not forgotten, because they were a moment ago.
+    rest: u32,
 }
 
 impl PortMap {
@@ -119,6 +131,7 @@ impl PortMap {
             held: 0,
             marked: 0,
             cursor: start,
+            rest: 0,
         }
     }
 
@@ -201,6 +214,11 @@ impl PortMap {
         if self.marked == self.held {
             return false;
         }
+        if self.rest > 0 {
+            self.rest -= 1;
+            return false;
+        }
+        self.rest = FORGET_REST;
         self.taken = self.own;
         self.marked = self.held;
         for (full, words) in self.full.iter_mut().zip(self.taken.chunks(64)) {

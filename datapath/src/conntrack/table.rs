@@ -249,6 +249,11 @@ impl Table {
         ended
     }
 
+    /// How many tuples each shard holds.
+    pub fn shard_sizes(&self) -> Vec<usize> {
+        self.shards.iter().map(|shard| Self::lock(shard).entries.len()).collect()
+    }
+
     /// The live connections of a shard, `None` behind the last one.
     pub fn connections_of(
         &self,

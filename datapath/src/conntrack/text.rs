@@ -1,6 +1,6 @@
 //! Connections as `ovs-appctl dpctl/dump-conntrack` prints them.
 
-use super::dump::ConnectionInfo;
+use super::dump::ConnectionRecord;
 use super::tcp::TcpState;
 use super::tuple::Tuple;
 use packet::wire::*;
@@ -32,37 +32,117 @@ fn tuple(f: &mut fmt::Formatter<'_>, tuple: &Tuple) -> fmt::Result {
     }
 }
 
-/// One line without its end. The alternate form (`{:#}`) is that of `dump-conntrack -s`, with the time left.
-impl fmt::Display for ConnectionInfo {
+/// How much of a connection a line tells.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct LineForm {
+    /// `-m`: both ends' TCP states, and what only Linux's tracker has, as zeros.
+    pub more: bool,
+    /// `-s`: the time left.
+    pub statistics: bool,
+}
+
+/// A connection with how it is to be printed.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLine<'a> {
+    record: &'a ConnectionRecord,
+    form: LineForm,
+}
+
+impl ConnectionRecord {
+    /// Its line without the end of the line.
+    pub fn line(&self, form: LineForm) -> ConnectionLine<'_> {
+        ConnectionLine { record: self, form }
+    }
+}
+
+/// The alternate form (`{:#}`) is that of `dump-conntrack -s`.
+impl fmt::Display for ConnectionRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        protocol(f, self.original.protocol())?;
+        let form = LineForm { more: false, statistics: f.alternate() };
+        self.line(form).fmt(f)
+    }
+}
+
+impl fmt::Display for ConnectionLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ConnectionLine { record, form } = self;
+        protocol(f, record.original.protocol())?;
         f.write_str(",orig=")?;
-        tuple(f, &self.original)?;
+        tuple(f, &record.original)?;
         f.write_str(",reply=")?;
-        tuple(f, &self.reply)?;
-        let zone = self.original.zone().0;
+        tuple(f, &record.reply)?;
+        if form.more {
+            f.write_str(",id=0")?;
+        }
+        let zone = record.original.zone().0;
         if zone != 0 {
             write!(f, ",zone={zone}")?;
         }
-        if f.alternate() {
-            write!(f, ",timeout={}", self.timeout_secs)?;
+        if form.more {
+            f.write_str(",status=0")?;
         }
-        if self.mark != 0 {
-            write!(f, ",mark={}", self.mark)?;
+        if form.statistics {
+            write!(f, ",timeout={}", record.timeout_secs)?;
         }
-        if self.label != 0 {
-            write!(f, ",labels={:#x}", self.label)?;
+        if record.mark != 0 {
+            write!(f, ",mark={}", record.mark)?;
         }
-        if let Some((original, reply)) = self.tcp {
-            write!(f, ",protoinfo=(state={})", TcpState::merged(original, reply))?;
+        if record.label != 0 {
+            write!(f, ",labels={:#x}", record.label)?;
         }
-        if let Some(alg) = self.alg {
+        match record.tcp {
+            None => {}
+            Some((original, reply)) if form.more => write!(
+                f,
+                ",protoinfo=(state_orig={original},state_reply={reply},flags_orig=0,flags_reply=0)"
+            )?,
+            Some((original, reply)) => {
+                write!(f, ",protoinfo=(state={})", TcpState::merged(original, reply))?;
+            }
+        }
+        if let Some(alg) = record.alg {
             write!(f, ",helper={}", alg.name())?;
         }
-        if let Some(parent) = &self.parent {
+        if let Some(parent) = &record.parent {
             f.write_str(",parent=")?;
             tuple(f, parent)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tuple::{TupleFields, Zone};
+    use super::*;
+    use crate::conntrack::Alg;
+
+    fn tcp() -> ConnectionRecord {
+        let (src, dst) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+        let fields = TupleFields { zone: Zone(5), protocol: 6, src, dst, src_port: 7, dst_port: 8 };
+        let original = Tuple::new(fields);
+        ConnectionRecord {
+            original,
+            reply: original.reversed(),
+            mark: 42,
+            label: 0x1234,
+            timeout_secs: 29,
+            tcp: Some((TcpState::SynSent, TcpState::Closed)),
+            alg: Some(Alg::Ftp),
+            parent: None,
+            replied: false,
+        }
+    }
+
+    /// As ovs-vswitchd 3.1 printed them.
+    #[test]
+    fn lines() {
+        let ends = "tcp,orig=(src=10.0.0.1,dst=10.0.0.2,sport=7,dport=8),reply=(src=10.0.0.2,dst=10.0.0.1,sport=8,dport=7)";
+        let line = |more, statistics| tcp().line(LineForm { more, statistics }).to_string();
+        let rest = "mark=42,labels=0x1234,protoinfo=(state=SYN_SENT),helper=ftp";
+        assert_eq!(line(false, false), format!("{ends},zone=5,{rest}"));
+        assert_eq!(line(false, true), format!("{ends},zone=5,timeout=29,{rest}"));
+        let rest = "mark=42,labels=0x1234,protoinfo=(state_orig=SYN_SENT,state_reply=CLOSED,flags_orig=0,flags_reply=0),helper=ftp";
+        assert_eq!(line(true, true), format!("{ends},id=0,zone=5,status=0,timeout=29,{rest}"));
     }
 }

@@ -9,6 +9,7 @@
 #![warn(clippy::indexing_slicing)]
 
 mod track;
+mod tunnel;
 
 use crate::action::{DpAction, RecircId, UpcallCookie};
 use crate::cache::Link;
@@ -17,7 +18,7 @@ use crate::drop::Drop;
 use crate::fragments::{FragmentLimits, Reassembler};
 use crate::ports::{PortIndex, Ports};
 use crate::slowpath::SlowPath;
-use base::Instant;
+use base::{HashSeed, Instant};
 use packet::{Checksum, DpPort, Frame, FramePool, Layers, PacketKey, Segmentation, rewrite, slot};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -33,6 +34,8 @@ pub(crate) struct Executor {
     pub fragments: Reassembler,
     /// Frames that are to be looked up again, beside the one at hand.
     pub waiting: VecDeque<Waiting>,
+    /// Secret of the source ports of tunnel packets.
+    seed: HashSeed,
 }
 
 /// A frame that is to be looked up again.
@@ -118,9 +121,11 @@ fn uses_frame(action: &DpAction) -> bool {
         | DpAction::Upcall { .. }
         | DpAction::Ct(_)
         | DpAction::Clone(_)
+        | DpAction::PopTunnel { .. }
         | DpAction::Recirculate(_)
         | DpAction::Drop(_) => true,
         DpAction::SetField { .. }
+        | DpAction::PushTunnel(_)
         | DpAction::PushVlan { .. }
         | DpAction::PopVlan
         | DpAction::PushMpls { .. }
@@ -130,13 +135,19 @@ fn uses_frame(action: &DpAction) -> bool {
 }
 
 impl Executor {
-    pub fn new(ports: Ports, tracker: Arc<ConnTracker>) -> Executor {
+    pub fn new(
+        ports: Ports,
+        tracker: Arc<ConnTracker>,
+        seed: HashSeed,
+        fragments: FragmentLimits,
+    ) -> Executor {
         Executor {
             pool: FramePool::new(FramePool::FRAMES_MAX),
             ports,
             tracker,
-            fragments: Reassembler::new(FragmentLimits::default()),
+            fragments: Reassembler::new(fragments),
             waiting: VecDeque::new(),
+            seed,
         }
     }
 
@@ -226,6 +237,15 @@ impl Executor {
                 DpAction::Clone(steps) => {
                     self.run_clone(steps, &frame, origin, slow);
                     ends.sent += 1;
+                }
+                DpAction::PushTunnel(push) => {
+                    self.count_clones(ingress, ends.all());
+                    let rest = steps.get(i + 1..).unwrap_or_default();
+                    return self.run_in_tunnel(push, rest, frame, origin, slow);
+                }
+                DpAction::PopTunnel { protocol, port } => {
+                    self.count_clones(ingress, ends.all());
+                    return self.pop_tunnel(*protocol, *port, frame, origin, slow);
                 }
                 DpAction::Recirculate(id) if Some(i) == last => {
                     self.count_clones(ingress, ends.all());
@@ -382,6 +402,8 @@ fn rewrite_frame(frame: &mut Frame, origin: &mut Origin<'_>, step: &DpAction) ->
         | DpAction::Ct(_)
         | DpAction::CtClear
         | DpAction::Clone(_)
+        | DpAction::PushTunnel(_)
+        | DpAction::PopTunnel { .. }
         | DpAction::Recirculate(_)
         | DpAction::Drop(_) => true,
     }

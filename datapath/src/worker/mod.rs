@@ -122,7 +122,7 @@ impl<S: SlowPath> Worker<S> {
             snapshot: arc_swap::Cache::new(snapshot),
             config,
             cache,
-            executor: Executor::new(ports, tracker),
+            executor: Executor::new(ports, tracker, seed, config.fragments),
             receivers: Vec::new(),
             turn: 0,
             batch: Batch::new(),

@@ -7,6 +7,7 @@ mod action;
 mod action_out;
 mod check;
 mod connection;
+mod conntrack;
 mod extension;
 mod fields;
 mod flow;

@@ -5,6 +5,7 @@
 //! would change what the message means, writing it is an error (`codec::EncodeError`).
 
 mod connection;
+mod conntrack;
 mod flow;
 mod monitor;
 mod packet;
@@ -13,6 +14,7 @@ mod statistics;
 mod table;
 
 pub use connection::*;
+pub use conntrack::*;
 pub use flow::*;
 pub use monitor::*;
 pub use packet::*;
@@ -106,6 +108,8 @@ pub enum Message {
     FlowMonitorResumed,
     /// `NXT_CT_FLUSH_ZONE`: forgets the connections of a zone.
     CtFlushZone(u16),
+    /// `NXT_CT_FLUSH`: forgets connections by what they are.
+    CtFlush(CtFlush),
     /// `NXT_TLV_TABLE_MOD`: changes the map of Geneve options.
     TlvTableMod(TlvTableMod),
     /// `NXT_TLV_TABLE_REQUEST`: asks for the map of Geneve options.

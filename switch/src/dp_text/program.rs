@@ -153,6 +153,8 @@ fn action_text(action: &DpAction) -> String {
         DpAction::CtClear => "ct_clear".to_owned(),
         // Shown with what it does.
         DpAction::Clone(_) => String::new(),
+        DpAction::PushTunnel(push) => super::tunnel::push_text(push),
+        DpAction::PopTunnel { port, .. } => format!("tnl_pop({port})"),
         DpAction::Recirculate(id) => format!("recirc({:#x})", id.0),
         DpAction::Drop(_) => "drop".to_owned(),
     }

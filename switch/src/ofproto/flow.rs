@@ -128,7 +128,9 @@ impl Brain {
     /// Which was refused, and why.
     fn apply_flow_mods(&mut self, r: &Request<'_>, mods: &[FlowMod]) -> Result<(), (usize, OfError)> {
         let mut requests = Vec::with_capacity(mods.len());
+        let map = self.geneve_map(r).map_err(|e| (0, e))?;
         for (i, flow_mod) in mods.iter().enumerate() {
+            super::tlv_table::check_fields(map, &flow_mod.matching, &flow_mod.actions).map_err(|e| (i, e))?;
             let table = if flow_mod.table == TableId::ALL { TableId(0) } else { flow_mod.table };
             check_actions(&flow_mod.actions, &flow_mod.matching, table, r.version).map_err(|e| (i, e))?;
             requests.push(request(flow_mod, r.version));

@@ -12,18 +12,19 @@ mod packet;
 mod port;
 mod statistics;
 mod table;
+mod tlv_table;
 
 pub use connection::{ConnId, ConnKind, OfConnection};
 pub(crate) use flow::normal_rule;
 pub use packet::{PacketInEvent, PacketOutRequest};
 pub use port::{PortCounters, PortRecord};
 
-use crate::brain::Brain;
+use crate::brain::{Brain, Command};
 use crate::bridge::{Bridge, Fragments};
 use base::Instant;
 use openflow::message::{
-    AsyncClass, Capabilities, FragmentHandling, Message, Role, RoleMessage, RoleReason, RoleStatus,
-    SwitchConfig, SwitchFeatures, TlvTableReply, Xid,
+    AsyncClass, Capabilities, CtFlush, FragmentHandling, Message, Role, RoleMessage, RoleReason, RoleStatus,
+    SwitchConfig, SwitchFeatures, Xid,
 };
 use openflow::{OfError, OfVersion};
 
@@ -136,15 +137,25 @@ impl Brain {
             Message::FlowMonitorCancel(id) => self.monitor_cancel(r, id),
             Message::MultipartRequest(request) => self.multipart(r, request),
             Message::QueueGetConfigRequest(port) => self.queue_config(r, port),
-            Message::TlvTableRequest => Ok(vec![Message::TlvTableReply(TlvTableReply::default())]),
-            // Not built yet: groups, meters, connection tracking, tunnel option maps.
+            Message::TlvTableRequest => self.tlv_table(r),
+            Message::TlvTableMod(change) => self.tlv_table_mod(r, &change),
+            // Not built yet: groups and meters.
             // There are none, so deleting them is no error (OpenFlow 1.3.5 §6.5, §6.7).
             Message::GroupMod(m) if m.command == COMMAND_DELETE => Ok(vec![]),
             Message::MeterMod(m) if m.command == COMMAND_DELETE => Ok(vec![]),
             Message::GroupMod(_) => Err(OfError::GroupModFailedOutOfGroups),
             Message::MeterMod(_) => Err(OfError::MeterModFailedOutOfMeters),
-            Message::TlvTableMod(_) => Err(OfError::NxTlvTableModFailedTableFull),
-            Message::CtFlushZone(_) | Message::Resume(_) => Err(OfError::NxNotSupported),
+            // Connections are the datapath's, whichever bridge is asked.
+            Message::CtFlushZone(zone) => {
+                self.commands
+                    .push(Command::FlushConnections(CtFlush { zone: Some(zone), ..CtFlush::default() }));
+                Ok(vec![])
+            }
+            Message::CtFlush(flush) => {
+                self.commands.push(Command::FlushConnections(flush));
+                Ok(vec![])
+            }
+            Message::Resume(_) => Err(OfError::NxNotSupported),
             // Replies and announcements make no sense towards a switch; an error or echo reply needs no answer.
             Message::Error(_) | Message::EchoReply(_) | Message::Hello(_) => Ok(vec![]),
             _ => Err(OfError::BadRequestBadType),
@@ -163,6 +174,7 @@ impl Brain {
                 | Message::MeterMod(_)
                 | Message::TlvTableMod(_)
                 | Message::CtFlushZone(_)
+                | Message::CtFlush(_)
         );
         match changes && !self.connection_mut(r.conn)?.may_write() {
             true => Err(OfError::BadRequestIsSecondary),

@@ -174,7 +174,7 @@ pub struct Traced {
 
 /// Traces a frame's key, whose IN_PORT is a datapath port. `None` if no bridge has that port.
 pub fn trace(fwd: &Forwarding, key: &PacketKey, side_effects: SideEffects) -> Option<Traced> {
-    let (bridge, port) = fwd.home_of(key.in_port())?;
+    let (bridge, port) = fwd.home_of_key(key)?;
     let mut flow = FlowKey::from(*key);
     flow.set_slot(slot::IN_PORT, port.0.into());
     trace_in(fwd, bridge.id(), &flow, side_effects)

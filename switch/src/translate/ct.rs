@@ -43,6 +43,9 @@ impl Walk<'_> {
         // With an id of its own each table gets a copy; the frame itself goes on here, as not tracked.
         let resume = ct.table.map(|table| self.fork(table));
         self.commit();
+        if resume.is_some() {
+            self.commit_tunnel();
+        }
         self.out.push(DpAction::Ct(spec));
         self.spoiled = true;
         self.untracked = true;

@@ -17,14 +17,16 @@ mod fields;
 mod lookup;
 mod mpls;
 mod output;
+mod tunnel;
 
 pub(crate) use output::Cut;
 
-use crate::bridge::{Bridge, BridgeId, BundleId};
+use crate::bridge::{Bridge, BridgeId, BundleId, Device};
 use crate::forwarding::{BRIDGES_DOMAIN, Effect, Forwarding, RECIRC_DOMAIN, settings_domain};
 use crate::mac::{MacEntry, MacKey};
 use crate::recirc::Frozen;
 use crate::trace::{Note, Trace};
+use crate::underlay::Neighbour;
 use crate::vlan::{Tag, TagStack};
 use base::Instant;
 use datapath::{Credit, Deps, Domain, DpAction, Drop, Program, RecircId, Revision, Translation};
@@ -32,6 +34,7 @@ use flowtable::key::pipeline_slot;
 use flowtable::{FlowKey, LookupCounters, Mask, OfAction, OfPort, PipelineKey, RuleStats, TableId, Words};
 use packet::PacketKey;
 use packet::key::{Slot, slot};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// How often tables may be asked for one frame (OVS's limit).
@@ -71,6 +74,8 @@ struct Outer<'a> {
     before: Before,
     levels: Vec<Level>,
     action_set: Vec<OfAction>,
+    /// Whether it was left into a tunnel.
+    in_tunnel: bool,
 }
 
 /// How the frame was at a point of the walk to which it returns.
@@ -82,6 +87,8 @@ pub(crate) struct Before {
     inner_unknown: bool,
     spoiled: bool,
     untracked: bool,
+    has_old_tunnel: bool,
+    came_to: Option<IpAddr>,
     /// Steps of the program so far.
     steps: usize,
 }
@@ -116,6 +123,8 @@ pub struct Credits {
     pub lookups: Vec<(Arc<LookupCounters>, bool)>,
     /// Source stations.
     pub stations: Vec<Arc<MacEntry>>,
+    /// Neighbours that the frames were sent to.
+    pub neighbours: Vec<Arc<Neighbour>>,
 }
 
 impl Credit for Credits {
@@ -123,6 +132,7 @@ impl Credit for Credits {
         self.rules.iter().for_each(|r| r.add(packets, bytes, last_seen));
         self.lookups.iter().for_each(|(t, matched)| t.add(packets, if *matched { packets } else { 0 }));
         self.stations.iter().for_each(|s| s.credit(packets, bytes, last_seen, tcp_flags));
+        self.neighbours.iter().for_each(|n| n.credit(packets, bytes, last_seen, tcp_flags));
     }
 }
 
@@ -143,18 +153,28 @@ pub(crate) struct Walk<'a> {
     spoiled: bool,
     /// The pipeline sees the frame as not tracked, though its key may say otherwise.
     untracked: bool,
+    /// It came out of a tunnel.
+    from_tunnel: bool,
+    /// The address that the packet which it came in had been sent to.
+    came_to: Option<IpAddr>,
+    /// What its key says of that tunnel is no longer to be seen.
+    has_old_tunnel: bool,
     origin: Origin,
     levels: Vec<Level>,
     outer: Vec<Outer<'a>>,
     action_set: Vec<OfAction>,
     resubmits: usize,
     out: Vec<DpAction>,
+    /// Steps in clones of it.
+    clone_steps: usize,
     deps: Vec<(Domain, Revision)>,
     credits: Credits,
     effects: Vec<Effect>,
     /// Why nothing was sent, as far as known.
     why: Option<Drop>,
     failed: bool,
+    /// Whether the program may be kept for the flow's other frames.
+    cacheable: bool,
     trace: Option<&'a mut Trace>,
 }
 
@@ -185,7 +205,7 @@ pub(crate) fn traced(
     let mut walk = Walk::new(fwd, bridge, in_port, &flow.packet, Some(trace));
     walk.flow.pipeline = flow.pipeline;
     walk.note_set_output();
-    walk.ingress();
+    walk.arrive();
     walk.walk();
     walk.finish()
 }
@@ -195,11 +215,12 @@ fn run(fwd: &Forwarding, key: &PacketKey) -> Translation<Effect> {
     if recirc != RecircId(0) {
         return resume(fwd, key, recirc, None);
     }
-    let Some((bridge, in_port)) = fwd.home_of(key.in_port()) else {
-        return dropped(fwd, Drop::NoBridge, BRIDGES_DOMAIN);
+    let Some((bridge, in_port)) = fwd.home_of_key(key) else {
+        let from_tunnel = fwd.tunnels().socket(key.in_port()).is_some();
+        return dropped(fwd, if from_tunnel { Drop::NoTunnel } else { Drop::NoBridge }, BRIDGES_DOMAIN);
     };
     let mut walk = Walk::new(fwd, bridge, in_port, key, None);
-    walk.ingress();
+    walk.arrive();
     walk.walk();
     walk.finish()
 }
@@ -249,6 +270,24 @@ pub(crate) fn translate_actions(
     translation
 }
 
+/// Whether a step is an end of the frame or of a copy.
+fn is_end(step: &DpAction) -> bool {
+    matches!(
+        step,
+        DpAction::Output(_)
+            | DpAction::OutputTrunc { .. }
+            | DpAction::Upcall { .. }
+            | DpAction::Clone(_)
+            | DpAction::PopTunnel { .. }
+            | DpAction::Recirculate(_)
+    )
+}
+
+/// Whether somebody notices a step. A pass through the tracker matters to the frames that follow.
+fn matters(step: &DpAction) -> bool {
+    is_end(step) || matches!(step, DpAction::Ct(_))
+}
+
 fn dropped(fwd: &Forwarding, why: Drop, domain: Domain) -> Translation<Effect> {
     Translation {
         program: Program { actions: Box::new([DpAction::Drop(why)]) },
@@ -287,17 +326,22 @@ impl<'a> Walk<'a> {
             inner_unknown: false,
             spoiled: false,
             untracked: false,
+            from_tunnel: bridge.port(in_port).is_some_and(|p| matches!(p.device, Device::Tunnel { .. })),
+            came_to: None,
+            has_old_tunnel: false,
             origin: Origin::Port,
             levels: Vec::new(),
             outer: Vec::new(),
             action_set: Vec::new(),
             resubmits: 0,
             out: Vec::new(),
+            clone_steps: 0,
             deps: Vec::new(),
             credits: Credits::default(),
             effects: Vec::new(),
             why: None,
             failed: false,
+            cacheable: true,
             trace,
         };
         walk.depend(settings_domain(bridge.id()), bridge.settings_revision());
@@ -335,7 +379,7 @@ impl<'a> Walk<'a> {
                 Step::Exit => self.exit(),
                 Step::Next | Step::Leave => self.pop_level(),
             }
-            if self.out.len() > PROGRAM_STEPS_MAX {
+            if self.out.len() + self.clone_steps > PROGRAM_STEPS_MAX {
                 self.fail("program too long");
             }
         }
@@ -395,18 +439,6 @@ impl<'a> Walk<'a> {
             self.why = Some(Drop::TooDeep);
         }
         // Rewrites after the last output change nothing that anybody sees.
-        let is_end = |a: &DpAction| {
-            matches!(
-                a,
-                DpAction::Output(_)
-                    | DpAction::OutputTrunc { .. }
-                    | DpAction::Upcall { .. }
-                    | DpAction::Clone(_)
-                    | DpAction::Recirculate(_)
-            )
-        };
-        // A pass through the tracker matters to the frames that follow, so it stays.
-        let matters = |a: &DpAction| is_end(a) || matches!(a, DpAction::Ct(_));
         let end = self.out.iter().rposition(matters).map_or(0, |i| i + 1);
         self.out.truncate(end);
         // What comes last need not be done to a copy.
@@ -426,7 +458,7 @@ impl<'a> Walk<'a> {
             deps: Deps(self.deps.into_boxed_slice()),
             credits: Box::new([Arc::new(self.credits)]),
             effects: self.effects,
-            cacheable: true,
+            cacheable: self.cacheable,
         }
     }
 
@@ -481,6 +513,8 @@ impl<'a> Walk<'a> {
             inner_unknown: self.inner_unknown,
             spoiled: std::mem::take(&mut self.spoiled),
             untracked: self.untracked,
+            has_old_tunnel: self.has_old_tunnel,
+            came_to: self.came_to,
             steps: self.out.len(),
         }
     }
@@ -489,7 +523,8 @@ impl<'a> Walk<'a> {
     pub(crate) fn restore(&mut self, before: Before) {
         if !self.can_return_to(before.base.dl_type()) || self.inner_unknown != before.inner_unknown {
             let steps: Box<[DpAction]> = self.out.drain(before.steps.min(self.out.len())..).collect();
-            if !steps.is_empty() {
+            if steps.iter().any(matters) {
+                self.clone_steps += steps.len();
                 self.out.push(DpAction::Clone(steps));
             }
             self.base = before.base;
@@ -497,6 +532,8 @@ impl<'a> Walk<'a> {
             self.inner_unknown = before.inner_unknown;
         }
         self.untracked = before.untracked;
+        self.has_old_tunnel = before.has_old_tunnel;
+        self.came_to = before.came_to;
         self.spoiled = before.spoiled;
         self.flow = before.flow;
         self.tags = before.tags;

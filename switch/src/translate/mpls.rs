@@ -126,6 +126,7 @@ impl Walk<'_> {
         }
         self.commit();
         self.commit_untracked();
+        self.commit_tunnel();
         let revision = self.fwd.revision_of(RECIRC_DOMAIN);
         let id = self.fwd.shared().recirc.intern(Frozen {
             bridge: self.bridge.id(),

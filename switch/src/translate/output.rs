@@ -92,9 +92,14 @@ impl Walk<'_> {
             self.why(Drop::NoPort);
             return Step::Next;
         }
-        match found.device {
-            Device::Datapath(dp) => self.send_to_datapath(dp, cut),
-            Device::Patch(Some(peer)) => return self.send_to_peer(peer),
+        match &found.device {
+            Device::Datapath(dp) => {
+                if !self.send_to_host(found) {
+                    self.send_to_datapath(*dp, cut);
+                }
+            }
+            Device::Tunnel { socket, config } => return self.send_to_tunnel(*socket, config, cut),
+            Device::Patch(Some(peer)) => return self.send_to_peer(*peer),
             Device::Patch(None) => self.why(Drop::NoPort),
         }
         Step::Next
@@ -181,11 +186,12 @@ impl Walk<'_> {
         }
         let (levels, action_set) = (std::mem::take(&mut self.levels), std::mem::take(&mut self.action_set));
         let before = self.mark();
-        self.outer.push(Outer { bridge: self.bridge, before, levels, action_set });
+        self.outer.push(Outer { bridge: self.bridge, before, levels, action_set, in_tunnel: false });
         self.bridge = bridge;
         self.flow.pipeline = pipeline_start();
         self.flow.set_slot(slot::IN_PORT, peer.port.0.into());
         self.forget_connection();
+        self.forget_tunnel();
         if let Some(trace) = &mut self.trace {
             trace.enter_bridge(bridge.name());
         }

@@ -293,6 +293,12 @@ impl RouteTable {
         found?.route.as_ref()
     }
 
+    /// Whether a device has an address that packets may be sent to and from.
+    pub fn has_address(&self, device: &str) -> bool {
+        let link = self.links.iter().find(|l| l.name == device);
+        link.is_some_and(|l| self.addresses.iter().any(|a| a.link == l.index))
+    }
+
     /// Adds a route for packets with `mark`, or changes the one to that network. The source is the address of the device
     /// whose network has the gateway, or else the destination.
     ///
