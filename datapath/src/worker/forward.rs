@@ -13,7 +13,7 @@ use crate::ports::PortIndex;
 use crate::slowpath::{FrameClass, Profile, Revision, SlowPath, Stage, Translation, Upcall};
 use crate::stats::WorkerStats;
 use base::Instant;
-use packet::{Batch, DpPort, Frame, Malformed, PacketKey, slot};
+use packet::{Batch, DpPort, Frame, Malformed, PacketKey, slot, tunnel};
 use std::sync::Arc;
 
 /// Times that one frame may be recirculated.
@@ -176,6 +176,13 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         if std::mem::take(&mut staged.has_metadata) {
             staged.key = PacketKey::default();
         }
+        if let Some(protocol) = frame.encapsulated.take() {
+            staged.has_metadata = true;
+            if tunnel::pop(frame, protocol, &mut staged.key, self.slow.geneve_map()).is_err() {
+                staged.refused = Some(Drop::BadTunnel);
+                return;
+            }
+        }
         match staged.key.extract_headers(frame).and_then(|()| frame.validate_offload()) {
             Ok(()) => self.classify(staged),
             Err(malformed) => staged.refused = Some(malformed_drop(malformed)),
@@ -250,7 +257,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
     fn recirculate(&mut self, first: (Frame, RecircId), staged: &mut Staged, ingress: PortIndex) {
         let mut next = Some(first);
         for _ in 0..RECIRCULATIONS_MAX {
-            let Some((mut frame, id)) = next else { return };
+            let Some((mut frame, id)) = next else { return self.finish_recording() };
             self.stats.cache.recirculated.add(1);
             self.restage(&mut frame, id, staged);
             if let Some(reason) = staged.refused {
