@@ -270,7 +270,7 @@ mod tests {
         ours.establish(&case, &traffic).unwrap();
         let new = ours.rule_count(COOKIE_NEW);
         let established = ours.rule_count(COOKIE_ESTABLISHED);
-        for _ in 0..6 { let b = ours.counts(); ours.forward(4*flows); eprintln!("{:?}", ours.counts().since(b)); }
+        ours.forward(4 * flows);
         let before = ours.counts();
         ours.forward(4 * flows);
         let counted = ours.counts().since(before);
@@ -291,7 +291,6 @@ mod tests {
         establish(Transport::Udp, Work::Track, 3_000);
         establish(Transport::Tcp, Work::Track, 1_000);
         establish(Transport::Udp, Work::TrackNat, 1_000);
-        establish(Transport::Udp, Work::Track, 70_000);
     }
 
     #[test]
