@@ -262,7 +262,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
     fn recirculate(&mut self, first: (Frame, RecircId), staged: &mut Staged, ingress: PortIndex) {
         let mut next = Some(first);
         for _ in 0..RECIRCULATIONS_MAX {
-            let Some((mut frame, id)) = next else { return };
+            let Some((mut frame, id)) = next else { return self.finish_recording() };
             self.stats.cache.recirculated.add(1);
             self.restage(&mut frame, id, staged);
             if let Some(reason) = staged.refused {
