@@ -423,15 +423,8 @@ fn half_closed_connections_are_held() {
 fn windows_as_debians_switch_judged_them() {
     let w = World::new();
     let (a, b) = ((A, 7), (B, 80));
-    let window = |builder: &FrameBuilder| {
-        // The builder announces the largest window; these ends announce 1000.
-        let mut frame = Frame::from_bytes(&builder.build());
-        PacketKey::extract(&mut frame).unwrap();
-        let at = frame.layers.l4 as usize + 14;
-        frame.bytes_mut()[at..at + 2].copy_from_slice(&1000u16.to_be_bytes());
-        assert!(frame.refresh_transport_checksum());
-        w.send_frame(&commit(), Frame::from_bytes(frame.bytes())).state()
-    };
+    // The builder announces the largest window; these ends announce 1000.
+    let window = |builder: &FrameBuilder| w.send_frame(&commit(), with_window(builder, 1000)).state();
     let scale = [3, 3, 7, 0];
     let data = |seq, ack| tcp(a, b, PSH_ACK, seq, ack).payload(b"x");
     let steps = [
@@ -490,4 +483,47 @@ fn odd_packets_as_debians_switch_judged_them() {
     for _ in 0..3 {
         assert_eq!(w.state(&commit(), &udp((A, 5), (A, 5))), NEW);
     }
+}
+
+/// A segment whose window field is `window`.
+fn with_window(builder: &FrameBuilder, window: u16) -> Frame {
+    let mut frame = Frame::from_bytes(&builder.build());
+    PacketKey::extract(&mut frame).unwrap();
+    let at = frame.layers.l4 as usize + 14;
+    frame.bytes_mut()[at..at + 2].copy_from_slice(&window.to_be_bytes());
+    assert!(frame.refresh_transport_checksum());
+    Frame::from_bytes(frame.bytes())
+}
+
+/// The window of a SYN is not scaled, those that follow are: a repeated segment may lie one of them back, and no more.
+#[test]
+fn repeated_segments_lie_within_the_largest_window() {
+    let w = World::new();
+    let (a, b) = ((A, 1), (B, 80));
+    let scale = [3, 3, 7, 0];
+    let send = |builder: &FrameBuilder, window| w.send_frame(&commit(), with_window(builder, window)).state();
+    send(&tcp(a, b, SYN, 100, 0).tcp_options(&scale), 65_535);
+    send(&tcp(b, a, SYN_ACK, 500, 101).tcp_options(&scale), 65_535);
+    let bulk = vec![0; 50_000];
+    let mut seq = 501;
+    for _ in 0..6 {
+        assert_eq!(send(&tcp(a, b, ACK, 101, seq), 1000), EST);
+        assert_eq!(send(&tcp(b, a, PSH_ACK, seq, 101).payload(&bulk), 1000), EST_RPL);
+        seq += 50_000;
+    }
+    let again = |back| send(&tcp(b, a, PSH_ACK, seq - back, 101).payload(b"x"), 1000);
+    assert_eq!(again(127_000), EST_RPL);
+    assert_eq!(again(129_000), INV);
+}
+
+/// Only one end offers to scale: the window that it announced counts as it stands.
+#[test]
+fn an_offer_to_scale_that_is_not_taken() {
+    let w = World::new();
+    let (a, b) = ((A, 1), (B, 80));
+    w.send(&commit(), &tcp(a, b, SYN, 100, 0).tcp_options(&[3, 3, 7, 0]));
+    assert_eq!(w.state(&commit(), &tcp(b, a, SYN_ACK, 500, 101)), EST_RPL);
+    let early = tcp(b, a, PSH_ACK, 501, 101).payload(&[0; 1000]);
+    assert_eq!(w.state(&commit(), &early), EST_RPL);
+    assert_eq!(w.state(&commit(), &early), EST_RPL, "repeated");
 }
