@@ -258,6 +258,7 @@ impl Daemon {
             self.devices.next_deadline(),
             self.link.next_deadline(),
             self.routes.next_deadline(),
+            self.brain.routes().next_expiry(),
             self.sockets.next_deadline(),
         ];
         let soonest = others.into_iter().flatten().fold(self.stats_next, Instant::min).saturating_since(now);
