@@ -6,7 +6,8 @@ use crate::drop::Drop;
 use crate::ports::PortIndex;
 use crate::slowpath::SlowPath;
 use packet::tunnel::{self, TunnelError, TunnelProtocol, TunnelPush};
-use packet::{DpPort, Frame, PacketKey, Segmentation, Segments, slot};
+use packet::wire::ETHERTYPE_IPV4;
+use packet::{DpPort, Frame, PacketKey, Segmentation, Segments, fragment, slot};
 
 impl Executor {
     /// Encapsulates a frame and does the rest of the program to what comes out: to each segment of a super-frame.
@@ -61,10 +62,7 @@ impl Executor {
         let ingress = origin.ingress;
         if let Err(error) = tunnel::push(&mut frame, push, self.seed) {
             let reason = match error {
-                TunnelError::TooBig => {
-                    self.answer_too_big(push, &frame, origin);
-                    Drop::TunnelTooBig
-                }
+                TunnelError::TooBig => return self.run_fragmented(push, rest, frame, origin, slow),
                 TunnelError::Addresses => Drop::NoRoute,
                 _ => Drop::Rewrite,
             };
@@ -87,6 +85,44 @@ impl Executor {
         self.run(rest, frame, origin, slow, None)
     }
 
+    /// Encapsulates a packet that does not fit in pieces, if its sender allows that; else tells the sender.
+    fn run_fragmented<S: SlowPath>(
+        &mut self,
+        push: &TunnelPush,
+        rest: &[DpAction],
+        frame: Frame,
+        origin: &mut Origin<'_>,
+        slow: &S,
+    ) -> Option<Next> {
+        let ingress = origin.ingress;
+        let mtu = usize::from(tunnel::inner_mtu(&frame, push));
+        let mut pieces = std::mem::take(&mut self.pieces);
+        // Nobody on an IPv6 packet's way may cut it (RFC 8200 section 5).
+        let is_ipv4 = origin.key.dl_type() == ETHERTYPE_IPV4;
+        if is_ipv4
+            && fragment::split(&frame, mtu, 0, &mut self.pool, |f| pieces.push(f)).is_ok()
+            && pieces.len() > 1
+        {
+            self.count_clones(ingress, pieces.len() as u64 - 1);
+            self.pool.give(frame);
+            for piece in pieces.drain(..) {
+                let mut key = *origin.key;
+                let mut own = Origin { held: None, key: &mut key, ..*origin };
+                if let Some(Next::Recirculate(frame, id)) =
+                    self.run_encapsulated(push, rest, piece, &mut own, slow)
+                {
+                    self.wait(frame, key, id, ingress);
+                }
+            }
+        } else {
+            pieces.drain(..).for_each(|piece| self.pool.give(piece));
+            self.answer_too_big(push, &frame, origin);
+            self.drop_frame(frame, ingress, Drop::TunnelTooBig);
+        }
+        self.pieces = pieces;
+        None
+    }
+
     /// Whether a segment does not fit; its sender is then told.
     fn refuse_too_big(&mut self, push: &TunnelPush, segment: &Frame, origin: &Origin<'_>) -> bool {
         let packet_len = segment.packet_end().saturating_sub(usize::from(segment.layers.l3));
@@ -101,6 +137,9 @@ impl Executor {
     /// not told: which tunnel leads to it is for the tables to say, not for a port.
     fn answer_too_big(&mut self, push: &TunnelPush, frame: &Frame, origin: &Origin<'_>) {
         if [slot::TUN_SRC, slot::TUN_IPV6_SRC].iter().any(|s| origin.key.get(*s) != 0) {
+            return;
+        }
+        if !self.answers.take(origin.now) {
             return;
         }
         let mtu = tunnel::inner_mtu(frame, push);

@@ -2,7 +2,8 @@
 //!
 //! Of a connection that the other side has never answered Open vSwitch 3.1 says `est` as soon as its client goes on as if
 //! it had been, which ours must not. So nobody forges before both sides have spoken, a conversation ends with a RST,
-//! nobody says SYN again to a connection that may be closed, and no pause is long enough for one to be forgotten. While a
+//! nobody says SYN again to a connection that may be closed, the server never without ACK (which is no reply to Open
+//! vSwitch), and no pause is long enough for one to be forgotten. While a
 //! connection is being closed Open vSwitch takes a RST of any number, and ours (as RFC 5961 has it) does not: none is forged
 //! then.
 
@@ -127,7 +128,8 @@ impl Talk {
     fn forged(&mut self, from: usize) {
         let flags = ["S", "SA", "A", "PA", "FA", "F", "R", "RA", "", "SF", "FPU", "SAE", "PA", "A"];
         let flags = flags[self.noise.below(flags.len())];
-        if (flags == "S" || flags.contains('R')) && self.may_be_closed() {
+        let is_syn = flags == "S";
+        if is_syn && from == 1 || (is_syn || flags.contains('R')) && self.may_be_closed() {
             return;
         }
         let Host { next, seen, .. } = self.hosts[from];
