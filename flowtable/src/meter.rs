@@ -91,7 +91,8 @@ impl MeterConfig {
     /// # Errors
     /// See [`MeterError`].
     pub fn check(&self) -> Result<(), MeterError> {
-        if self.bands.len() > BANDS_MAX {
+        // Without a band there is nothing to measure for, says OVS.
+        if self.bands.is_empty() || self.bands.len() > BANDS_MAX {
             return Err(MeterError::OutOfBands);
         }
         for band in &self.bands {
@@ -127,6 +128,21 @@ pub struct MeterMod {
     pub meter: MeterId,
     /// What it is to do; empty in deletions.
     pub config: MeterConfig,
+}
+
+impl MeterMod {
+    /// Checks what can be checked without knowing the meters that there are. Deleting what cannot be there is no error.
+    ///
+    /// # Errors
+    /// See [`MeterError`].
+    pub fn check(&self) -> Result<(), MeterError> {
+        let reserved = matches!(self.meter, MeterId::SLOWPATH | MeterId::CONTROLLER);
+        match self.command {
+            MeterCommand::Delete => Ok(()),
+            _ if !self.meter.is_ordinary() && !reserved => Err(MeterError::InvalidMeter),
+            MeterCommand::Add | MeterCommand::Modify => self.config.check(),
+        }
+    }
 }
 
 /// Why a request is refused. Each corresponds to one OpenFlow error, `OFPMMFC_*`.

@@ -430,13 +430,13 @@ proptest! {
         let mut key = FlowKey::default();
         let mut other = FlowKey::default();
         let mask = group.reads();
-        for i in 0..FlowKey::LEN {
-            key.set_word(i, words[i]);
+        for (i, word) in words.iter().enumerate() {
+            key.set_word(i, *word);
         }
         key.set_slot(slot::DL_TYPE, dl_type);
         key.set_slot(slot::NW_PROTO, proto);
-        for i in 0..FlowKey::LEN {
-            other.set_word(i, key.word(i) & mask.0.word(i) | others[i] & !mask.0.word(i));
+        for (i, noise) in others.iter().enumerate() {
+            other.set_word(i, key.word(i) & mask.0.word(i) | noise & !mask.0.word(i));
         }
         prop_assert_eq!(group.choose(&key, |_| true), group.choose(&other, |_| true));
         if fields.is_empty() {

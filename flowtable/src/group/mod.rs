@@ -213,18 +213,18 @@ impl GroupMod {
     /// # Errors
     /// See [`GroupError`].
     pub fn check(&self) -> Result<(), GroupError> {
-        let every = self.command == GroupCommand::Delete && self.group == GroupId::ALL;
-        if self.group > GroupId::MAX && !every {
+        // Deleting what cannot be there is no error.
+        if self.group > GroupId::MAX && self.command != GroupCommand::Delete {
             return Err(GroupError::InvalidGroup);
         }
-        if self.command.has_place() && self.place > BucketId::MAX {
-            let named = match self.place {
-                BucketId::FIRST | BucketId::LAST => true,
-                place => place == BucketId::ALL && self.command == GroupCommand::RemoveBuckets,
-            };
-            if !named {
-                return Err(GroupError::BadBucket);
-            }
+        let place = match self.place {
+            BucketId::ALL => self.command != GroupCommand::InsertBuckets,
+            BucketId::FIRST | BucketId::LAST => self.command.has_place(),
+            place => self.command.has_place() && place <= BucketId::MAX,
+        };
+        let takes_buckets = self.command.has_group() || self.command == GroupCommand::InsertBuckets;
+        if !place || !takes_buckets && !self.buckets.is_empty() {
+            return Err(GroupError::BadBucket);
         }
         check_buckets(&self.buckets)?;
         if self.command.has_group() {

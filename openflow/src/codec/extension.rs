@@ -1,6 +1,6 @@
 //! Vendor messages: Nicira's and ONF's.
 
-use super::{EncodeError, Frame, connection, flow, packet};
+use super::{EncodeError, Frame, connection, ct, flow, group, packet};
 use crate::error::{NICIRA, ONF, OfError};
 use crate::message::*;
 use crate::version::{Dialect, FlowFormat, OfVersion, PacketInFormat};
@@ -30,6 +30,7 @@ pub(crate) mod nxt {
     pub const CT_FLUSH_ZONE: u32 = 29;
     pub const PACKET_IN2: u32 = 30;
     pub const GROUP_MOD: u32 = 31;
+    pub const CT_FLUSH: u32 = 32;
 }
 
 /// ONF's message types for flow monitors in OpenFlow 1.3 (extension 187).
@@ -112,8 +113,9 @@ fn read_nicira(dialect: &Dialect, subtype: u32, r: &mut Reader<'_>) -> Result<Me
             }
             Message::CtFlushZone(r.u16()?)
         }
+        nxt::CT_FLUSH => Message::CtFlush(ct::read_flush(r)?),
         nxt::PACKET_IN2 => Message::PacketIn(packet::read_nxt_in2(r)?),
-        nxt::GROUP_MOD if v10 => Message::GroupMod(flow::read_group_mod(r)?),
+        nxt::GROUP_MOD if v10 => Message::GroupMod(group::read_mod(dialect.version, r)?),
         _ => return Err(OfError::BadRequestBadSubtype),
     })
 }
@@ -155,6 +157,10 @@ pub(crate) fn put(f: &mut Frame<'_>, message: &Message) -> Result<(), EncodeErro
             f.begin_nicira(nxt::CT_FLUSH_ZONE);
             f.out.zeros(6);
             f.out.put_u16(*zone);
+        }
+        Message::CtFlush(flush) => {
+            f.begin_nicira(nxt::CT_FLUSH);
+            ct::put_flush(f.out, flush);
         }
         Message::TlvTableMod(m) => {
             f.begin_nicira(nxt::TLV_TABLE_MOD);

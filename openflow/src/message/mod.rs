@@ -5,7 +5,10 @@
 //! would change what the message means, writing it is an error (`codec::EncodeError`).
 
 mod connection;
+mod ct;
 mod flow;
+mod group;
+mod meter;
 mod monitor;
 mod packet;
 mod port;
@@ -13,7 +16,10 @@ mod statistics;
 mod table;
 
 pub use connection::*;
+pub use ct::*;
 pub use flow::*;
+pub use group::*;
+pub use meter::*;
 pub use monitor::*;
 pub use packet::*;
 pub use port::*;
@@ -56,14 +62,14 @@ pub enum Message {
     PortStatus(PortStatus),
     /// Changes rules. `OFPT_FLOW_MOD`, `NXT_FLOW_MOD`.
     FlowMod(FlowMod),
-    /// Changes a group.
-    GroupMod(GroupMod),
+    /// Changes groups. `OFPT_GROUP_MOD`, `NXT_GROUP_MOD`.
+    GroupMod(flowtable::group::GroupMod),
     /// Changes a port's settings.
     PortMod(PortMod),
     /// Changes a table's settings.
     TableMod(TableMod),
-    /// Changes a meter.
-    MeterMod(MeterMod),
+    /// Changes meters (OpenFlow 1.3 and later).
+    MeterMod(flowtable::meter::MeterMod),
     /// Asks for an answer after everything before it is done.
     BarrierRequest,
     /// Answer to `BarrierRequest`.
@@ -106,6 +112,8 @@ pub enum Message {
     FlowMonitorResumed,
     /// `NXT_CT_FLUSH_ZONE`: forgets the connections of a zone.
     CtFlushZone(u16),
+    /// `NXT_CT_FLUSH`: forgets connections.
+    CtFlush(CtFlush),
     /// `NXT_TLV_TABLE_MOD`: changes the map of Geneve options.
     TlvTableMod(TlvTableMod),
     /// `NXT_TLV_TABLE_REQUEST`: asks for the map of Geneve options.

@@ -31,8 +31,6 @@ use openflow::{OfError, OfVersion};
 const QUOTE_MAX: usize = 64;
 /// Tables that a bridge announces, as OVS does: which keeps table 254 for itself. Here it can be used like the others.
 const TABLES_ANNOUNCED: u8 = 254;
-/// `OFPGC_DELETE` and `OFPMC_DELETE`.
-const COMMAND_DELETE: u16 = 2;
 
 /// A span of time as OVS reports it: in whole milliseconds.
 pub(crate) fn duration(since: Instant, now: Instant) -> std::time::Duration {
@@ -139,8 +137,8 @@ impl Brain {
             Message::TlvTableRequest => Ok(vec![Message::TlvTableReply(TlvTableReply::default())]),
             // Not built yet: groups, meters, connection tracking, tunnel option maps.
             // There are none, so deleting them is no error (OpenFlow 1.3.5 §6.5, §6.7).
-            Message::GroupMod(m) if m.command == COMMAND_DELETE => Ok(vec![]),
-            Message::MeterMod(m) if m.command == COMMAND_DELETE => Ok(vec![]),
+            Message::GroupMod(m) if m.command == flowtable::group::GroupCommand::Delete => Ok(vec![]),
+            Message::MeterMod(m) if m.command == flowtable::meter::MeterCommand::Delete => Ok(vec![]),
             Message::GroupMod(_) => Err(OfError::GroupModFailedOutOfGroups),
             Message::MeterMod(_) => Err(OfError::MeterModFailedOutOfMeters),
             Message::TlvTableMod(_) => Err(OfError::NxTlvTableModFailedTableFull),
