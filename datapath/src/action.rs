@@ -1,6 +1,7 @@
 //! What the datapath does to a frame: straight-line programs that `translate` composed.
 
 use crate::drop::Drop;
+use crate::meter::Meter;
 use packet::key::{DpPort, Slot};
 use std::any::Any;
 use std::sync::Arc;
@@ -54,6 +55,8 @@ pub enum DpAction {
         /// EtherType of what remains.
         ethertype: u16,
     },
+    /// Measures the frame; one beyond the rate is dropped, which ends the program, or remarked.
+    Meter(Arc<Meter>),
     /// Hands a copy of the frame to the slow path (`SlowPath::punt`).
     Upcall {
         /// Bytes wanted; `u32::MAX` for all.

@@ -10,8 +10,10 @@
 
 use crate::action::{DpAction, RecircId, UpcallCookie};
 use crate::drop::Drop;
+use crate::meter::{self, Excess, Verdict};
 use crate::ports::{PortIndex, Ports};
 use crate::slowpath::SlowPath;
+use base::Instant;
 use packet::{Checksum, DpPort, Frame, FramePool, Layers, PacketKey, Segmentation, rewrite};
 
 /// What running programs needs and changes.
@@ -25,6 +27,8 @@ pub(crate) struct Origin<'a> {
     pub ingress: PortIndex,
     /// The key it was looked up by; metadata that programs write is written here.
     pub key: &'a mut PacketKey,
+    /// For meters.
+    pub now: Instant,
 }
 
 /// Whether a step may be the last use of the frame's bytes.
@@ -39,7 +43,8 @@ fn uses_frame(action: &DpAction) -> bool {
         | DpAction::PushVlan { .. }
         | DpAction::PopVlan
         | DpAction::PushMpls { .. }
-        | DpAction::PopMpls { .. } => false,
+        | DpAction::PopMpls { .. }
+        | DpAction::Meter(_) => false,
     }
 }
 
@@ -98,6 +103,14 @@ impl Executor {
                     reason = Some(*why);
                     break;
                 }
+                DpAction::Meter(meter) => match meter.measure(frame.len(), origin.now) {
+                    Verdict::Pass => {}
+                    Verdict::Excess(Excess::Remark(levels)) => meter::remark(&mut frame, levels),
+                    Verdict::Excess(Excess::Drop) => {
+                        reason = Some(Drop::Meter);
+                        break;
+                    }
+                },
                 DpAction::SetField { .. }
                 | DpAction::PushVlan { .. }
                 | DpAction::PopVlan
@@ -201,6 +214,7 @@ fn rewrite_frame(frame: &mut Frame, key: &mut PacketKey, step: &DpAction) -> boo
         | DpAction::OutputTrunc { .. }
         | DpAction::Upcall { .. }
         | DpAction::Recirculate(_)
+        | DpAction::Meter(_)
         | DpAction::Drop(_) => true,
     }
 }

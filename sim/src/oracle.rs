@@ -317,6 +317,8 @@ fn interpret(
                 rewrite::set_slot(frame, *slot, *value, *mask);
                 true
             }
+            // The worker measured this frame; measuring it again would count it twice.
+            DpAction::Meter(_) => true,
             DpAction::PushVlan { tpid, tci } => rewrite::push_vlan(frame, *tpid, *tci),
             DpAction::PopVlan => {
                 rewrite::pop_vlan(frame);

@@ -237,6 +237,7 @@ fn world(d: &mut Dice) -> World {
                 mac: MacAddr(0x0200_0000_0000 + u64::from(n)),
                 config: PortConfig::default(),
                 link: Link::Up,
+                carrier: Link::Up,
                 device: if last {
                     Device::Patch(Some(peer))
                 } else {

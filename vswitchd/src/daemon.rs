@@ -448,6 +448,8 @@ impl Daemon {
                     let news = self.devices.set_admin(&interface, up);
                     self.tell(news, now);
                 }
+                // No connection is tracked yet, so there is none to forget.
+                Command::CtFlush(_) => {}
                 Command::FailOpen { bridge, open: true } => {
                     tracing::warn!(target: "fail_open", "{bridge}: no controller for too long, failing open");
                 }

@@ -126,7 +126,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             return;
         }
         staged.refused = None;
-        let mut origin = Origin { ingress, key: &mut staged.key };
+        let mut origin = Origin { ingress, key: &mut staged.key, now: self.now };
         if let Some(next) = self.executor.run(&program.actions, frame, &mut origin, self.slow) {
             self.recirculate(next, &mut staged, ingress);
         }
@@ -277,7 +277,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             return None;
         }
         let steps = hot.program.as_deref().map_or(&[][..], |program| &program.actions);
-        let mut origin = Origin { ingress, key: &mut staged.key };
+        let mut origin = Origin { ingress, key: &mut staged.key, now: self.now };
         self.executor.run(steps, frame, &mut origin, self.slow)
     }
 
@@ -345,7 +345,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         for credit in &flow.credits {
             credit.credit(1, frame.len() as u64, self.now, tcp_flags(&staged.key));
         }
-        let mut origin = Origin { ingress, key: &mut staged.key };
+        let mut origin = Origin { ingress, key: &mut staged.key, now: self.now };
         self.executor.run(&flow.program.actions, frame, &mut origin, self.slow)
     }
 }

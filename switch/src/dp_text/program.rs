@@ -137,6 +137,7 @@ fn action_text(action: &DpAction) -> String {
             format!("push_mpls({},eth_type={ethertype:#x})", mpls_text(*lse))
         }
         DpAction::PopMpls { ethertype } => format!("pop_mpls(eth_type={ethertype:#x})"),
+        DpAction::Meter(meter) => format!("meter({})", meter.number()),
         DpAction::Upcall { cookie, .. } => upcall_text(cookie),
         DpAction::Recirculate(id) => format!("recirc({:#x})", id.0),
         DpAction::Drop(_) => "drop".to_owned(),

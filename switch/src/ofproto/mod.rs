@@ -7,6 +7,7 @@
 mod bundle;
 pub mod connection;
 mod flow;
+mod group;
 mod monitor;
 mod packet;
 mod port;
@@ -22,7 +23,7 @@ use crate::brain::Brain;
 use crate::bridge::{Bridge, Fragments};
 use base::Instant;
 use openflow::message::{
-    AsyncClass, Capabilities, FragmentHandling, Message, Role, RoleMessage, RoleReason, RoleStatus,
+    AsyncClass, Capabilities, CtFlush, FragmentHandling, Message, Role, RoleMessage, RoleReason, RoleStatus,
     SwitchConfig, SwitchFeatures, TlvTableReply, Xid,
 };
 use openflow::{OfError, OfVersion};
@@ -135,14 +136,15 @@ impl Brain {
             Message::MultipartRequest(request) => self.multipart(r, request),
             Message::QueueGetConfigRequest(port) => self.queue_config(r, port),
             Message::TlvTableRequest => Ok(vec![Message::TlvTableReply(TlvTableReply::default())]),
-            // Not built yet: groups, meters, connection tracking, tunnel option maps.
-            // There are none, so deleting them is no error (OpenFlow 1.3.5 §6.5, §6.7).
-            Message::GroupMod(m) if m.command == flowtable::group::GroupCommand::Delete => Ok(vec![]),
-            Message::MeterMod(m) if m.command == flowtable::meter::MeterCommand::Delete => Ok(vec![]),
-            Message::GroupMod(_) => Err(OfError::GroupModFailedOutOfGroups),
-            Message::MeterMod(_) => Err(OfError::MeterModFailedOutOfMeters),
+            Message::GroupMod(group_mod) => self.group_mod(r, group_mod),
+            Message::MeterMod(meter_mod) => self.meter_mod(r, &meter_mod),
+            Message::CtFlush(flush) => self.ct_flush(r, flush),
+            Message::CtFlushZone(zone) => {
+                self.ct_flush(r, CtFlush { zone: Some(zone), ..CtFlush::default() })
+            }
+            // Not built yet: tunnel option maps, continuations.
             Message::TlvTableMod(_) => Err(OfError::NxTlvTableModFailedTableFull),
-            Message::CtFlushZone(_) | Message::Resume(_) => Err(OfError::NxNotSupported),
+            Message::Resume(_) => Err(OfError::NxNotSupported),
             // Replies and announcements make no sense towards a switch; an error or echo reply needs no answer.
             Message::Error(_) | Message::EchoReply(_) | Message::Hello(_) => Ok(vec![]),
             _ => Err(OfError::BadRequestBadType),
@@ -161,6 +163,7 @@ impl Brain {
                 | Message::MeterMod(_)
                 | Message::TlvTableMod(_)
                 | Message::CtFlushZone(_)
+                | Message::CtFlush(_)
         );
         match changes && !self.connection_mut(r.conn)?.may_write() {
             true => Err(OfError::BadRequestIsSecondary),
@@ -178,10 +181,12 @@ impl Brain {
             Capabilities::FLOW_STATS | Capabilities::TABLE_STATS | Capabilities::PORT_STATS;
         match r.version {
             OfVersion::V10 => capabilities |= Capabilities::QUEUE_STATS | Capabilities::ARP_MATCH_IP,
-            OfVersion::V13 => capabilities |= Capabilities::QUEUE_STATS,
+            OfVersion::V13 => capabilities |= Capabilities::QUEUE_STATS | Capabilities::GROUP_STATS,
             _ => {
-                capabilities |=
-                    Capabilities::QUEUE_STATS | Capabilities::BUNDLES | Capabilities::FLOW_MONITORING;
+                capabilities |= Capabilities::GROUP_STATS
+                    | Capabilities::QUEUE_STATS
+                    | Capabilities::BUNDLES
+                    | Capabilities::FLOW_MONITORING;
             }
         }
         Ok(vec![Message::FeaturesReply(SwitchFeatures {

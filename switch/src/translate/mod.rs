@@ -13,10 +13,12 @@
 mod actions;
 mod commit;
 mod fields;
+mod group;
 mod lookup;
 mod mpls;
 mod output;
 
+use group::Buckets;
 pub(crate) use output::Cut;
 
 use crate::bridge::{Bridge, BridgeId, BundleId};
@@ -27,6 +29,7 @@ use crate::trace::{Note, Trace};
 use crate::vlan::{Tag, TagStack};
 use base::Instant;
 use datapath::{Credit, Deps, Domain, DpAction, Drop, Program, RecircId, Revision, Translation};
+use flowtable::group::GroupCounters;
 use flowtable::key::pipeline_slot;
 use flowtable::{FlowKey, LookupCounters, Mask, OfAction, OfPort, PipelineKey, RuleStats, TableId, Words};
 use packet::PacketKey;
@@ -62,6 +65,8 @@ enum Source {
     MissRule,
     /// The action set.
     Set,
+    /// A group's bucket.
+    Bucket,
 }
 
 /// A bridge whose pipeline waits while the frame is in a peer's.
@@ -70,6 +75,7 @@ struct Outer<'a> {
     flow: FlowKey,
     tags: TagStack,
     levels: Vec<Level>,
+    buckets: Vec<Buckets>,
     action_set: Vec<OfAction>,
 }
 
@@ -103,12 +109,15 @@ pub struct Credits {
     pub lookups: Vec<(Arc<LookupCounters>, bool)>,
     /// Source stations.
     pub stations: Vec<Arc<MacEntry>>,
+    /// Groups and their buckets, as often as they were passed.
+    pub groups: Vec<Arc<GroupCounters>>,
 }
 
 impl Credit for Credits {
     fn credit(&self, packets: u64, bytes: u64, last_seen: Instant, tcp_flags: u16) {
         self.rules.iter().for_each(|r| r.add(packets, bytes, last_seen));
         self.lookups.iter().for_each(|(t, matched)| t.add(packets, if *matched { packets } else { 0 }));
+        self.groups.iter().for_each(|g| g.add(packets, bytes));
         self.stations.iter().for_each(|s| s.credit(packets, bytes, last_seen, tcp_flags));
     }
 }
@@ -128,6 +137,8 @@ pub(crate) struct Walk<'a> {
     inner_unknown: bool,
     origin: Origin,
     levels: Vec<Level>,
+    /// Groups whose buckets are being carried out, innermost last.
+    buckets: Vec<Buckets>,
     outer: Vec<Outer<'a>>,
     action_set: Vec<OfAction>,
     resubmits: usize,
@@ -266,6 +277,7 @@ impl<'a> Walk<'a> {
             inner_unknown: false,
             origin: Origin::Port,
             levels: Vec::new(),
+            buckets: Vec::new(),
             outer: Vec::new(),
             action_set: Vec::new(),
             resubmits: 0,
@@ -320,6 +332,9 @@ impl<'a> Walk<'a> {
 
     /// Ends the pipeline of this bridge; the action set is not carried out.
     fn exit(&mut self) {
+        if self.exit_bucket() {
+            return;
+        }
         let in_set = self.levels.iter().any(|l| l.source == Source::Set);
         while self.levels.len() > 1 {
             self.drop_level();
@@ -348,6 +363,7 @@ impl<'a> Walk<'a> {
         {
             trace.leave();
         }
+        self.after_bucket();
     }
 
     fn push_level(&mut self, actions: Arc<[OfAction]>, table: TableId, cookie: u64, depth: usize) {
@@ -358,6 +374,7 @@ impl<'a> Walk<'a> {
     /// Gives the whole translation up; nothing is sent.
     fn fail(&mut self, why: &'static str) {
         self.note(Note::Error, || format!("{why}, dropping"));
+        self.buckets.clear();
         while !self.levels.is_empty() {
             self.drop_level();
         }
@@ -381,9 +398,11 @@ impl<'a> Walk<'a> {
                     | DpAction::Recirculate(_)
             )
         };
-        let end = self.out.iter().rposition(is_end).map_or(0, |i| i + 1);
+        // Meters count frames even if nothing comes of them.
+        let matters = |a: &DpAction| is_end(a) || matches!(a, DpAction::Meter(_));
+        let end = self.out.iter().rposition(matters).map_or(0, |i| i + 1);
         self.out.truncate(end);
-        if self.out.is_empty() {
+        if !self.out.iter().any(is_end) {
             self.out.push(DpAction::Drop(self.why.unwrap_or(Drop::Rule)));
         }
         if let Some(trace) = &mut self.trace {

@@ -119,13 +119,14 @@ impl Walk<'_> {
         Step::Leave
     }
 
-    /// Stops before the action at hand, to go on with it when the frame has been parsed anew. What waits in other bridges
-    /// is lost: the frame cannot be brought back to what it was there.
+    /// Stops before the action at hand, to go on with it when the frame has been parsed anew. What waits in other bridges,
+    /// or behind a group, is lost: the frame cannot be brought back to what it was there.
     pub(super) fn freeze(&mut self) -> Step {
         if let Some(level) = self.levels.last_mut() {
             level.next = level.next.saturating_sub(1);
         }
         self.commit();
+        self.keep_innermost_bucket();
         let revision = self.fwd.revision_of(RECIRC_DOMAIN);
         let id = self.fwd.shared().recirc.intern(Frozen {
             bridge: self.bridge.id(),

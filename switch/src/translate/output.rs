@@ -51,11 +51,11 @@ impl Walk<'_> {
             OfPort::ALL => return self.spread(Spread::All, cut),
             OfPort::TABLE => return self.output_table(),
             OfPort::CONTROLLER => {
-                let in_set = self.levels.last().is_some_and(|l| l.source == Source::Set);
-                let reason = match self.origin {
-                    Origin::PacketOut => PacketInReason::PacketOut,
-                    Origin::Port if in_set => PacketInReason::ActionSet,
-                    Origin::Port => PacketInReason::Action,
+                let reason = match (self.origin, self.levels.last().map(|l| l.source)) {
+                    (Origin::PacketOut, _) => PacketInReason::PacketOut,
+                    (Origin::Port, Some(Source::Set)) => PacketInReason::ActionSet,
+                    (Origin::Port, Some(Source::Bucket)) => PacketInReason::Group,
+                    (Origin::Port, _) => PacketInReason::Action,
                 };
                 let (table, cookie) = (self.table(), self.cookie());
                 self.punt(Punt { reason, table, cookie, controller_id: 0, max_len, userdata: &[] });
@@ -179,7 +179,9 @@ impl Walk<'_> {
             return Step::Leave;
         }
         let (levels, action_set) = (std::mem::take(&mut self.levels), std::mem::take(&mut self.action_set));
-        let waiting = Outer { bridge: self.bridge, flow: self.flow, tags: self.tags, levels, action_set };
+        let buckets = std::mem::take(&mut self.buckets);
+        let waiting =
+            Outer { bridge: self.bridge, flow: self.flow, tags: self.tags, levels, buckets, action_set };
         self.outer.push(waiting);
         self.bridge = bridge;
         self.flow.pipeline = pipeline_start();
@@ -199,20 +201,24 @@ impl Walk<'_> {
 }
 
 impl<'a> Walk<'a> {
+    /// Leaves what is still to be done in this bridge undone.
+    pub(super) fn abandon(&mut self, why: &'static str) {
+        self.note(Note::Error, || why.to_owned());
+        self.action_set.clear();
+        self.buckets.clear();
+        while !self.levels.is_empty() {
+            self.drop_level();
+        }
+    }
+
     /// Back in a bridge that waited, with the frame as it was there.
     pub(super) fn return_to(&mut self, outer: Outer<'a>) {
         self.bridge = outer.bridge;
         self.levels = outer.levels;
+        self.buckets = outer.buckets;
         self.action_set = outer.action_set;
         if !self.can_return_to(outer.flow.packet.dl_type()) {
-            self.note(Note::Error, || {
-                "frame was changed for good in another bridge, dropping the rest".to_owned()
-            });
-            self.action_set.clear();
-            while !self.levels.is_empty() {
-                self.drop_level();
-            }
-            return;
+            return self.abandon("frame was changed for good in another bridge, dropping the rest");
         }
         self.flow = outer.flow;
         self.tags = outer.tags;
