@@ -145,9 +145,9 @@ fn an_action(d: &mut Dice, table: u8) -> OfAction {
     let field = d.of(&WRITABLE);
     let ones = field.slot().ones();
     let up = TableId(table + 1 + d.below(2) as u8);
-    match d.below(27) {
-        24 | 25 => OfAction::Group(GroupId(1 + d.below(GROUPS) as u32)),
-        26 => OfAction::Meter(MeterId(1 + d.below(3) as u32)),
+    match d.below(29) {
+        24..=27 => OfAction::Group(GroupId(1 + d.below(GROUPS) as u32)),
+        28 => OfAction::Meter(MeterId(1 + d.below(3) as u32)),
         0..=6 => OfAction::Output { port: a_port(d), max_len: 64 },
         7 => OfAction::OutputReg { src: SubField { field: FieldId::Reg0, start: 0, width: 16 }, max_len: 0 },
         8 | 9 => {
@@ -348,8 +348,8 @@ fn change_rules(w: &mut World, d: &mut Dice) {
     let owned = &mut w.bridges[d.below(2) as usize];
     // A refused request changes nothing.
     match d.below(8) {
-        0 | 1 => drop(owned.groups.apply(&a_group_mod(d), w.now)),
-        2 => drop(owned.meters.apply(&a_meter_mod(d), w.now)),
+        0..=2 => drop(owned.groups.apply(&a_group_mod(d), w.now)),
+        3 => drop(owned.meters.apply(&a_meter_mod(d), w.now)),
         _ => drop(owned.rules.apply(&a_flow_mod(d), w.now)),
     }
 }

@@ -11,7 +11,7 @@ use crate::trace::Note;
 use crate::vlan::TagStack;
 use datapath::{DpAction, Drop};
 use flowtable::group::{Bucket, BucketId, Group, GroupType};
-use flowtable::{FlowKey, GroupId, MeterId, OfPort, Words};
+use flowtable::{FlowKey, GroupId, MeterId, OfAction, OfPort, Words};
 use packet::key::slot;
 use std::sync::Arc;
 
@@ -86,7 +86,9 @@ impl Walk<'_> {
         if bucket.actions.is_empty() {
             self.why(Drop::NoAction);
         }
-        let actions = ordered(&bucket.actions).into();
+        // In an action set `exit` means nothing (ovs-actions(7), Action Sets).
+        let set = bucket.actions.iter().filter(|a| **a != OfAction::Exit).cloned().collect::<Vec<_>>();
+        let actions = ordered(&set).into();
         let (table, cookie) = (self.table(), self.cookie());
         self.levels.push(Level { actions, next: 0, table, cookie, depth, source: Source::Bucket });
         Step::Entered
