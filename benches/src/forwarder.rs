@@ -5,9 +5,10 @@ use crate::ports::{Sink, Source};
 use crate::rules::{add, matches, output};
 use arc_swap::ArcSwap;
 use base::{HashSeed, Instant};
+use datapath::conntrack::{ConnTracker, CtConfig};
 use datapath::{
-    CacheLimits, Command, Deps, DpAction, Drop, MissLimits, Profile, ProfileId, Program, Revision, SlowPath,
-    Translation, Upcall, UpcallCookie, Worker, WorkerConfig, WorkerSetup,
+    CacheLimits, Command, Deps, DpAction, Drop, FrameClass, MissLimits, Profile, ProfileId, Program,
+    Revision, SlowPath, Translation, Upcall, UpcallCookie, Worker, WorkerConfig, WorkerSetup,
 };
 use flowtable::store::RuleStore;
 use flowtable::{FlowMod, Mask, Match, OfAction, OfPort, TableId};
@@ -66,7 +67,7 @@ impl SlowPath for OneProgram {
         Revision(1)
     }
 
-    fn profile(&self, _: DpPort, _: u16) -> Result<&Profile, Drop> {
+    fn profile(&self, _: FrameClass) -> Result<&Profile, Drop> {
         Ok(&self.profile)
     }
 
@@ -226,12 +227,14 @@ impl<S: SlowPath> Forwarder<S> {
         let config = WorkerConfig {
             cache: CacheLimits { flows, flows_per_port: flows, ..CacheLimits::default() },
             misses: MissLimits { rate: 1_000_000_000, burst: 1_000_000_000 },
+            ..WorkerConfig::default()
         };
         let (events_to, events) = crossbeam_channel::bounded(64);
         let (worker, _peer) = Worker::new(WorkerSetup {
             snapshot: Arc::new(ArcSwap::new(snapshot)),
             seed: HashSeed::new(7, 11),
             config,
+            tracker: Arc::new(ConnTracker::new(HashSeed::new(5, 13), CtConfig::default())),
             events: events_to,
             wake: Arc::new(|| {}),
         });

@@ -1,8 +1,10 @@
 //! What the datapath does to a frame: straight-line programs that `translate` composed.
 
+use crate::conntrack::CtSpec;
 use crate::drop::Drop;
 use crate::meter::Meter;
 use packet::key::{DpPort, Slot};
+use packet::tunnel::{TunnelProtocol, TunnelPush};
 use std::any::Any;
 use std::sync::Arc;
 
@@ -64,7 +66,23 @@ pub enum DpAction {
         /// What the brain needs to know again when it gets the frame.
         cookie: UpcallCookie,
     },
-    /// Parses the frame anew and looks it up with this recirculation id; always last.
+    /// A pass through the connection tracker: addresses and ports may be translated, the key's connection fields are set.
+    Ct(Arc<CtSpec>),
+    /// Forgets what the tracker said: the key's connection fields become zero.
+    CtClear,
+    /// Runs these steps on a copy; what they do to it leaves the frame as it is.
+    Clone(Box<[DpAction]>),
+    /// Puts the outer headers of a tunnel in front of the frame. A super-frame is segmented first, and what follows is done
+    /// to each segment; a packet that does not fit is answered where it came from and dropped (`Drop::TunnelTooBig`).
+    PushTunnel(Arc<TunnelPush>),
+    /// Strips the outer headers of a tunnel and looks the inner frame up as one from `port`; always last.
+    PopTunnel {
+        /// Which headers.
+        protocol: TunnelProtocol,
+        /// The port that frames of the tunnel come in on.
+        port: DpPort,
+    },
+    /// Parses the frame anew and looks it up with this recirculation id; a copy, if more steps follow.
     Recirculate(RecircId),
     /// Counts the frame as dropped for this reason; in an otherwise empty program. A program that outputs nothing and has
     /// no such step ends in `Drop::NoAction`.

@@ -6,6 +6,7 @@
 use crate::action::Program;
 use crate::budget::MissLimits;
 use crate::cache::{CacheLimits, DumpCursor, FlowDump};
+use crate::fragments::{FragmentLimits, FragmentStats, HeldDatagram};
 use crate::port::{PortError, Rx, Tx};
 use crate::stats::WorkerStats;
 use crossbeam_channel::{Sender, TrySendError};
@@ -31,6 +32,17 @@ pub struct WorkerConfig {
     pub cache: CacheLimits,
     /// Limits of flow set-up a port.
     pub misses: MissLimits,
+    /// What reassembly may hold.
+    pub fragments: FragmentLimits,
+}
+
+/// What a worker's reassembly holds, and has done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FragmentDump {
+    /// Sums.
+    pub stats: FragmentStats,
+    /// The incomplete datagrams, no more than the limits allow.
+    pub datagrams: Vec<HeldDatagram>,
 }
 
 /// Something for a worker to do.
@@ -84,6 +96,11 @@ pub enum Command {
         /// Told when it is done.
         done: Option<Reply<()>>,
     },
+    /// Tell what is held of incomplete datagrams.
+    Fragments {
+        /// Gets it.
+        reply: Reply<FragmentDump>,
+    },
     /// Forward a frame as if the port had received it.
     Inject {
         /// The port; need not be one of this worker's.
@@ -116,6 +133,7 @@ impl fmt::Debug for Command {
             Command::Flush { .. } => f.write_str("Flush"),
             Command::DumpFlows { from, .. } => write!(f, "DumpFlows({from:?})"),
             Command::Fold { .. } => f.write_str("Fold"),
+            Command::Fragments { .. } => f.write_str("Fragments"),
             Command::Inject { port, frame } => write!(f, "Inject({port}, {} bytes)", frame.len()),
             Command::Execute { in_port, program, .. } => write!(f, "Execute({in_port}, {program:?})"),
             Command::Configure(config) => write!(f, "Configure({config:?})"),

@@ -71,6 +71,34 @@ drops! {
     Meter "meter" "beyond the rate of a meter";
     /// The frame was only for the controller.
     Consumed "consumed" "consumed by the controller";
+    /// No tunnel interface lets the packet in: none has its key and addresses.
+    NoTunnel "no_tunnel" "no tunnel interface for the packet's key and addresses";
+    /// The outer headers of a tunnel packet are malformed, or not of the tunnel's protocol.
+    BadTunnel "bad_tunnel" "malformed tunnel packet";
+    /// The packet does not fit the tunnel; its sender was told so.
+    TunnelTooBig "tunnel_too_big" "packet larger than the tunnel takes";
+    /// There is no route to the other end of the tunnel, or its addresses are not given.
+    NoRoute "no_route" "no route to the other end of the tunnel";
+    /// The Ethernet address of the other end of the tunnel, or of the router to it, is not known; it was asked for.
+    NoNeighbour "no_neighbour" "neighbour on the way to the other end of the tunnel not known yet";
+    /// Reassembly: a fragment overlaps another with other bytes or another end, and with it goes the whole datagram.
+    FragmentOverlap "fragment_overlap" "fragments of the packet overlap or contradict each other";
+    /// Reassembly: the same fragment is held already.
+    FragmentDuplicate "fragment_duplicate" "fragment came twice";
+    /// Reassembly: the other fragments did not come in time.
+    FragmentTimeout "fragment_timeout" "other fragments of the packet did not come in time";
+    /// Reassembly: the port or the source holds too many fragments.
+    FragmentLimit "fragment_limit" "too many fragments are held";
+    /// Reassembly: less than the least size, or a first fragment without its whole transport header.
+    FragmentTooSmall "fragment_too_small" "fragment is too small, or cuts the transport header";
+    /// Reassembly: the packet would be longer than a packet may be.
+    FragmentTooLong "fragment_too_long" "packet put together would be too long";
+    /// Reassembly: header checksum wrong, or a length that no fragment has.
+    FragmentMalformed "fragment_malformed" "fragment with a wrong header";
+    /// A translation was asked for and no tuple of its range is free.
+    NatExhausted "nat_exhausted" "no free address and port to translate to";
+    /// A connection was to be made and translated, and a limit is reached.
+    CtFull "ct_full" "connection table or zone is full";
 }
 
 #[cfg(test)]

@@ -8,8 +8,10 @@ pub mod action;
 pub mod budget;
 pub mod cache;
 pub mod command;
+pub mod conntrack;
 pub mod drop;
 mod execute;
+pub mod fragments;
 pub mod meter;
 pub mod port;
 mod ports;
@@ -20,10 +22,14 @@ pub mod worker;
 pub use action::{DpAction, Program, RecircId, UpcallCookie};
 pub use budget::MissLimits;
 pub use cache::{CacheLimits, CachedFlow, DumpCursor, FlowDump};
-pub use command::{Command, CommandRefused, Event, Reply, Wake, WorkerConfig, WorkerPeer};
+pub use command::{Command, CommandRefused, Event, FragmentDump, Reply, Wake, WorkerConfig, WorkerPeer};
+pub use conntrack::{ConnTracker, Connection, CtClass, CtConfig, CtSpec, CtState, NatSpec, Tracked, Zone};
 pub use drop::Drop;
+pub use fragments::{FragmentLimits, FragmentStats, HeldDatagram, Reassembler};
 pub use meter::Meter;
 pub use port::{PortError, Rx, Tx};
-pub use slowpath::{Credit, Deps, Domain, Profile, ProfileId, Revision, SlowPath, Translation, Upcall};
+pub use slowpath::{
+    Credit, Deps, Domain, FrameClass, Profile, ProfileId, Revision, SlowPath, Stage, Translation, Upcall,
+};
 pub use stats::{CacheCounters, DropCounters, PortCounters, WorkerStats};
 pub use worker::{Progress, RxToken, Worker, WorkerSetup};

@@ -234,7 +234,7 @@ fn flush_port(entry: &mut PortEntry, pool: &mut FramePool, events: &mut Vec<Even
     let Some(tx) = entry.tx.as_mut() else { return };
     let result = tx.flush(pool);
     let (mut frames, mut bytes) = std::mem::take(&mut entry.pending);
-    if let Some(TxLost { frames: lost_frames, bytes: lost_bytes, reason }) = tx.take_lost() {
+    while let Some(TxLost { frames: lost_frames, bytes: lost_bytes, reason }) = tx.take_lost() {
         let lost_frames = lost_frames.min(frames);
         frames -= lost_frames;
         bytes = bytes.saturating_sub(lost_bytes);

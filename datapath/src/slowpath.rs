@@ -7,8 +7,9 @@ use crate::action::{Program, UpcallCookie};
 use crate::drop::Drop;
 use base::Instant;
 use flowtable::Mask;
-use packet::{DpPort, Frame, PacketKey};
-use std::sync::Arc;
+use packet::tunnel::GeneveMap;
+use packet::{DpPort, Frame, PacketKey, slot};
+use std::sync::{Arc, LazyLock};
 
 /// Something that changes can be told by a number: never goes back, never repeats.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -47,6 +48,40 @@ impl Profile {
     }
 }
 
+/// Which frames a profile is for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct FrameClass {
+    /// The ingress port.
+    pub port: DpPort,
+    /// The EtherType.
+    pub dl_type: u16,
+    /// Where the pipeline begins.
+    pub stage: Stage,
+}
+
+impl FrameClass {
+    /// Of frames fresh from a port.
+    pub const fn fresh(port: DpPort, dl_type: u16) -> FrameClass {
+        FrameClass { port, dl_type, stage: Stage::Fresh }
+    }
+
+    /// Of frames with this key.
+    #[inline]
+    pub fn of(key: &PacketKey) -> FrameClass {
+        let stage = if key.get(slot::RECIRC_ID) == 0 { Stage::Fresh } else { Stage::Resumed };
+        FrameClass { port: key.in_port(), dl_type: key.dl_type(), stage }
+    }
+}
+
+/// Where in a pipeline a look-up stands.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Stage {
+    /// At the start. If frames may be tracked, the profile holds all that tells connections apart.
+    Fresh,
+    /// After a recirculation.
+    Resumed,
+}
+
 /// A frame that the cache does not know.
 #[derive(Debug)]
 pub struct Upcall<'a> {
@@ -83,11 +118,11 @@ pub trait SlowPath: Send + Sync + 'static {
     /// The newest revision of anything. Cheap: one or two atomic loads. A cached flow stamped with it is good as it is.
     fn revision(&self) -> Revision;
 
-    /// The profile for frames from `port` with EtherType `dl_type`; `Err` says why such frames are dropped.
+    /// The profile for a class of frames; `Err` says why such frames are dropped.
     ///
     /// # Errors
     /// `NoBridge` when no bridge has the port.
-    fn profile(&self, port: DpPort, dl_type: u16) -> Result<&Profile, Drop>;
+    fn profile(&self, class: FrameClass) -> Result<&Profile, Drop>;
 
     /// Runs the pipeline. Pure: same snapshot, same learned state, same key, same answer; nothing changes.
     fn translate(&self, upcall: &Upcall<'_>) -> Translation<Self::Effect>;
@@ -97,6 +132,12 @@ pub trait SlowPath: Send + Sync + 'static {
 
     /// Whether nothing that a translation depended on has changed since.
     fn still_valid(&self, deps: &Deps) -> bool;
+
+    /// Which Geneve options stand in which tunnel metadata of a key.
+    fn geneve_map(&self) -> &GeneveMap {
+        static NONE: LazyLock<GeneveMap> = LazyLock::new(GeneveMap::default);
+        &NONE
+    }
 
     /// Takes a copy of a frame for a controller. `frame` is already cut to what was asked for; `total_len` is its full
     /// length. Must not block: a full queue is `Err(Drop::UpcallFull)`.

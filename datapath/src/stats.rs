@@ -144,6 +144,8 @@ pub struct WorkerStats {
     pub cache: CacheCounters,
     /// Steps taken.
     pub steps: Counter,
+    /// Fragments that wait for the rest of their packet now: received, and neither sent nor dropped yet.
+    pub fragments_held: Gauge,
     /// Frames that came in by command with no port, or with a port that this worker does not have.
     pub portless: Arc<PortCounters>,
     /// Sum of what ports counted that have been removed since.

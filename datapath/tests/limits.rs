@@ -27,7 +27,8 @@ fn numbered(n: u32) -> Vec<u8> {
 
 fn small_cache(flows: u32, flows_per_port: u32) -> WorkerConfig {
     let cache = CacheLimits { flows, flows_per_port, ..CacheLimits::default() };
-    WorkerConfig { cache, misses: MissLimits { rate: 1_000_000, burst: 1_000_000 } }
+    let misses = MissLimits { rate: 1_000_000, burst: 1_000_000 };
+    WorkerConfig { cache, misses, ..WorkerConfig::default() }
 }
 
 fn flows_of(w: &mut World, port: u32) -> usize {

@@ -2,7 +2,7 @@
 //! and wire identifiers are those of ovs-fields(7), which a test reads the table against.
 
 use crate::key::{FlowKey, Mask, Match, Words, pipeline_slot};
-use packet::key::{Slot, VLAN_PRESENT, slot};
+use packet::key::{Slot, TUN_METADATA, VLAN_PRESENT, slot};
 
 /// How a field may be masked in a match.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -138,7 +138,8 @@ pub struct Field {
     pub name: &'static str,
     /// Other names that text may use.
     pub aliases: &'static [&'static str],
-    /// Bytes of a value on the wire; the value is right-aligned in them.
+    /// Bytes of a value on the wire; the value is right-aligned in them. More than 16: see
+    /// [`has_variable_length`](Self::has_variable_length).
     pub wire_bytes: u8,
     /// Where the value stands in a [`FlowKey`]; its width is the field's width in bits.
     pub slot: Slot,
@@ -188,6 +189,22 @@ fields! {
     TunGbpFlags "tun_gbp_flags" [] 1 slot::TUN_GBP_FLAGS, Arbitrary Hex None Writable [nx(39, "NXM_NX_TUN_GBP_FLAGS")];
     /// Tunnel flags; bit 0 is OAM.
     TunFlags "tun_flags" [] 2 Slot::at(24, 48, 1), Arbitrary TunFlags None Writable [nx(104, "NXM_NX_TUN_FLAGS")];
+    /// Value of the Geneve option that the tlv-map calls 0: up to 124 bytes on the wire, of which 16 are kept.
+    TunMetadata0 "tun_metadata0" [] 124 slot::TUN_METADATA0, Arbitrary Hex None Writable [nx(40, "NXM_NX_TUN_METADATA0")];
+    /// The same of option 1.
+    TunMetadata1 "tun_metadata1" [] 124 slot::TUN_METADATA1, Arbitrary Hex None Writable [nx(41, "NXM_NX_TUN_METADATA1")];
+    /// The same of option 2.
+    TunMetadata2 "tun_metadata2" [] 124 slot::TUN_METADATA2, Arbitrary Hex None Writable [nx(42, "NXM_NX_TUN_METADATA2")];
+    /// The same of option 3.
+    TunMetadata3 "tun_metadata3" [] 124 slot::TUN_METADATA3, Arbitrary Hex None Writable [nx(43, "NXM_NX_TUN_METADATA3")];
+    /// The same of option 4.
+    TunMetadata4 "tun_metadata4" [] 124 slot::TUN_METADATA4, Arbitrary Hex None Writable [nx(44, "NXM_NX_TUN_METADATA4")];
+    /// The same of option 5.
+    TunMetadata5 "tun_metadata5" [] 124 slot::TUN_METADATA5, Arbitrary Hex None Writable [nx(45, "NXM_NX_TUN_METADATA5")];
+    /// The same of option 6.
+    TunMetadata6 "tun_metadata6" [] 124 slot::TUN_METADATA6, Arbitrary Hex None Writable [nx(46, "NXM_NX_TUN_METADATA6")];
+    /// The same of option 7.
+    TunMetadata7 "tun_metadata7" [] 124 slot::TUN_METADATA7, Arbitrary Hex None Writable [nx(47, "NXM_NX_TUN_METADATA7")];
     /// Ingress port, as an OpenFlow 1.0 number on the wire.
     InPort "in_port" [] 2 slot::IN_PORT, Exact OfPort None Writable [nxm_of(0, "NXM_OF_IN_PORT")];
     /// Ingress port, 32 bits on the wire.
@@ -394,6 +411,24 @@ impl Field {
         }
     }
 
+    /// Whether a value takes only as many bytes on the wire as it needs, at most `wire_bytes`: the fields of Geneve options
+    /// (ovs-fields(7), "Geneve TLV option"). No more than 128 bits of them are kept.
+    pub const fn has_variable_length(&self) -> bool {
+        self.wire_bytes > 16
+    }
+
+    /// Bytes of the longest value: those on the wire, as far as they are kept.
+    pub const fn value_bytes(&self) -> u8 {
+        if self.has_variable_length() { 16 } else { self.wire_bytes }
+    }
+
+    /// The bit that says that the packet has the field, where zero is a value like any other: of `tun_metadata` only.
+    pub fn presence(&self) -> Option<Slot> {
+        let index = TUN_METADATA.iter().position(|s| *s == self.slot)?;
+        let all = slot::TUN_METADATA_PRESENT;
+        Some(Slot::at(all.word, all.shift + index as u8, 1))
+    }
+
     /// Name in subfields: Nicira's where there is one, as Open vSwitch prints it. None if actions cannot name the field.
     pub fn subfield_name(&self) -> Option<&'static str> {
         self.oxm.iter().find(|o| o.class <= 1).or(self.oxm.first()).map(|o| o.name)
@@ -410,6 +445,15 @@ impl FieldId {
     /// Where the field stands in a key.
     pub fn slot(self) -> Slot {
         self.row().slot
+    }
+
+    /// Replaces the condition of a match on the field. One on a field whose [`presence`](Field::presence) is known asks for
+    /// that too, and for nothing else if no bits are asked for.
+    pub fn set_condition(self, matching: &mut Match, value: u128, bits: u128) {
+        matching.set(self.slot(), value, bits);
+        if let Some(presence) = self.row().presence() {
+            matching.set_exact(presence, 1);
+        }
     }
 
     /// The field with this name or alias.

@@ -316,7 +316,7 @@ fn any_match() -> impl Strategy<Value = Match> {
                     mask
                 };
                 if row.format != flowtable::field::Format::Frag {
-                    m.set(row.slot, value, mask);
+                    row.id.set_condition(&mut m, value, mask);
                 }
             }
             m.set_exact(packet::key::slot::DL_TYPE, dl_type);

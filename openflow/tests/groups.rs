@@ -1,4 +1,4 @@
-//! Groups, meters and ct-flush on the wire: bytes that `ovs-ofctl` 3.1 sent, its reading of our replies where it is
+//! Groups and meters on the wire: bytes that `ovs-ofctl` 3.1 sent, its reading of our replies where it is
 //! installed, and every message written, read, and the same again.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -12,7 +12,6 @@ use openflow::{Dialect, Message, OfVersion, Xid, decode, encode_to_vec};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use std::net::IpAddr;
 use std::process::Command;
 use std::time::Duration;
 
@@ -59,50 +58,6 @@ fn text_is_written_as_ovs_ofctl_writes_it() {
         let (_, read) = decode(&dialect, &bytes).unwrap_or_else(|e| panic!("{version} {text}: {e}"));
         // Actions change their form with the version; what was read is written again as it was.
         assert_eq!(encode_to_vec(&dialect, xid, &read).unwrap(), bytes, "{version} {command} {text}");
-    }
-}
-
-#[test]
-fn ct_flush_is_written_as_ovs_ofctl_writes_it() {
-    let v4 = |text: &str| Some(text.parse::<IpAddr>().unwrap());
-    let tuple = CtTuple::default();
-    let tcp =
-        CtTuple { src: v4("10.0.0.1"), dst: v4("10.0.0.2"), src_port: Some(1), dst_port: Some(2), ..tuple };
-    let ping =
-        CtTuple { src: v4("10.0.0.1"), icmp_id: Some(55), icmp_type: Some(8), icmp_code: Some(0), ..tuple };
-    let none = CtTuple { icmp_id: Some(0), icmp_type: Some(0), icmp_code: Some(0), ..tuple };
-    let udp = CtTuple { src: v4("fd00::1"), dst: v4("fd00::2"), dst_port: Some(9), ..tuple };
-    let back = CtTuple { dst: v4("fd00::3"), ..tuple };
-    let all = CtFlush::default();
-    // zone=5; a TCP tuple; zone=7 and a ping; zone=7 and both directions of IPv6.
-    for (flush, bytes) in [
-        (all, "010400180000000200002320000000200000000000000000"),
-        (
-            CtFlush { zone: Some(5), ..all },
-            "0104002000000002000023200000002000000000000000000002000800050000",
-        ),
-        (
-            CtFlush { protocol: 6, original: Some(tcp), ..all },
-            "01040060000000020000232000000020060000000000000000000048000000000000001400000000000000000000ffff0a000001\
-             000000000001001400000000000000000000ffff0a0000020000000000020008000100000003000800020000",
-        ),
-        (
-            CtFlush { protocol: 1, zone: Some(7), original: Some(ping), reply: Some(none) },
-            "01040078000000020000232000000020010000000000000000000038000000000000001400000000000000000000ffff0a000001\
-             0000000000040008003700000005000508000000000600050000000000010020000000000004000800000000000500050000000000\
-             060005000000000002000800070000",
-        ),
-        (
-            CtFlush { protocol: 17, zone: Some(7), original: Some(udp), reply: Some(back) },
-            "010400800000000200002320000000201100000000000000000000400000000000000014fd000000000000000000000000000001\
-             0000000000010014fd000000000000000000000000000002000000000003000800090000000100200000000000010014fd00000000\
-             0000000000000000000003000000000002000800070000",
-        ),
-    ] {
-        let bytes = unhex(bytes);
-        let ours = encode_to_vec(&Dialect::new(V10), Xid(2), &Message::CtFlush(flush)).unwrap();
-        assert_eq!(ours, bytes, "{flush:?}\n ours {ours:02x?}\n ovs  {bytes:02x?}");
-        assert_eq!(decode(&Dialect::new(V10), &bytes).unwrap().1, Message::CtFlush(flush));
     }
 }
 
@@ -274,28 +229,6 @@ fn meter_config() -> impl Strategy<Value = MeterConfig> {
     })
 }
 
-fn tuple() -> impl Strategy<Value = CtTuple> {
-    let address = || {
-        let v4 = any::<[u8; 4]>().prop_map(IpAddr::from);
-        let v6 = any::<[u8; 16]>().prop_map(|mut a| {
-            a[0] = 0xfd;
-            IpAddr::from(a)
-        });
-        proptest::option::of(prop_oneof![v4, v6])
-    };
-    (address(), address(), any::<[Option<u16>; 3]>(), any::<[Option<u8>; 2]>()).prop_map(
-        |(src, dst, [src_port, dst_port, icmp_id], [icmp_type, icmp_code])| CtTuple {
-            src,
-            dst,
-            src_port,
-            dst_port,
-            icmp_id,
-            icmp_type,
-            icmp_code,
-        },
-    )
-}
-
 proptest! {
     #[test]
     fn groups(
@@ -341,14 +274,5 @@ proptest! {
         let stats = MeterStats { meter, flows: id, input, duration: Duration::from_millis(77), bands: vec![input; 3] };
         let reply = MultipartReply::MeterStats(vec![stats; 2]);
         same_again(version, &Message::MultipartReply { more: false, reply });
-    }
-
-    #[test]
-    fn flushes(
-        version in select(OfVersion::ALL.to_vec()),
-        protocol in any::<u8>(), zone in any::<Option<u16>>(),
-        original in proptest::option::of(tuple()), reply in proptest::option::of(tuple()),
-    ) {
-        same_again(version, &Message::CtFlush(CtFlush { protocol, zone, original, reply }));
     }
 }

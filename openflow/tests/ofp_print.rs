@@ -409,6 +409,22 @@ fn the_connection() {
     );
     check(V13, &Message::SetControllerId(5), "NXT_SET_CONTROLLER_ID (OF1.3): id=5");
     check(V13, &Message::CtFlushZone(5), "NXT_CT_FLUSH_ZONE (OF1.3): zone_id=5");
+    let original = CtTuple { src: Some([10, 0, 0, 1].into()), dst_port: Some(80), ..CtTuple::default() };
+    let reply = CtTuple { dst: Some([10, 1, 1, 1].into()), src_port: Some(8080), ..CtTuple::default() };
+    check(
+        V13,
+        &Message::CtFlush(CtFlush { zone: Some(5), protocol: 6, original, reply }),
+        "NXT_CT_FLUSH (OF1.3): zone=5 'ct_nw_src=10.0.0.1,ct_nw_dst=::,ct_tp_src=0,ct_tp_dst=80,ct_nw_proto=6' \
+         'ct_nw_src=::,ct_nw_dst=10.1.1.1,ct_tp_src=8080,ct_tp_dst=0'",
+    );
+    let original =
+        CtTuple { icmp_id: Some(3), icmp_type: Some(128), icmp_code: Some(1), ..CtTuple::default() };
+    check(
+        V15,
+        &Message::CtFlush(CtFlush { protocol: 58, original, ..CtFlush::default() }),
+        "NXT_CT_FLUSH (OF1.5): zone=0 'ct_ipv6_src=::,ct_ipv6_dst=::,icmp_id=3,icmp_type=128,icmp_code=1,ct_nw_proto=58' \
+         'ct_ipv6_src=::,ct_ipv6_dst=::,icmp_id=0,icmp_type=0,icmp_code=0'",
+    );
     let tlv = TlvTableReply { max_option_space: 256, max_fields: 64, mappings: Vec::new() };
     let shown_tlv = shown(&Dialect::new(V10), &Message::TlvTableReply(tlv));
     assert!(

@@ -132,7 +132,7 @@ prop_compose! {
             }
             let ones = row.slot.ones();
             let mask = if masked && row.masking == Masking::Arbitrary { mask & ones } else { ones };
-            m.set(row.slot, value_of(row.id, value), mask);
+            row.id.set_condition(&mut m, value_of(row.id, value), mask);
         }
         m
     }
@@ -746,6 +746,12 @@ proptest! {
             Message::EchoRequest(data.clone()), Message::EchoReply(data.clone()), Message::FeaturesRequest,
             Message::GetConfigRequest, Message::BarrierRequest, Message::BarrierReply, Message::FlowAge,
             Message::FlowModTableId(short % 2 == 0), Message::SetControllerId(short), Message::CtFlushZone(short),
+            Message::CtFlush(CtFlush {
+                zone: Some(short),
+                protocol: other as u8,
+                original: CtTuple { src: Some((word | 1).to_be_bytes().into()), src_port: Some(other | 1), ..CtTuple::default() },
+                reply: CtTuple { icmp_type: Some(short as u8 | 1), icmp_code: Some(1), icmp_id: Some(9), ..CtTuple::default() },
+            }),
             Message::SetPacketInFormat(PacketInFormat::Nxt),
             Message::TlvTableRequest,
             Message::Resume(data.clone()),

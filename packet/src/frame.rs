@@ -4,9 +4,11 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 use crate::key::DpPort;
+use crate::tunnel::TunnelProtocol;
 
-/// Room kept free in front of a received frame, so that tunnel headers, VLAN tags and MPLS labels are pushed without a copy.
-pub const HEADROOM: usize = 128;
+/// Room kept free in front of a received frame, so that tunnel headers, VLAN tags and MPLS labels are pushed without a copy:
+/// Geneve over IPv6 with every option that can be mapped takes 230 bytes.
+pub const HEADROOM: usize = 256;
 /// Largest frame in bytes: a 64 KiB segment with its Ethernet header and two VLAN tags.
 pub const FRAME_LEN_MAX: usize = 65_535 + 14 + 8;
 
@@ -132,6 +134,9 @@ pub struct FrameState {
     pub segmentation: Segmentation,
     /// The port that the frame came in on.
     pub in_port: DpPort,
+    /// The frame is a tunnel's packet for this host, from its outer Ethernet header on: what counts is inside, and the outer
+    /// headers are to be popped before anything else. Set by ports whose device is a tunnel's socket.
+    pub encapsulated: Option<TunnelProtocol>,
 }
 
 impl Deref for Frame {
@@ -161,6 +166,7 @@ impl Frame {
             checksum: Checksum::Unknown,
             segmentation: Segmentation::None,
             in_port: DpPort::NONE,
+            encapsulated: None,
         }))
     }
 
@@ -336,6 +342,7 @@ impl Frame {
         frame.checksum = Checksum::Unknown;
         frame.segmentation = Segmentation::None;
         frame.in_port = DpPort::NONE;
+        frame.encapsulated = None;
     }
 
     /// Takes over what is known about another frame with the same bytes.
@@ -345,6 +352,7 @@ impl Frame {
         self.checksum = other.checksum;
         self.segmentation = other.segmentation;
         self.in_port = other.in_port;
+        self.encapsulated = other.encapsulated;
     }
 
     #[cold]

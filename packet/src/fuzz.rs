@@ -1,10 +1,15 @@
 //! Entry for fuzzers and for the replay of their corpus: everything that bytes from outside reach.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use base::HashSeed;
+
 use crate::frame::{Checksum, Frame, Segmentation};
 use crate::key::{PacketKey, slot};
 use crate::pool::FramePool;
 use crate::rewrite;
 use crate::segment::Segments;
+use crate::tunnel::{self, GeneveMap, GeneveOption, TunnelProtocol, TunnelPush};
 
 /// Takes the first eight bytes for what a sender says about the frame, the rest for the frame; extracts, checks, rewrites
 /// every field, pushes, pops and cuts. Panics if extraction and rewriting disagree.
@@ -70,4 +75,55 @@ fn check_layers(frame: &Frame, pool: &mut FramePool, what: &str) {
         panic!("{what} left {:?}, extraction finds {:?}", frame.layers, again.layers);
     }
     pool.give(again);
+}
+
+/// Takes the first four bytes for the protocol and what is known about the checksum, the rest for a frame from a tunnel;
+/// pops it, and what was in it must come through another tunnel unchanged. Panics if it does not. Offers the frame to
+/// [`tunnel::too_big`] too.
+#[expect(clippy::panic, reason = "a finding")]
+pub fn tunnel(data: &[u8]) {
+    let Some((&[choice, start, offset, mtu], bytes)) = data.split_first_chunk::<4>() else { return };
+    let protocol = match choice & 3 {
+        0 => TunnelProtocol::Vxlan,
+        1 => TunnelProtocol::Geneve,
+        2 => TunnelProtocol::Gre,
+        _ => TunnelProtocol::Flannel,
+    };
+    let mut map = GeneveMap::default();
+    for (index, kind, len) in [(0, 0x80, 4), (7, 1, 16)] {
+        let _ = map.insert(index, GeneveOption { class: 0x0101, kind, len });
+    }
+    let mut frame = Frame::from_bytes(bytes);
+    if choice & 4 != 0 {
+        frame.checksum = Checksum::Partial { start: start.into(), offset: offset.into() };
+    }
+    if choice & 8 != 0 && PacketKey::extract(&mut frame).is_ok() {
+        let _ = tunnel::too_big(&frame, mtu.into(), &mut FramePool::new(1));
+    }
+    let mut metadata = PacketKey::default();
+    if tunnel::pop(&mut frame, protocol, &mut metadata, &map).is_err() {
+        return;
+    }
+    if PacketKey::extract(&mut frame).is_err() {
+        panic!("popped to less than an Ethernet header");
+    }
+    let is_flannel = protocol == TunnelProtocol::Flannel;
+    let (src, dst) = (metadata.get(slot::TUN_SRC) as u32, metadata.get(slot::TUN_DST) as u32);
+    let mut header = if choice & 16 != 0 {
+        TunnelPush::new(protocol, Ipv4Addr::from(src).into(), Ipv4Addr::from(dst).into())
+    } else {
+        let (src, dst) = (metadata.get(slot::TUN_IPV6_SRC), metadata.get(slot::TUN_IPV6_DST));
+        TunnelPush::new(protocol, Ipv6Addr::from(src).into(), Ipv6Addr::from(dst).into())
+    };
+    header.mtu = u16::MAX;
+    header.csum = choice & 32 != 0;
+    header.options = map.encode(&metadata);
+    header.vni = Some(metadata.get(slot::TUN_ID) as u64);
+    let inner = frame.bytes().to_vec();
+    let again = tunnel::push(&mut frame, &header, HashSeed::new(1, 2))
+        .and_then(|()| tunnel::pop(&mut frame, protocol, &mut PacketKey::default(), &map));
+    // The IP packet of flannel may be a broken one, and the longest frames do not fit around themselves.
+    if again.is_ok() && frame.bytes() != inner || again.is_err() && !is_flannel && inner.len() < 60_000 {
+        panic!("{again:?} for a frame that came out of a tunnel");
+    }
 }

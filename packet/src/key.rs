@@ -163,7 +163,8 @@ slots! {
     TUN_IPV6_SRC = 20, 0, 128;
     /// Outer IPv6 destination.
     TUN_IPV6_DST = 22, 0, 128;
-    /// Tunnel flags (ovs-fields(7) `tun_flags`: bit 0 is OAM; further bits are internal: key, csum, df).
+    /// Tunnel flags: [`TUN_OAM`](super::TUN_OAM) is what ovs-fields(7) calls `tun_flags`; the further bits
+    /// ([`TUN_KEY`](super::TUN_KEY), [`TUN_CSUM`](super::TUN_CSUM), [`TUN_DF`](super::TUN_DF)) no rule can name.
     TUN_FLAGS = 24, 48, 16;
     /// Outer TOS.
     TUN_TOS = 24, 40, 8;
@@ -173,6 +174,8 @@ slots! {
     TUN_GBP_ID = 24, 16, 16;
     /// VXLAN group based policy flags.
     TUN_GBP_FLAGS = 24, 8, 8;
+    /// Which of the `TUN_METADATA` slots a Geneve option filled: bit n for slot n.
+    TUN_METADATA_PRESENT = 24, 0, 8;
     /// Connection state bits of the last pass through the connection tracker.
     CT_STATE = 25, 32, 32;
     /// Zone of that connection.
@@ -195,7 +198,44 @@ slots! {
     CT_IPV6_SRC = 30, 0, 128;
     /// IPv6 destination of the original direction.
     CT_IPV6_DST = 32, 0, 128;
+    /// Value of the Geneve option that is mapped to `tun_metadata0`, right-aligned; zero without it.
+    TUN_METADATA0 = 34, 0, 128;
+    /// The same of `tun_metadata1`.
+    TUN_METADATA1 = 36, 0, 128;
+    /// The same of `tun_metadata2`.
+    TUN_METADATA2 = 38, 0, 128;
+    /// The same of `tun_metadata3`.
+    TUN_METADATA3 = 40, 0, 128;
+    /// The same of `tun_metadata4`.
+    TUN_METADATA4 = 42, 0, 128;
+    /// The same of `tun_metadata5`.
+    TUN_METADATA5 = 44, 0, 128;
+    /// The same of `tun_metadata6`.
+    TUN_METADATA6 = 46, 0, 128;
+    /// The same of `tun_metadata7`.
+    TUN_METADATA7 = 48, 0, 128;
 }
+
+/// The slots of the Geneve options, by index.
+pub const TUN_METADATA: [Slot; 8] = [
+    slot::TUN_METADATA0,
+    slot::TUN_METADATA1,
+    slot::TUN_METADATA2,
+    slot::TUN_METADATA3,
+    slot::TUN_METADATA4,
+    slot::TUN_METADATA5,
+    slot::TUN_METADATA6,
+    slot::TUN_METADATA7,
+];
+
+/// `TUN_FLAGS` bit: an OAM frame (O bit of Geneve, RFC 8926 section 3.4).
+pub const TUN_OAM: u16 = 1;
+/// `TUN_FLAGS` bit: the tunnel header has a VNI or key, so that a key of 0 is known from none.
+pub const TUN_KEY: u16 = 2;
+/// `TUN_FLAGS` bit: the tunnel header (UDP or GRE) has a checksum, which was right.
+pub const TUN_CSUM: u16 = 4;
+/// `TUN_FLAGS` bit: the outer IPv4 header forbids fragmentation.
+pub const TUN_DF: u16 = 8;
 
 /// `NW_FRAG` bit: the packet is a fragment.
 pub const FRAG_ANY: u8 = 1;
@@ -228,7 +268,7 @@ impl fmt::Debug for PacketKey {
 
 impl PacketKey {
     /// Length of a key in 64-bit words.
-    pub const WORDS: usize = 34;
+    pub const WORDS: usize = 50;
     /// First of the words whose fields travel with the frame and do not stand in its bytes: mark, tunnel, connection.
     pub const METADATA_WORD: usize = slot::PKT_MARK.word as usize;
 

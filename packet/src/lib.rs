@@ -10,6 +10,7 @@ pub mod build;
 pub mod checksum;
 pub mod crc32c;
 pub mod extract;
+pub mod fragment;
 pub mod frame;
 #[doc(hidden)]
 pub mod fuzz;
@@ -18,13 +19,16 @@ pub mod offload;
 pub mod pool;
 pub mod rewrite;
 pub mod segment;
+pub mod tunnel;
 pub mod wire;
 
 pub use batch::Batch;
 pub use build::{FrameBuilder, compose};
 pub use checksum::Sum;
 pub use extract::Malformed;
+pub use fragment::Fragment;
 pub use frame::{Checksum, Frame, FrameError, Layers, Segmentation};
 pub use key::{DpPort, PacketKey, Slot, slot};
 pub use pool::FramePool;
 pub use segment::Segments;
+pub use tunnel::{GeneveMap, TunnelError, TunnelProtocol, TunnelPush};

@@ -12,6 +12,8 @@ pub const ETHERTYPE_VLAN: u16 = 0x8100;
 pub const ETHERTYPE_VLAN_SERVICE: u16 = 0x88a8;
 /// EtherType of IPv6.
 pub const ETHERTYPE_IPV6: u16 = 0x86dd;
+/// EtherType of an Ethernet frame inside a tunnel (RFC 1701: transparent Ethernet bridging).
+pub const ETHERTYPE_ETHERNET: u16 = 0x6558;
 /// EtherType of MPLS with a downstream-assigned label.
 pub const ETHERTYPE_MPLS: u16 = 0x8847;
 /// EtherType of MPLS with an upstream-assigned label.
@@ -29,6 +31,8 @@ pub const PROTO_IGMP: u8 = 2;
 pub const PROTO_TCP: u8 = 6;
 /// UDP.
 pub const PROTO_UDP: u8 = 17;
+/// GRE.
+pub const PROTO_GRE: u8 = 47;
 /// IPv6 routing header.
 pub const PROTO_ROUTING: u8 = 43;
 /// IPv6 fragment header.

@@ -4,12 +4,16 @@ use proptest::prelude::*;
 
 #[test]
 fn corpus_is_digested() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz-corpus");
+    replay(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz-corpus"), packet::fuzz::frame);
+    replay(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz-corpus/tunnel"), packet::fuzz::tunnel);
+}
+
+fn replay(folder: &str, digest: fn(&[u8])) {
     let mut seen = 0;
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in std::fs::read_dir(folder).expect(folder) {
+        let path = entry.expect("readable").path();
         if path.extension().is_some_and(|e| e == "bin") {
-            packet::fuzz::frame(&std::fs::read(&path).unwrap());
+            digest(&std::fs::read(&path).expect("readable"));
             seen += 1;
         }
     }
@@ -24,6 +28,28 @@ proptest! {
     #[test]
     fn random_bytes_are_digested(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         packet::fuzz::frame(&bytes);
+        packet::fuzz::tunnel(&bytes);
+    }
+
+    #[test]
+    fn damaged_tunnels_are_digested(
+        head in any::<[u8; 4]>(),
+        (outer, _) in support::tunnel::any_push(),
+        inner in support::any_damaged(),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+    ) {
+        let mut frame = support::extracted(&inner);
+        let seed = base::HashSeed::new(1, 2);
+        if packet::tunnel::push(&mut frame, &outer, seed).is_ok() {
+            let mut data = head.to_vec();
+            data[0] = data[0] & !3 | outer.protocol as u8;
+            data.extend(frame.bytes());
+            for (at, byte) in damage {
+                let at = at.index(data.len());
+                data[at] = byte;
+            }
+            packet::fuzz::tunnel(&data);
+        }
     }
 
     #[test]

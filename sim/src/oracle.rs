@@ -8,20 +8,39 @@
 //! second, simple interpreter; port, bytes and order of what came out, copies for controllers and drops by reason must be
 //! equal. A stale flow, a forgotten dependency, a profile with too few bits and an old snapshot all show as a difference.
 //!
+//! Connections: the oracle has a tracker and reassemblers of its own, of the same make and seed, and shows them every frame in
+//! the order in which the worker handles them. Its tracker looks every connection up, so a chain that a worker's flow cache
+//! made wrongly, or follows when it should not, shows as a difference too.
+//!
 //! Not judged here: whether a translation is right. That is for tests, which have models of their own.
 
 use base::Instant;
+use datapath::conntrack::{ConnTracker, CtSpec};
+use datapath::fragments::{Context, FragmentLimits, Offered, Reassembler};
 use datapath::{
-    Deps, DpAction, Drop, Profile, Revision, SlowPath, Translation, Upcall, UpcallCookie, WorkerStats,
+    Deps, DpAction, Drop, FrameClass, Profile, RecircId, Revision, SlowPath, Translation, Upcall,
+    UpcallCookie, WorkerStats,
 };
-use packet::{DpPort, Frame, PacketKey, rewrite, slot};
-use std::collections::{BTreeSet, VecDeque};
+use packet::{DpPort, Frame, FramePool, PacketKey, rewrite, slot};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use switch::forwarding::{Effect, Forwarding};
 
 /// Reasons that depend on the state of devices, budgets and queues and not on the frame alone.
-const CIRCUMSTANCES: [Drop; 6] =
-    [Drop::TxFull, Drop::TxError, Drop::TxTooBig, Drop::NoPort, Drop::UpcallFull, Drop::MissCredit];
+const CIRCUMSTANCES: [Drop; 11] = [
+    Drop::TxFull,
+    Drop::TxError,
+    Drop::TxTooBig,
+    Drop::NoPort,
+    Drop::UpcallFull,
+    Drop::MissCredit,
+    // Fragments that were held are dropped later, with others that came in meanwhile.
+    Drop::FragmentOverlap,
+    Drop::FragmentTimeout,
+    Drop::FragmentLimit,
+    Drop::FragmentTooLong,
+    Drop::FragmentMalformed,
+];
 
 /// Times that the interpreter lets a frame go round; more than the datapath's limit is never needed.
 const ROUNDS_MAX: u32 = datapath::worker::RECIRCULATIONS_MAX;
@@ -58,11 +77,10 @@ struct Outcome {
     outputs: Vec<(DpPort, Vec<u8>)>,
     /// How many outputs there were when each look-up began: where a frame may have ended for want of credit.
     cuts: Vec<usize>,
-    drop: Option<Drop>,
+    drops: Vec<Drop>,
     punts: u64,
 }
 
-#[derive(Default)]
 struct State {
     newest: Option<Arc<Forwarding>>,
     /// Which worker can send to which port.
@@ -80,13 +98,43 @@ struct State {
     sent: Vec<(DpPort, Vec<u8>)>,
     punted: u64,
     tally: Tally,
+    /// What was split off the frame that is being judged, and waits until it has ended.
+    forks: VecDeque<Pass>,
+    connections: ConnTracker,
+    fragments: HashMap<usize, Reassembler>,
+    pool: FramePool,
+    now: Instant,
 }
 
 /// The oracle of one world. Clones are the same oracle.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Oracle(Arc<Mutex<State>>);
 
 impl Oracle {
+    /// An oracle whose tracker is the workers' twin: of the same seed and configuration.
+    pub fn new(connections: ConnTracker) -> Oracle {
+        Oracle(Arc::new(Mutex::new(State {
+            newest: None,
+            attached: BTreeSet::new(),
+            worker: 0,
+            stats: None,
+            ingress: DpPort::NONE,
+            reach: Vec::new(),
+            drops_before: Vec::new(),
+            waiting: VecDeque::new(),
+            expected: Vec::new(),
+            overlooked: Vec::new(),
+            sent: Vec::new(),
+            punted: 0,
+            tally: Tally::default(),
+            forks: VecDeque::new(),
+            connections,
+            fragments: HashMap::new(),
+            pool: FramePool::new(FramePool::FRAMES_MAX),
+            now: Instant::ZERO,
+        })))
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -105,8 +153,9 @@ impl Oracle {
     }
 
     /// This worker is going to take a step.
-    pub fn step_begins(&self, worker: usize, stats: &Arc<WorkerStats>) {
+    pub fn step_begins(&self, worker: usize, stats: &Arc<WorkerStats>, now: Instant) {
         let mut state = self.lock();
+        state.now = now;
         (state.worker, state.stats) = (worker, Some(Arc::clone(stats)));
     }
 
@@ -144,7 +193,14 @@ impl Oracle {
 
     /// The worker's step is over: judges what is left.
     pub fn step_ends(&self) {
-        self.lock().settle();
+        let mut state = self.lock();
+        state.settle();
+        let now = state.now;
+        let worker = state.worker;
+        if let Some(fragments) = state.fragments.get_mut(&worker) {
+            fragments.expire(now, &mut |_, _, _| {});
+        }
+        state.connections.expire(now);
     }
 
     pub fn tally(&self) -> Tally {
@@ -182,22 +238,48 @@ impl State {
         let Some(fwd) = self.newest.clone() else { panic!("frames before the first snapshot") };
         let Some(outcome) = self.expected.get_mut(pass.frame_no) else { return };
         outcome.cuts.push(outcome.outputs.len());
-        let refused = pass.refused.or_else(|| fwd.profile(pass.key.in_port(), pass.key.dl_type()).err());
+        let refused = pass.refused.or_else(|| fwd.profile(FrameClass::of(&pass.key)).err());
         if refused.is_some() {
-            outcome.drop = refused;
+            outcome.drops.extend(refused);
             return;
         }
         let Translation { program, effects, .. } = fwd.translate(&Upcall { key: &pass.key });
         if !translated && !effects.is_empty() {
             self.overlooked.push((pass.frame_no, effects));
         }
-        if let Some(next) = interpret(&program.actions, &mut pass, outcome, &self.reach) {
+        let Some(outcome) = self.expected.get_mut(pass.frame_no) else { return };
+        let mut run = Run {
+            outcome,
+            reach: &self.reach,
+            connections: &self.connections,
+            fragments: self
+                .fragments
+                .entry(self.worker)
+                .or_insert_with(|| Reassembler::new(FragmentLimits::default())),
+            pool: &mut self.pool,
+            now: self.now,
+            forks: Vec::new(),
+        };
+        let next = run.interpret(&program.actions, &mut pass);
+        let forks = std::mem::take(&mut run.forks);
+        // The frame itself goes on first, then what was split off it, in order.
+        let (frame_no, rounds) = (pass.frame_no, pass.rounds);
+        let mut go_on = |mut pass: Pass, id| {
             pass.rounds += 1;
             if pass.rounds > ROUNDS_MAX {
-                outcome.drop = Some(Drop::Recirculation);
-                return;
+                run.outcome.drops.push(Drop::Recirculation);
+                return None;
             }
-            parse_anew(&mut pass, next);
+            parse_anew(&mut pass, id);
+            Some(pass)
+        };
+        let main = next.and_then(|id| go_on(pass, id));
+        for (frame, key, id) in forks {
+            let fork = Pass { frame_no, frame, key, refused: None, rounds };
+            // Copies begin to count anew.
+            self.forks.extend(go_on(Pass { rounds: 0, ..fork }, id));
+        }
+        if let Some(pass) = main.or_else(|| self.forks.pop_front()) {
             self.waiting.push_front(pass);
         }
     }
@@ -230,7 +312,7 @@ impl State {
             let punts: u64 = expected.iter().map(|o| o.punts).sum();
             assert_eq!(punts, punted, "copies for controllers from port {}", self.ingress);
             for reason in Drop::ALL.iter().filter(|d| !CIRCUMSTANCES.contains(d)) {
-                let wanted = expected.iter().filter(|o| o.drop == Some(*reason)).count() as u64;
+                let wanted = expected.iter().flat_map(|o| &o.drops).filter(|d| *d == reason).count() as u64;
                 assert_eq!(
                     wanted,
                     dropped(*reason),
@@ -281,74 +363,179 @@ fn show(outputs: &[(DpPort, Vec<u8>)]) -> String {
     if list.is_empty() { "nowhere".to_owned() } else { list.join(", ") }
 }
 
-/// Runs a program over a frame: what `DpAction`'s documentation says, in the plainest way. Returns where the frame goes on.
-fn interpret(
-    steps: &[DpAction],
-    pass: &mut Pass,
-    outcome: &mut Outcome,
-    reach: &[DpPort],
-) -> Option<datapath::RecircId> {
-    let (mut sent, mut punts) = (0, 0);
-    let mut reason = None;
-    for step in steps {
-        let frame = &mut pass.frame;
-        let done = match step {
-            DpAction::Output(port) | DpAction::OutputTrunc { port, .. } => {
-                let most = if let DpAction::OutputTrunc { max_len, .. } = step {
-                    *max_len as usize
-                } else {
-                    usize::MAX
-                };
-                if reach.contains(port) {
-                    outcome.outputs.push((*port, frame.bytes()[..frame.len().min(most)].to_vec()));
+/// What a program runs with.
+struct Run<'a> {
+    outcome: &'a mut Outcome,
+    reach: &'a [DpPort],
+    connections: &'a ConnTracker,
+    fragments: &'a mut Reassembler,
+    pool: &'a mut FramePool,
+    now: Instant,
+    /// Frames, other than the one at hand, that are to be looked up again.
+    forks: Vec<(Frame, PacketKey, RecircId)>,
+}
+
+impl Run<'_> {
+    /// Runs a program over a frame: what `DpAction`'s documentation says, in the plainest way. Returns where the frame goes on.
+    fn interpret(&mut self, steps: &[DpAction], pass: &mut Pass) -> Option<RecircId> {
+        let (mut sent, mut punts) = (0, 0);
+        let mut reason = None;
+        for (n, step) in steps.iter().enumerate() {
+            let rest = &steps[n + 1..];
+            let frame = &mut pass.frame;
+            let done = match step {
+                DpAction::Output(port) | DpAction::OutputTrunc { port, .. } => {
+                    let most = if let DpAction::OutputTrunc { max_len, .. } = step {
+                        *max_len as usize
+                    } else {
+                        usize::MAX
+                    };
+                    if self.reach.contains(port) {
+                        self.outcome.outputs.push((*port, frame.bytes()[..frame.len().min(most)].to_vec()));
+                    }
+                    sent += 1;
+                    true
                 }
-                sent += 1;
-                true
+                DpAction::Upcall { .. } => {
+                    punts += 1;
+                    true
+                }
+                DpAction::SetField { slot, value, mask } if slot.word >= slot::PKT_MARK.word => {
+                    pass.key.set(*slot, pass.key.get(*slot) & !mask | value & mask);
+                    true
+                }
+                DpAction::SetField { slot, value, mask } => {
+                    rewrite::set_slot(frame, *slot, *value, *mask);
+                    true
+                }
+                // The worker measured this frame; measuring it again would count it twice.
+                DpAction::Meter(_) => true,
+                DpAction::PushVlan { tpid, tci } => rewrite::push_vlan(frame, *tpid, *tci),
+                DpAction::PopVlan => {
+                    rewrite::pop_vlan(frame);
+                    true
+                }
+                DpAction::PushMpls { lse, ethertype } => rewrite::push_mpls(frame, *ethertype, *lse),
+                DpAction::PopMpls { ethertype } => {
+                    rewrite::pop_mpls(frame, *ethertype);
+                    true
+                }
+                DpAction::PushTunnel(_) | DpAction::PopTunnel { .. } => panic!("no world has tunnels yet"),
+                // Nothing that comes later uses the frame: it goes on itself.
+                DpAction::Recirculate(id) if !rest.iter().any(uses_frame) => {
+                    self.outcome.punts += punts;
+                    return Some(*id);
+                }
+                DpAction::Recirculate(id) => {
+                    self.forks.push((self.pool.copy_of(frame), pass.key, *id));
+                    sent += 1;
+                    true
+                }
+                DpAction::Clone(inner) => {
+                    let frame = self.pool.copy_of(frame);
+                    let mut copy = Pass { frame, key: pass.key, ..*pass };
+                    if let Some(id) = self.interpret(inner, &mut copy) {
+                        self.forks.push((copy.frame, copy.key, id));
+                    }
+                    sent += 1;
+                    true
+                }
+                DpAction::CtClear => {
+                    ConnTracker::clear(&mut pass.key);
+                    true
+                }
+                DpAction::Ct(spec) => {
+                    read_anew(pass);
+                    if pass.key.get(slot::NW_FRAG) != 0 {
+                        self.outcome.punts += punts;
+                        self.hold_fragment(pass, spec, rest);
+                        return None;
+                    }
+                    let port = pass.key.in_port();
+                    let lost =
+                        self.connections.track(&mut pass.frame, &mut pass.key, spec, port, self.now).drop;
+                    if let Some(why) = lost {
+                        self.outcome.punts += punts;
+                        self.outcome.drops.push(why);
+                        return None;
+                    }
+                    true
+                }
+                DpAction::Drop(why) => {
+                    reason = Some(*why);
+                    break;
+                }
+            };
+            if !done {
+                self.outcome.punts += punts;
+                self.outcome.drops.push(Drop::Rewrite);
+                return None;
             }
-            DpAction::Upcall { .. } => {
-                punts += 1;
-                true
-            }
-            DpAction::SetField { slot, value, mask } if slot.word >= slot::PKT_MARK.word => {
-                pass.key.set(*slot, pass.key.get(*slot) & !mask | value & mask);
-                true
-            }
-            DpAction::SetField { slot, value, mask } => {
-                rewrite::set_slot(frame, *slot, *value, *mask);
-                true
-            }
-            // The worker measured this frame; measuring it again would count it twice.
-            DpAction::Meter(_) => true,
-            DpAction::PushVlan { tpid, tci } => rewrite::push_vlan(frame, *tpid, *tci),
-            DpAction::PopVlan => {
-                rewrite::pop_vlan(frame);
-                true
-            }
-            DpAction::PushMpls { lse, ethertype } => rewrite::push_mpls(frame, *ethertype, *lse),
-            DpAction::PopMpls { ethertype } => {
-                rewrite::pop_mpls(frame, *ethertype);
-                true
-            }
-            DpAction::Recirculate(id) => {
-                outcome.punts += punts;
-                return Some(*id);
-            }
-            DpAction::Drop(why) => {
-                reason = Some(*why);
-                break;
-            }
+        }
+        self.outcome.punts += punts;
+        if sent == 0 {
+            let default = if punts > 0 { Drop::Consumed } else { Drop::NoAction };
+            self.outcome.drops.push(reason.unwrap_or(default));
+        }
+        None
+    }
+
+    /// A fragment waits for the others; when they are there, all go on with the rest of the program.
+    fn hold_fragment(&mut self, pass: &mut Pass, spec: &CtSpec, rest: &[DpAction]) {
+        let next = match rest.last() {
+            Some(DpAction::Recirculate(id)) => id.0,
+            _ => 0,
         };
-        if !done {
-            outcome.punts += punts;
-            outcome.drop = Some(Drop::Rewrite);
-            return None;
+        let at = u64::from(next) << 32 | pass.key.get(slot::RECIRC_ID) as u64;
+        let port = pass.key.in_port();
+        let context = Context { ingress: port, zone: spec.zone.0, at };
+        let frame = std::mem::replace(&mut pass.frame, Frame::from_bytes(&[]));
+        let mut whole = match self.fragments.offer(frame, &pass.key, context, self.pool, self.now) {
+            Offered::Held => return,
+            Offered::Dropped(_, why) => return self.outcome.drops.push(why),
+            Offered::Whole(whole) => whole,
+        };
+        let mut key = pass.key;
+        key.extract_headers(whole.frame_mut()).expect("a packet that was put together can be read");
+        key.set_in_port(port);
+        let lost = self.connections.track(whole.frame_mut(), &mut key, spec, port, self.now).drop;
+        let mut fragments = Vec::new();
+        whole.into_fragments(self.pool, |frame| fragments.push(frame));
+        for frame in fragments {
+            if let Some(why) = lost {
+                self.outcome.drops.push(why);
+                continue;
+            }
+            let mut one = Pass { frame, key, ..*pass };
+            one.key.extract_headers(&mut one.frame).expect("a fragment as it came can be read");
+            one.key.set_in_port(port);
+            if let Some(id) = self.interpret(rest, &mut one) {
+                self.forks.push((one.frame, one.key, id));
+            }
         }
     }
-    outcome.punts += punts;
-    if sent == 0 {
-        outcome.drop = reason.or(Some(if punts > 0 { Drop::Consumed } else { Drop::NoAction }));
-    }
-    None
+}
+
+/// Whether a step needs the frame as it is then.
+fn uses_frame(step: &DpAction) -> bool {
+    !matches!(
+        step,
+        DpAction::SetField { .. }
+            | DpAction::PushVlan { .. }
+            | DpAction::PopVlan
+            | DpAction::PushMpls { .. }
+            | DpAction::PopMpls { .. }
+            | DpAction::Meter(_)
+            | DpAction::CtClear
+    )
+}
+
+/// Makes the key say what the frame's headers say now.
+fn read_anew(pass: &mut Pass) {
+    let (port, id) = (pass.key.in_port(), pass.key.get(slot::RECIRC_ID));
+    pass.key.extract_headers(&mut pass.frame).expect("rewrites leave frames that can be read");
+    pass.key.set_in_port(port);
+    pass.key.set(slot::RECIRC_ID, id);
 }
 
 /// The key of a frame that goes round: what it says now, and the metadata it carries.
@@ -390,8 +577,8 @@ impl SlowPath for Checked {
         self.inner.revision()
     }
 
-    fn profile(&self, port: DpPort, dl_type: u16) -> Result<&Profile, Drop> {
-        self.inner.profile(port, dl_type)
+    fn profile(&self, class: FrameClass) -> Result<&Profile, Drop> {
+        self.inner.profile(class)
     }
 
     fn translate(&self, upcall: &Upcall<'_>) -> Translation<Effect> {

@@ -19,6 +19,7 @@ use arc_swap::ArcSwap;
 use base::{HashSeed, Instant};
 use crossbeam_channel::Receiver;
 use datapath::command::EVENTS_MAX;
+use datapath::conntrack::{ConnTracker, CtConfig};
 use datapath::{Drop, Event, PortCounters, PortError, Worker, WorkerConfig, WorkerPeer, WorkerSetup};
 use packet::DpPort;
 use std::collections::{BTreeMap, BTreeSet};
@@ -216,17 +217,20 @@ impl World {
     pub fn new(spec: WorldSpec) -> World {
         let mut dice = Dice::new(spec.seed);
         let hash = HashSeed::new(dice.roll(), dice.roll());
-        let (oracle, punts) = (Oracle::default(), Punts::default());
+        let twin = ConnTracker::new(hash, CtConfig::default());
+        let (oracle, punts) = (Oracle::new(twin), Punts::default());
         let mut brain = Brain::new(hash, Box::new(punts.clone()));
         let first = brain.publish();
         oracle.published(Arc::clone(&first));
         let snapshot = Arc::new(ArcSwap::from_pointee(Checked::new(first, oracle.clone())));
         let (sender, events) = crossbeam_channel::bounded(EVENTS_MAX);
+        let tracker = Arc::new(ConnTracker::new(hash, CtConfig::default()));
         let actor = |_| {
             let (worker, peer) = Worker::new(WorkerSetup {
                 snapshot: Arc::clone(&snapshot),
                 seed: hash,
                 config: spec.config,
+                tracker: Arc::clone(&tracker),
                 events: sender.clone(),
                 wake: Arc::new(|| {}),
             });
@@ -413,7 +417,7 @@ impl World {
                 next = Some(next.map_or(actor.starved_until, |t| t.min(actor.starved_until)));
                 continue;
             }
-            self.oracle.step_begins(n, actor.peer.stats());
+            self.oracle.step_begins(n, actor.peer.stats(), self.now);
             let progress = actor.worker.step(self.now);
             self.oracle.step_ends();
             self.frames += progress.frames as u64;
@@ -461,7 +465,8 @@ impl World {
         for (n, actor) in self.workers.iter().enumerate() {
             let t = actor.peer.stats().total();
             let begun = t.rx_packets.get() + t.injected.get() + t.clones.get();
-            let ended = t.tx_packets.get() + t.punted.get() + t.drops.total();
+            let held = actor.peer.stats().fragments_held.get();
+            let ended = t.tx_packets.get() + t.punted.get() + t.drops.total() + held;
             assert_eq!(begun, ended, "worker {n}: frames begun and ended; {t:#?}");
             rx += t.rx_packets.get();
             tx += t.tx_packets.get();

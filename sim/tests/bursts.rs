@@ -129,7 +129,11 @@ fn a_worker_config(d: &mut Dice) -> WorkerConfig {
     let sizes = [CacheLimits::default().flows, 40, 9, 3, 0];
     let flows = d.of(&sizes);
     let misses = d.of(&[MissLimits::default(), MissLimits { rate: 100_000, burst: 30 }]);
-    WorkerConfig { cache: CacheLimits { flows, flows_per_port: flows, ..CacheLimits::default() }, misses }
+    WorkerConfig {
+        cache: CacheLimits { flows, flows_per_port: flows, ..CacheLimits::default() },
+        misses,
+        ..WorkerConfig::default()
+    }
 }
 
 fn run(seed: u64, rounds: u32) -> Tally {

@@ -104,6 +104,7 @@ fn a_flooding_port_costs_its_neighbours_nothing() {
     let limits = WorkerConfig {
         cache: CacheLimits { flows: 3_000, flows_per_port: 1_000, ..CacheLimits::default() },
         misses: MissLimits { rate: 10_000, burst: 500 },
+        ..WorkerConfig::default()
     };
     let mut w = World::new(WorldSpec { seed: 3, workers: 1, config: limits });
     let hosts = raws(&mut w, 3, WireSpec::default());

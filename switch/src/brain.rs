@@ -8,14 +8,17 @@ use crate::bridge::{
     self, BridgeId, BridgePort, Bundle, BundleId, Device, FailMode, Link, MissBehaviour, PatchPeer,
 };
 use crate::config::{BridgeConfig, Config, InterfaceConfig, InterfaceKind, PortConfig, is_active};
-use crate::forwarding::{Forwarding, PuntSink, Staging};
+use crate::forwarding::{Forwarding, PuntSink, Solicitation, Staging};
 use crate::mac::MacAddr;
 use crate::meter::Meters;
 use crate::ofproto::{ConnId, ConnKind, OfConnection, Outgoing, PacketOutRequest, PortCounters, PortRecord};
+use crate::tunnel::solicit::question;
+use crate::tunnel::{Host, HostPort};
+use crate::underlay::{Neighbours, RouteTable};
 use base::{HashSeed, Instant};
 use flowtable::group::Groups;
 use flowtable::text::{FlowLine, FlowLineForm, TextStyle};
-use flowtable::{OfPort, RuleStore, TableAccess, TableConfig, TableId};
+use flowtable::{OfAction, OfPort, RuleStore, TableAccess, TableConfig, TableId};
 use openflow::message::{AsyncClass, CtFlush};
 use openflow::{OfError, OfVersion};
 use packet::DpPort;
@@ -67,7 +70,7 @@ pub enum Command {
         up: bool,
     },
     /// A controller wants connections forgotten.
-    CtFlush(CtFlush),
+    FlushConnections(CtFlush),
     /// A standalone bridge lost or found its controllers: something for the log.
     FailOpen {
         /// Name of the bridge.
@@ -118,6 +121,7 @@ pub struct Brain {
     pub(crate) commands: Vec<Command>,
     pub(crate) counters: BTreeMap<DpPort, PortCounters>,
     devices: BTreeMap<String, OpenDevice>,
+    routes: Arc<RouteTable>,
     seed: HashSeed,
     mac_sweep_next: Instant,
 }
@@ -133,6 +137,7 @@ impl Brain {
             commands: Vec::new(),
             counters: BTreeMap::new(),
             devices: BTreeMap::new(),
+            routes: Arc::default(),
             seed,
             mac_sweep_next: Instant::ZERO,
         }
@@ -167,6 +172,54 @@ impl Brain {
         self.staging.publish()
     }
 
+    /// Takes routes of the host in place of those known before.
+    pub fn set_routes(&mut self, routes: RouteTable) {
+        if routes != *self.routes {
+            self.routes = Arc::new(routes);
+            self.sync_host();
+        }
+    }
+
+    /// The routes of the host.
+    pub fn routes(&self) -> &RouteTable {
+        &self.routes
+    }
+
+    /// The neighbours of all bridges.
+    pub fn neighbours(&self) -> &Arc<Neighbours> {
+        self.staging.forwarding().neighbours()
+    }
+
+    /// Asks for a neighbour: the question enters the tables of the bridge as if the host had sent it.
+    pub fn solicit(&mut self, solicitation: &Solicitation) {
+        let HostPort { bridge, of_port } = solicitation.port;
+        let port = self.staging.bridge(bridge).and_then(|b| b.port(of_port));
+        let Some(data) = port.and_then(|p| question(p.mac, solicitation.source, solicitation.target)) else {
+            return;
+        };
+        let actions = [OfAction::Output { port: OfPort::TABLE, max_len: 0 }].into();
+        let request = PacketOutRequest { bridge, in_port: of_port, data, actions };
+        self.commands.push(Command::PacketOut(request));
+    }
+
+    /// Makes what the snapshot knows of the host follow routes, ports and configuration.
+    fn sync_host(&mut self) {
+        let mut ports = BTreeMap::new();
+        for state in self.bridges.values() {
+            for record in state.ports.values() {
+                let interface = state.config.ports.values().find_map(|p| p.interfaces.get(&record.name));
+                // Where a pod has the device, it is the pod's and not the host's.
+                let of_host = |i: &InterfaceConfig| i.kind == InterfaceKind::Tap && i.netns.is_none();
+                // Nor does it matter that the host is behind a port by which nobody reaches it.
+                if interface.is_some_and(of_host) && self.routes.has_address(&record.name) {
+                    let port = HostPort { bridge: state.id, of_port: record.of_port };
+                    ports.insert(Arc::from(record.name.as_str()), port);
+                }
+            }
+        }
+        self.staging.set_host(Host::new(Arc::clone(&self.routes), ports));
+    }
+
     /// Messages that wait to be sent, in order.
     pub fn drain_outbox(&mut self) -> Vec<(ConnId, Outgoing)> {
         std::mem::take(&mut self.outbox)
@@ -197,6 +250,7 @@ impl Brain {
             for bridge in self.staging.published().bridges() {
                 bridge.mac().expire(now);
             }
+            self.neighbours().expire(now);
         }
     }
 
@@ -206,6 +260,7 @@ impl Brain {
         let fail_open = self.bridges.values().filter_map(BridgeState::fail_open_at);
         let bundles = self.connections.values().filter_map(OfConnection::next_deadline);
         let learned = self.staging.published().bridges().any(|b| b.mac().stats().entries > 0);
+        let learned = learned || !self.neighbours().is_empty();
         let sweep = learned.then_some(self.mac_sweep_next);
         rules.chain(fail_open).chain(bundles).chain(sweep).min()
     }
@@ -422,6 +477,7 @@ impl Brain {
         for name in &names {
             self.sync_patches(name);
         }
+        self.sync_host();
     }
 
     /// Makes the ports of a bridge those that are wanted and have a device.
@@ -440,7 +496,11 @@ impl Brain {
     }
 
     fn exists(&self, interface: &InterfaceConfig) -> bool {
-        matches!(interface.kind, InterfaceKind::Patch { .. }) || self.devices.contains_key(&interface.name)
+        match &interface.kind {
+            InterfaceKind::Patch { .. } => true,
+            InterfaceKind::Tunnel(tunnel) => self.devices.contains_key(&tunnel.socket().name()),
+            _ => self.devices.contains_key(&interface.name),
+        }
     }
 
     fn remove_unwanted(&mut self, name: &str, wanted: &[&InterfaceConfig]) {
@@ -472,17 +532,12 @@ impl Brain {
     }
 
     fn sync_port(&mut self, name: &str, interface: &InterfaceConfig, now: Instant) {
-        let open = self.devices.get(&interface.name).copied();
+        let (device, mac, device_state) = self.device_of(interface);
         let Some(state) = self.bridges.get_mut(name) else { return };
-        let patch_state = DeviceState { link_up: true, admin_up: true, mtu: 65_535, speed_mbps: 0 };
-        let (device, mac, device_state) = match open {
-            Some(d) => (Device::Datapath(d.port), d.mac, d.state),
-            None => (Device::Patch(None), made_up_mac(self.seed, &interface.name), patch_state),
-        };
         if let Some(port) = state.ports.values_mut().find(|p| p.name == interface.name) {
             let before = port.desc();
             let same_device = port.device == device
-                || matches!((port.device, device), (Device::Patch(_), Device::Patch(_)));
+                || matches!((&port.device, &device), (Device::Patch(_), Device::Patch(_)));
             if !same_device {
                 port.device = device;
             }
@@ -512,6 +567,23 @@ impl Brain {
         self.port_changed(name, of_port, None);
     }
 
+    /// What stands behind an interface that exists, its address and its state.
+    fn device_of(&self, interface: &InterfaceConfig) -> (Device, MacAddr, DeviceState) {
+        // What has no device of its own is always up, as in OVS.
+        let up = DeviceState { link_up: true, admin_up: true, mtu: 65_535, speed_mbps: 0 };
+        let made_up = || made_up_mac(self.seed, &interface.name);
+        match &interface.kind {
+            InterfaceKind::Tunnel(config) => {
+                let socket = self.devices.get(&config.socket().name()).map_or(DpPort::NONE, |d| d.port);
+                (Device::Tunnel { socket, config: Arc::clone(config) }, made_up(), up)
+            }
+            _ => match self.devices.get(&interface.name) {
+                Some(d) => (Device::Datapath(d.port), d.mac, d.state),
+                None => (Device::Patch(None), made_up(), up),
+            },
+        }
+    }
+
     /// Makes the snapshot's port follow its record.
     pub(crate) fn stage_port(&mut self, name: &str, of_port: OfPort) {
         let Some(state) = self.bridges.get_mut(name) else { return };
@@ -538,7 +610,7 @@ impl Brain {
             config: record.config,
             link: if record.state.link_up || !bond { Link::Up } else { Link::Down },
             carrier: if record.state.link_up { Link::Up } else { Link::Down },
-            device: record.device,
+            device: record.device.clone(),
             bundle,
         };
         if let Some(bridge) = self.staging.bridge_mut(state.id) {

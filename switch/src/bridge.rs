@@ -8,13 +8,15 @@ use crate::forwarding::Epoch;
 use crate::mac::{Flush, MacAddr, MacTable};
 use crate::meter::Meters;
 use crate::profile::{GroupNeeds, ProfileSet, RuleNeeds};
+use crate::tunnel::TunnelConfig;
+use crate::underlay::NeighbourCache;
 use crate::vlan::{VlanConfig, VlanSet};
 use base::HashSeed;
 use datapath::Revision;
 use flowtable::group::Groups;
 use flowtable::store::{ActionSummary, RuleStore};
 use flowtable::{OfPort, Table, TableId, Tables};
-use packet::DpPort;
+use packet::{DpPort, GeneveMap};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -76,10 +78,17 @@ pub struct PatchPeer {
 }
 
 /// What stands behind a port.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Device {
     /// A port of the datapath.
     Datapath(DpPort),
+    /// A tunnel, which shares a port of the datapath with others.
+    Tunnel {
+        /// The port that it shares.
+        socket: DpPort,
+        /// What it sends and lets in.
+        config: Arc<TunnelConfig>,
+    },
     /// A patch to another bridge; `None` while the peer does not exist.
     Patch(Option<PatchPeer>),
 }
@@ -183,6 +192,9 @@ pub struct Settings {
     pub flood_vlans: VlanSet,
     /// How rules see fragments of IP packets.
     pub fragments: Fragments,
+    /// Which Geneve options `tun_metadata` stands for (`add-tlv-map` of ovs-ofctl(8)). Maps of two bridges never contradict
+    /// each other.
+    pub geneve_map: GeneveMap,
 }
 
 /// How rules see fragments of IP packets (`set-frags` of ovs-ofctl(8)).
@@ -233,6 +245,7 @@ pub struct Bridge {
     settings: Arc<Settings>,
     settings_revision: Revision,
     mac: Arc<MacTable>,
+    neighbours: Arc<NeighbourCache>,
     pub(crate) profiles: Arc<ProfileSet>,
 }
 
@@ -248,7 +261,13 @@ impl fmt::Debug for Bridge {
 }
 
 impl Bridge {
-    pub(crate) fn new(id: BridgeId, name: &str, seed: HashSeed, epoch: Arc<Epoch>) -> Bridge {
+    pub(crate) fn new(
+        id: BridgeId,
+        name: &str,
+        seed: HashSeed,
+        epoch: Arc<Epoch>,
+        neighbours: Arc<NeighbourCache>,
+    ) -> Bridge {
         Bridge {
             id,
             name: name.into(),
@@ -264,6 +283,7 @@ impl Bridge {
             settings: Arc::default(),
             settings_revision: Revision(0),
             mac: Arc::new(MacTable::new(id, epoch)),
+            neighbours,
             profiles: Arc::default(),
         }
     }
@@ -358,6 +378,11 @@ impl Bridge {
     /// The MAC table, shared by all snapshots.
     pub fn mac(&self) -> &Arc<MacTable> {
         &self.mac
+    }
+
+    /// The neighbour cache, shared by all snapshots.
+    pub fn neighbours(&self) -> &Arc<NeighbourCache> {
+        &self.neighbours
     }
 
     /// The tables.

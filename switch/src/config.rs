@@ -5,8 +5,10 @@
 
 use crate::bridge::FailMode;
 use crate::mac::{self, MacAddr};
+use crate::tunnel::{TunnelConfig, TunnelSocket};
 use crate::vlan::{VlanConfig, VlanSet};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything that is wanted.
@@ -16,6 +18,9 @@ pub struct Config {
     pub bridges: BTreeMap<String, BridgeConfig>,
     /// Limits of the flow cache.
     pub cache: CacheConfig,
+    /// Timeouts of connections by zone: seconds by the keys of `CT_Timeout_Policy`. What a zone does not name keeps its
+    /// default.
+    pub zone_timeouts: BTreeMap<u16, BTreeMap<String, u32>>,
 }
 
 /// `Open_vSwitch:other_config` as far as the flow cache goes.
@@ -132,6 +137,18 @@ pub enum InterfaceKind {
         /// Name of the interface at the other end.
         peer: String,
     },
+    /// A tunnel to other switches (`vxlan`, `geneve`, `gre`, `ip6gre`, `flannel`). It has no device of its own: all of one
+    /// protocol and UDP port share a [`TunnelSocket`](crate::tunnel::TunnelSocket).
+    Tunnel(Arc<TunnelConfig>),
+    /// What tunnels share, as if it were an interface. No row says so: [`plan`](crate::plan) does.
+    Socket(TunnelSocket),
+}
+
+impl InterfaceKind {
+    /// Whether the interface is no device but something that the switch itself is at both ends of, or shares.
+    pub fn is_virtual(&self) -> bool {
+        matches!(self, InterfaceKind::Patch { .. } | InterfaceKind::Tunnel(_))
+    }
 }
 
 /// One row of the Interface table.

@@ -3,6 +3,7 @@
 
 mod parse;
 mod program;
+mod tunnel;
 
 pub use parse::{DpTextError, parse_dp_key};
 pub use program::{DisplayProgram, display_program};
@@ -172,9 +173,7 @@ fn header(name: &str, parts: &[Part], key: &PacketKey, mask: &Mask<PacketKey>) -
 /// A key under a mask, as dpctl/dump-flows begins its lines.
 pub fn display_dp_key(key: &PacketKey, mask: &Mask<PacketKey>) -> String {
     let mut parts = Vec::new();
-    if mask.0.get(slot::TUN_ID) != 0 && key.get(slot::TUN_ID) != 0 {
-        parts.push(format!("tunnel(tun_id={:#x})", key.get(slot::TUN_ID)));
-    }
+    parts.extend(tunnel::key_text(key, mask));
     parts.push(format!("recirc_id({})", Hex(key.get(slot::RECIRC_ID))));
     if mask.0.get(slot::PKT_MARK) != 0 {
         parts.push(format!("skb_mark({})", Hex(key.get(slot::PKT_MARK))));

@@ -10,18 +10,24 @@
 //! holds the old snapshot cannot stamp a flow with the new one's number.
 
 use crate::bridge::{Bridge, BridgeId, BundleId, Device, PortConfig};
-use crate::mac::{BUCKET_COUNT, MacKey};
+use crate::mac::{BUCKET_COUNT, MacAddr, MacKey};
 use crate::meter::Meters;
-use crate::profile::{ProfileInterner, class_of};
+use crate::profile::{ProfileInterner, ProfileSet, Surroundings, class_of};
 use crate::recirc::RecircTable;
 use crate::translate;
+use crate::tunnel::map::Outer;
+use crate::tunnel::{Host, HostPort, TunnelMap, TunnelPort};
+use crate::underlay::Neighbours;
 use base::{HashSeed, Instant};
-use datapath::{Deps, Domain, Drop, Profile, Revision, SlowPath, Translation, Upcall, UpcallCookie};
+use datapath::{
+    Deps, Domain, Drop, FrameClass, Profile, Revision, SlowPath, Translation, Upcall, UpcallCookie,
+};
 use flowtable::group::Groups;
 use flowtable::store::RuleStore;
 use flowtable::{GroupId, MeterId, OfAction, OfPort, PacketInReason, PipelineKey, TableId};
-use packet::{DpPort, Frame, PacketKey};
+use packet::{DpPort, Frame, GeneveMap, PacketKey};
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -50,8 +56,10 @@ const KIND_SETTINGS: u64 = 1;
 const KIND_MAC: u64 = 2;
 const KIND_RECIRC: u64 = 3;
 const KIND_BRIDGES: u64 = 4;
-const KIND_GROUP: u64 = 5;
-const KIND_METER: u64 = 6;
+const KIND_HOST: u64 = 5;
+const KIND_NEIGHBOUR: u64 = 6;
+const KIND_GROUP: u64 = 7;
+const KIND_METER: u64 = 8;
 
 const fn domain(bridge: BridgeId, kind: u64, index: u64) -> Domain {
     Domain((bridge.0 as u64) << 32 | kind << 16 | index)
@@ -87,6 +95,14 @@ pub(crate) const RECIRC_DOMAIN: Domain = domain(BridgeId(0), KIND_RECIRC, 0);
 
 /// Which bridges there are, and which bridge has which datapath port.
 pub(crate) const BRIDGES_DOMAIN: Domain = domain(BridgeId(0), KIND_BRIDGES, 0);
+
+/// Routes of the host, and which of its devices are ports of bridges.
+pub(crate) const HOST_DOMAIN: Domain = domain(BridgeId(0), KIND_HOST, 0);
+
+/// The neighbours of a bridge.
+pub(crate) const fn neighbour_domain(bridge: BridgeId) -> Domain {
+    domain(bridge, KIND_NEIGHBOUR, 0)
+}
 
 /// What sent a frame to the controller, beside the reason that is on the wire in every version.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -144,6 +160,21 @@ pub trait PuntSink: Send + Sync {
     /// # Errors
     /// `Drop::UpcallFull` if there is no room.
     fn punt(&self, punted: Punted) -> Result<(), Drop>;
+
+    /// Somebody is to ask for a neighbour. Must not block; what is lost is asked for again by later traffic.
+    fn solicit(&self, _solicitation: Solicitation) {}
+}
+
+/// A neighbour to be asked for: an ARP request or neighbour solicitation is to leave a bridge as if the host behind one of
+/// its ports had sent it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Solicitation {
+    /// The port of the bridge.
+    pub port: HostPort,
+    /// An address of the host, from which to ask.
+    pub source: IpAddr,
+    /// The neighbour.
+    pub target: IpAddr,
 }
 
 /// A sink for bridges without controllers: whatever is punted is dropped.
@@ -168,6 +199,17 @@ pub enum Effect {
         /// On this port.
         bundle: BundleId,
     },
+    /// A neighbour told its address.
+    Neighbour {
+        /// On this bridge.
+        bridge: BridgeId,
+        /// Its address on the network.
+        ip: IpAddr,
+        /// Its Ethernet address.
+        mac: MacAddr,
+    },
+    /// A neighbour is not known.
+    Solicit(Solicitation),
 }
 
 /// What all snapshots share.
@@ -175,6 +217,7 @@ pub(crate) struct Shared {
     pub epoch: Arc<Epoch>,
     pub recirc: RecircTable,
     pub profiles: ProfileInterner,
+    pub neighbours: Arc<Neighbours>,
     sink: Box<dyn PuntSink>,
     seed: HashSeed,
 }
@@ -197,6 +240,12 @@ pub struct Forwarding {
     /// By datapath port.
     homes: Arc<[Option<Home>]>,
     homes_revision: Revision,
+    geneve_map: Arc<GeneveMap>,
+    tunnels: Arc<TunnelMap>,
+    /// Of frames out of tunnels, whichever.
+    tunnel_profiles: Arc<ProfileSet>,
+    host: Arc<Host>,
+    host_revision: Revision,
     shared: Arc<Shared>,
 }
 
@@ -232,10 +281,43 @@ impl Forwarding {
         Some((self.bridges.get(home.bridge as usize)?, home.of_port))
     }
 
-    /// The datapath port behind a port of a bridge; none for patch ports.
+    /// The Geneve options of all bridges: what is read of a frame that leaves its tunnel.
+    pub fn geneve_map(&self) -> &GeneveMap {
+        &self.geneve_map
+    }
+
+    /// The bridge and port that a frame with this key came in on: as [`Forwarding::home_of`], and for a frame out of a
+    /// tunnel the tunnel interface.
+    pub fn home_of_key(&self, key: &PacketKey) -> Option<(&Arc<Bridge>, OfPort)> {
+        match self.tunnels.socket(key.in_port()) {
+            None => self.home_of(key.in_port()),
+            Some(socket) => {
+                let port = self.tunnels.find(socket, &Outer::of(key)?)?;
+                Some((self.bridge(port.bridge)?, port.of_port))
+            }
+        }
+    }
+
+    /// The tunnel interfaces.
+    pub fn tunnels(&self) -> &TunnelMap {
+        &self.tunnels
+    }
+
+    /// What is known of the host.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// The neighbours of all bridges, shared by all snapshots.
+    pub fn neighbours(&self) -> &Arc<Neighbours> {
+        &self.shared.neighbours
+    }
+
+    /// The datapath port behind a port of a bridge, which tunnels share; none for patch ports.
     pub fn dp_port_of(&self, bridge: BridgeId, of_port: OfPort) -> Option<DpPort> {
         match self.bridge(bridge)?.port(of_port)?.device {
             Device::Datapath(port) => Some(port),
+            Device::Tunnel { socket, .. } => Some(socket),
             Device::Patch(_) => None,
         }
     }
@@ -267,11 +349,13 @@ impl Forwarding {
         match kind {
             KIND_RECIRC => self.shared.recirc.revision(),
             KIND_BRIDGES => self.homes_revision,
+            KIND_HOST => self.host_revision,
             _ => self.bridge(bridge).map_or(Revision(u64::MAX), |b| match kind {
                 KIND_TABLE => b.table_revision(TableId(index as u8)),
                 KIND_SETTINGS => b.settings_revision(),
                 KIND_GROUP => b.group_revision(index as u16),
                 KIND_METER => b.meter_revision(index as u16),
+                KIND_NEIGHBOUR => b.neighbours().revision(),
                 KIND_MAC if (index as usize) < BUCKET_COUNT => b.mac().bucket_revision(index as usize),
                 _ => Revision(u64::MAX),
             }),
@@ -286,13 +370,16 @@ impl SlowPath for Forwarding {
         Revision(self.number.wrapping_add(self.shared.epoch.get()))
     }
 
-    fn profile(&self, port: DpPort, dl_type: u16) -> Result<&Profile, Drop> {
-        let home = self.home(port).ok_or(Drop::NoBridge)?;
+    fn profile(&self, class: FrameClass) -> Result<&Profile, Drop> {
+        if self.tunnels.socket(class.port).is_some() {
+            return self.tunnel_profiles.get(class_of(class.dl_type), class.stage).ok_or(Drop::NoBridge);
+        }
+        let home = self.home(class.port).ok_or(Drop::NoBridge)?;
         if home.no_receive {
             return Err(Drop::PortNoReceive);
         }
         let bridge = self.bridges.get(home.bridge as usize).ok_or(Drop::NoBridge)?;
-        bridge.profiles.get(class_of(dl_type)).ok_or(Drop::NoBridge)
+        bridge.profiles.get(class_of(class.dl_type), class.stage).ok_or(Drop::NoBridge)
     }
 
     fn translate(&self, upcall: &Upcall<'_>) -> Translation<Effect> {
@@ -300,11 +387,30 @@ impl SlowPath for Forwarding {
     }
 
     fn commit(&self, effects: &[Effect], now: Instant) {
-        for Effect::Learn { bridge, key, bundle } in effects {
-            if let Some(bridge) = self.bridge(*bridge) {
-                bridge.mac().learn(*key, *bundle, now);
+        for effect in effects {
+            match effect {
+                Effect::Learn { bridge, key, bundle } => {
+                    if let Some(bridge) = self.bridge(*bridge) {
+                        bridge.mac().learn(*key, *bundle, now);
+                    }
+                }
+                Effect::Neighbour { bridge, ip, mac } => {
+                    if let Some(bridge) = self.bridge(*bridge) {
+                        bridge.neighbours().learn(*ip, *mac, now);
+                    }
+                }
+                Effect::Solicit(solicitation) => {
+                    let bridge = self.bridge(solicitation.port.bridge);
+                    if bridge.is_some_and(|b| b.neighbours().may_solicit(solicitation.target, now)) {
+                        self.shared.sink.solicit(*solicitation);
+                    }
+                }
             }
         }
+    }
+
+    fn geneve_map(&self) -> &GeneveMap {
+        &self.geneve_map
     }
 
     fn still_valid(&self, deps: &Deps) -> bool {
@@ -341,10 +447,12 @@ impl Staging {
     /// No bridges. `seed` keys the hash tables; `sink` gets frames for controllers.
     pub fn new(seed: HashSeed, sink: Box<dyn PuntSink>) -> Staging {
         let epoch = Arc::new(Epoch::default());
+        let neighbours = Arc::new(Neighbours::new(Arc::clone(&epoch)));
         let shared = Shared {
             recirc: RecircTable::new(Arc::clone(&epoch)),
             epoch,
             profiles: ProfileInterner::default(),
+            neighbours,
             sink,
             seed,
         };
@@ -353,6 +461,11 @@ impl Staging {
             bridges: Vec::new(),
             homes: Arc::default(),
             homes_revision: Revision(1),
+            geneve_map: Arc::default(),
+            tunnels: Arc::default(),
+            tunnel_profiles: Arc::default(),
+            host: Arc::default(),
+            host_revision: Revision(1),
             shared: Arc::new(shared),
         };
         let next = Forwarding { number: 2, ..empty.clone() };
@@ -375,13 +488,18 @@ impl Staging {
         let id = BridgeId(self.bridge_next);
         self.bridge_next += 1;
         let shared = &self.next.shared;
-        self.next.bridges.push(Arc::new(Bridge::new(id, name, shared.seed, Arc::clone(&shared.epoch))));
+        let neighbours = shared.neighbours.of(name);
+        let bridge = Bridge::new(id, name, shared.seed, Arc::clone(&shared.epoch), neighbours);
+        self.next.bridges.push(Arc::new(bridge));
         id
     }
 
     /// Removes a bridge; whether it was there.
     pub fn remove_bridge(&mut self, id: BridgeId) -> bool {
         let before = self.next.bridges.len();
+        if let Some(bridge) = self.next.bridge(id) {
+            self.next.shared.neighbours.forget(bridge.name());
+        }
         self.next.bridges.retain(|b| b.id() != id);
         before != self.next.bridges.len()
     }
@@ -436,8 +554,18 @@ impl Staging {
         }
     }
 
+    /// Sets what is known of the host.
+    pub fn set_host(&mut self, host: Host) {
+        if host != *self.next.host {
+            self.next.host = Arc::new(host);
+        }
+    }
+
     /// Whether anything was touched since the last publication.
     pub fn is_dirty(&self) -> bool {
+        if !Arc::ptr_eq(&self.next.host, &self.published.host) {
+            return true;
+        }
         let (next, now) = (&self.next.bridges, &self.published.bridges);
         next.len() != now.len() || next.iter().zip(now).any(|(a, b)| !Arc::ptr_eq(a, b))
     }
@@ -450,6 +578,7 @@ impl Staging {
         let stamp = Revision(self.next.number);
         let mut set_changed = self.next.bridges.len() != self.published.bridges.len();
         let mut profiles_stale = false;
+        let mut settings_changed = set_changed;
         for bridge in &mut self.next.bridges {
             let before = self.published.bridge(bridge.id());
             if before.is_some_and(|b| Arc::ptr_eq(b, bridge)) {
@@ -457,19 +586,54 @@ impl Staging {
             }
             let changed = Arc::make_mut(bridge).stamp(before.map(|b| &**b), stamp);
             set_changed |= changed.ports || before.is_none();
+            settings_changed |= changed.settings;
             profiles_stale |= changed.rules || changed.ports || changed.settings;
         }
         if set_changed {
             self.next.homes = homes(&self.next.bridges);
+            self.next.tunnels = Arc::new(tunnels(&self.next.bridges));
             self.next.homes_revision = stamp;
         }
+        if settings_changed {
+            self.next.geneve_map = geneve_map(&self.next.bridges);
+        }
+        if !Arc::ptr_eq(&self.next.host, &self.published.host) {
+            self.next.host_revision = stamp;
+            profiles_stale = true;
+        }
         if profiles_stale || set_changed {
-            crate::profile::refresh(&mut self.next.bridges, &self.next.shared.profiles);
+            let Forwarding { bridges, tunnels, host, shared, tunnel_profiles, .. } = &mut self.next;
+            let surroundings = Surroundings { tunnels, host };
+            crate::profile::refresh(bridges, &surroundings, &shared.profiles);
+            crate::profile::refresh_tunnels(tunnel_profiles, bridges, &surroundings, &shared.profiles);
         }
         self.published = Arc::new(self.next.clone());
         self.next.number += 1;
         Arc::clone(&self.published)
     }
+}
+
+/// What the bridges' maps say together.
+fn geneve_map(bridges: &[Arc<Bridge>]) -> Arc<GeneveMap> {
+    let mut all = GeneveMap::default();
+    for (index, option) in bridges.iter().flat_map(|b| b.settings().geneve_map.iter()) {
+        // Refused only where another bridge maps it too, which then means the same.
+        let _ = all.insert(index, option);
+    }
+    Arc::new(all)
+}
+
+/// The tunnel interfaces of all bridges.
+fn tunnels(bridges: &[Arc<Bridge>]) -> TunnelMap {
+    let mut map = TunnelMap::default();
+    for bridge in bridges {
+        for port in bridge.ports() {
+            if let Device::Tunnel { socket, config } = &port.device {
+                map.insert(config, *socket, TunnelPort { bridge: bridge.id(), of_port: port.of_port });
+            }
+        }
+    }
+    map
 }
 
 /// The table of datapath ports. Numbers beyond [`DP_PORT_MAX`] are left out: their frames are dropped as `NoBridge`.

@@ -25,4 +25,6 @@ pub mod profile;
 pub mod recirc;
 pub mod trace;
 pub mod translate;
+pub mod tunnel;
+pub mod underlay;
 pub mod vlan;

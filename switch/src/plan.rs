@@ -4,7 +4,8 @@
 //! Only what concerns devices is a step. Everything else of a configuration is a value that the brain takes as a whole.
 
 use crate::config::{Config, InterfaceConfig, InterfaceKind};
-use std::collections::BTreeMap;
+use crate::tunnel::TunnelSocket;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One step. Steps are to be carried out in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,10 @@ pub enum Step {
     RemoveBridge(String),
     /// A bridge is new. Its interfaces are opened after.
     AddBridge(String),
+    /// No tunnel interface wants this socket any more.
+    CloseSocket(TunnelSocket),
+    /// The first tunnel interface wants this socket.
+    OpenSocket(TunnelSocket),
     /// A device is wanted.
     Open {
         /// Bridge.
@@ -47,6 +52,15 @@ fn interfaces(config: &Config) -> BTreeMap<&str, (&str, &InterfaceConfig)> {
     all
 }
 
+/// The sockets that tunnel interfaces of a configuration share.
+fn sockets(config: &Config) -> BTreeSet<TunnelSocket> {
+    let socket = |i: &InterfaceConfig| match &i.kind {
+        InterfaceKind::Tunnel(tunnel) => Some(tunnel.socket()),
+        _ => None,
+    };
+    interfaces(config).into_values().filter_map(|(_, i)| socket(i)).collect()
+}
+
 /// Whether a device that was opened for `old` can serve `new` without being opened again.
 fn same_device(old: &InterfaceConfig, new: &InterfaceConfig) -> bool {
     match (&old.kind, &new.kind) {
@@ -54,6 +68,8 @@ fn same_device(old: &InterfaceConfig, new: &InterfaceConfig) -> bool {
         _ if old.netns != new.netns => false,
         // A patch has no device: its peer is looked up by name when the configuration is published.
         (InterfaceKind::Patch { .. }, InterfaceKind::Patch { .. }) => true,
+        // Nor has a tunnel: its socket is planned for itself.
+        (InterfaceKind::Tunnel(_), InterfaceKind::Tunnel(_)) => true,
         (a, b) => a == b,
     }
 }
@@ -69,6 +85,9 @@ pub fn plan(current: &Config, wanted: &Config) -> Vec<Step> {
             steps.push(Step::Close { bridge: (*bridge).to_owned(), interface: (*name).to_owned() });
         }
     }
+    let (sockets_now, sockets_wanted) = (sockets(current), sockets(wanted));
+    steps.extend(sockets_now.difference(&sockets_wanted).copied().map(Step::CloseSocket));
+    opens.extend(sockets_wanted.difference(&sockets_now).copied().map(Step::OpenSocket));
     for (name, (bridge, interface)) in &new {
         let step = (*bridge).to_owned();
         match old.get(name) {
@@ -94,15 +113,17 @@ pub fn plan(current: &Config, wanted: &Config) -> Vec<Step> {
 mod tests {
     use super::*;
     use crate::config::{BridgeConfig, PortConfig};
+    use crate::tunnel::{TunnelConfig, TunnelKind};
     use crate::vlan::VlanConfig;
     use proptest::prelude::*;
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::sync::Arc;
 
     /// What a daemon that carries out steps would have open.
     #[derive(Default, Debug, PartialEq)]
     struct World {
         bridges: BTreeSet<String>,
         open: BTreeMap<String, (String, InterfaceConfig)>,
+        sockets: BTreeSet<TunnelSocket>,
     }
 
     impl World {
@@ -112,6 +133,8 @@ mod tests {
                     let (b, _) = self.open.remove(interface).expect("closes what is open");
                     assert_eq!(&b, bridge);
                 }
+                Step::CloseSocket(s) => assert!(self.sockets.remove(s), "closes what is open"),
+                Step::OpenSocket(s) => assert!(self.sockets.insert(*s), "opened twice"),
                 Step::RemoveBridge(b) => {
                     assert!(self.open.values().all(|(of, _)| of != b), "interfaces go before their bridge");
                     assert!(self.bridges.remove(b));
@@ -132,11 +155,18 @@ mod tests {
         }
     }
 
+    fn tunnel(port: u16) -> InterfaceKind {
+        let options = [("remote_ip", "flow".to_owned()), ("dst_port", port.to_string())];
+        let options = options.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+        InterfaceKind::Tunnel(Arc::new(TunnelConfig::parse("t", TunnelKind::Vxlan, &options).unwrap().config))
+    }
+
     fn interface() -> impl Strategy<Value = InterfaceConfig> {
         let kind = prop_oneof![
             Just(InterfaceKind::Tap),
             Just(InterfaceKind::System),
             "[xy]".prop_map(|peer| InterfaceKind::Patch { peer }),
+            (4789u16..4792).prop_map(tunnel),
         ];
         ("[a-f]", kind, proptest::option::of(1u16..4)).prop_map(|(name, kind, ofport_request)| {
             InterfaceConfig {
@@ -188,6 +218,11 @@ mod tests {
                     .map(|(n, (b, i))| (n.to_owned(), (b.to_owned(), i.clone())))
                     .collect();
                 prop_assert_eq!(&world.open, &open);
+                let tunnels = open.values().filter_map(|(_, i)| match &i.kind {
+                    InterfaceKind::Tunnel(t) => Some(t.socket()),
+                    _ => None,
+                });
+                prop_assert_eq!(&world.sockets, &tunnels.collect::<BTreeSet<_>>());
             }
             prop_assert_eq!(plan(&b, &b), vec![]);
         }

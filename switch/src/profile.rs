@@ -7,15 +7,16 @@
 //!
 //! A written field counts as looked at: whether writing it changes the frame depends on what stands there.
 
-use crate::bridge::{Bridge, BridgeId, Device};
+use crate::bridge::{Bridge, BridgeId, BridgePort, Device};
+use crate::tunnel::{Host, Octet, TunnelConfig, TunnelKind, TunnelMap};
 use crate::vlan::VlanMode;
-use datapath::{Profile, ProfileId};
+use datapath::{Profile, ProfileId, Stage};
 use flowtable::field::Prereq;
 use flowtable::group::Group;
 use flowtable::store::{ActionSummary, RuleStore, TableIdSet};
-use flowtable::{FieldId, FlowKey, Mask, OfAction, OfPort, SubField, TableId};
+use flowtable::{CtAction, FieldId, FlowKey, Mask, OfAction, OfPort, SubField, TableId, ZoneSource};
 use packet::PacketKey;
-use packet::key::{Slot, VLAN_PRESENT, slot};
+use packet::key::{Slot, TUN_METADATA, TUN_OAM, VLAN_PRESENT, slot};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -138,6 +139,13 @@ pub const fn class_of(dl_type: u16) -> EtherClass {
 
 /// Mark of a summary: NORMAL is among the actions.
 const MARK_NORMAL: u64 = 1;
+/// Mark of a summary: a pass through the connection tracker is.
+const MARK_TRACKED: u64 = 2;
+
+/// What tells connections apart. A flow that begins with these bits fixed belongs to one connection, whose further passes
+/// it may then remember (`datapath`'s chains).
+const TUPLE: &[Slot] =
+    &[slot::NW_SRC, slot::NW_DST, slot::IPV6_SRC, slot::IPV6_DST, slot::NW_PROTO, slot::TP_SRC, slot::TP_DST];
 
 /// What a list of actions may read and where it may lead, for [`RuleStore`].
 pub fn summarize(table: TableId, actions: &[OfAction]) -> ActionSummary {
@@ -174,9 +182,6 @@ fn add_action(summary: &mut ActionSummary, table: TableId, action: &OfAction) {
         // What groups look at is added where the groups are known.
         | OfAction::Group(_)
         | OfAction::Meter(_)
-        | OfAction::Ct(_)
-        | OfAction::CtClear
-        | OfAction::Clone(_)
         | OfAction::ClearActions
         | OfAction::WriteMetadata { .. } => {}
         OfAction::SetVlanVid(_) | OfAction::SetVlanPcp(_) | OfAction::PopVlan | OfAction::PushVlan(_) => {
@@ -214,8 +219,27 @@ fn add_action(summary: &mut ActionSummary, table: TableId, action: &OfAction) {
         OfAction::SetTunnel(_) => bits.add_all(slot::TUN_ID),
         OfAction::Resubmit { table: to, .. } => summary.tables.insert(to.unwrap_or(table)),
         OfAction::GotoTable(to) => summary.tables.insert(*to),
-        OfAction::WriteActions(inner) => add_actions(summary, table, inner),
+        OfAction::WriteActions(inner) | OfAction::Clone(inner) => add_actions(summary, table, inner),
+        OfAction::Ct(ct) => add_ct(summary, ct),
+        OfAction::CtClear => bits.add_all(slot::CT_STATE),
     }
+}
+
+fn add_ct(summary: &mut ActionSummary, ct: &CtAction) {
+    summary.marks |= MARK_TRACKED;
+    if let Some(to) = ct.table {
+        summary.tables.insert(to);
+    }
+    if let ZoneSource::Field(src) = ct.zone {
+        add_sub(&mut summary.reads, src);
+    }
+    // Mark and label are written in the connection, not in the frame's key, so only what they are taken from counts.
+    for action in &ct.exec {
+        if let OfAction::Move { src, .. } = action {
+            add_sub(&mut summary.reads, *src);
+        }
+    }
+    Prereq::Ip.consult(&mut summary.reads);
 }
 
 fn add_field(bits: &mut Mask<FlowKey>, id: FieldId, which: u128) {
@@ -227,6 +251,9 @@ fn add_field(bits: &mut Mask<FlowKey>, id: FieldId, which: u128) {
     }
     if row.slot.word == slot::MPLS_LSE0.word {
         return add_mpls(bits);
+    }
+    if let Some(presence) = row.presence() {
+        bits.add_all(presence);
     }
     bits.add(row.slot, which);
 }
@@ -264,6 +291,7 @@ pub(crate) struct RuleNeeds {
 struct Needs {
     bits: Mask<PacketKey>,
     normal: bool,
+    tracked: bool,
     tables: TableIdSet,
 }
 
@@ -331,6 +359,7 @@ impl RuleNeeds {
         let needs = if continues_on_miss { &self.all } else { &self.reachable };
         needs.bits.covers(&actions.reads.packet())
             && (needs.normal || actions.marks & MARK_NORMAL == 0)
+            && (needs.tracked || actions.marks & MARK_TRACKED == 0)
             && actions.tables.iter().all(|t| needs.tables.contains(t))
     }
 }
@@ -347,17 +376,25 @@ impl Needs {
     fn add_summary(&mut self, summary: &ActionSummary) {
         self.bits.union(&summary.reads.packet());
         self.normal |= summary.marks & MARK_NORMAL != 0;
+        self.tracked |= summary.marks & MARK_TRACKED != 0;
     }
 }
 
-/// The profiles of a bridge, one a class.
+/// The profiles of a bridge, one a class and stage.
 #[derive(Debug, Default)]
-pub(crate) struct ProfileSet(Vec<Profile>);
+pub(crate) struct ProfileSet {
+    fresh: Vec<Profile>,
+    resumed: Vec<Profile>,
+}
 
 impl ProfileSet {
     #[inline]
-    pub fn get(&self, class: EtherClass) -> Option<&Profile> {
-        self.0.get(class as usize)
+    pub fn get(&self, class: EtherClass, stage: Stage) -> Option<&Profile> {
+        match stage {
+            Stage::Fresh => &self.fresh,
+            Stage::Resumed => &self.resumed,
+        }
+        .get(class as usize)
     }
 }
 
@@ -394,11 +431,69 @@ fn add_normal(mask: &mut Mask<PacketKey>, bridge: &Bridge) {
     }
 }
 
-/// What a frame that enters a bridge can have looked at, in it and in the bridges that patches lead to.
-fn needs_of(bridges: &[Arc<Bridge>], start: &Bridge) -> Mask<PacketKey> {
+/// What bridges are in: it decides what outputs look at.
+pub(crate) struct Surroundings<'a> {
+    pub tunnels: &'a TunnelMap,
+    pub host: &'a Host,
+}
+
+/// What sending into a tunnel looks at, beside the bytes that are copied when it happens.
+fn add_tunnel(mask: &mut Mask<PacketKey>, config: &TunnelConfig, host: &Host) {
+    if config.reads_key() {
+        mask.add_all(slot::TUN_ID);
+    }
+    if config.reads_addresses() {
+        OUTER_ADDRESSES.iter().for_each(|s| mask.add_all(*s));
+    }
+    if config.gbp {
+        mask.add_all(slot::TUN_GBP_ID);
+        mask.add_all(slot::TUN_GBP_FLAGS);
+    }
+    if config.kind == TunnelKind::Geneve {
+        TUN_METADATA.iter().for_each(|s| mask.add_all(*s));
+        mask.add_all(slot::TUN_METADATA_PRESENT);
+        mask.add(slot::TUN_FLAGS, TUN_OAM.into());
+    }
+    // Rules of a bridge that the tunnel leaves through see the outer header, to which the inner one gives its ECN.
+    if host.is_behind_any() {
+        mask.add_all(slot::NW_TOS);
+        if config.ttl == Octet::Inherit {
+            mask.add_all(slot::NW_TTL);
+        }
+    }
+}
+
+/// What tells whether a frame for the host is a tunnel's, or tells the address of a neighbour.
+fn add_host(mask: &mut Mask<PacketKey>) {
+    let slots = [
+        slot::DL_DST,
+        slot::VLAN_TCI,
+        slot::NW_DST,
+        slot::IPV6_DST,
+        slot::NW_PROTO,
+        slot::TP_DST,
+        // Zero but in neighbour discovery.
+        slot::ND_TARGET,
+    ];
+    slots.into_iter().for_each(|s| mask.add_all(s));
+}
+
+/// What the outer headers of a frame out of a tunnel said of its way.
+const OUTER_ADDRESSES: [Slot; 4] = [slot::TUN_SRC, slot::TUN_DST, slot::TUN_IPV6_SRC, slot::TUN_IPV6_DST];
+
+/// What a frame that enters some bridges can have looked at, in them and in the bridges that patches lead to; for one that
+/// has been through some of its way, also in those that tunnels lead through. Also says whether it may be tracked.
+fn needs_of(
+    bridges: &[Arc<Bridge>],
+    starts: Vec<&Bridge>,
+    surroundings: &Surroundings<'_>,
+    stage: Stage,
+) -> (Mask<PacketKey>, bool) {
+    let Surroundings { tunnels, host } = surroundings;
     let mut mask = Mask::empty();
+    let mut tracked = false;
     let mut seen: Vec<BridgeId> = Vec::new();
-    let mut todo = vec![start];
+    let mut todo = starts;
     while let Some(bridge) = todo.pop() {
         if seen.contains(&bridge.id()) {
             continue;
@@ -407,8 +502,23 @@ fn needs_of(bridges: &[Arc<Bridge>], start: &Bridge) -> Mask<PacketKey> {
         let needs = &bridge.rule_needs;
         let needs = if bridge.continues_on_miss() { &needs.all } else { &needs.reachable };
         mask.union(&needs.bits);
+        tracked |= needs.tracked;
         if needs.normal {
             add_normal(&mut mask, bridge);
+        }
+        let mut leads_through_hosts = false;
+        for port in bridge.ports() {
+            if let Device::Tunnel { config, .. } = &port.device {
+                add_tunnel(&mut mask, config, host);
+                leads_through_hosts = true;
+            }
+        }
+        if !tunnels.is_empty() && host.is_behind(bridge.id()) {
+            add_host(&mut mask);
+        }
+        // A frame that has just been encapsulated is no frame whose key the cache has; one that recirculates is.
+        if leads_through_hosts && stage == Stage::Resumed {
+            todo.extend(bridges.iter().map(|b| &**b).filter(|b| host.is_behind(b.id())));
         }
         let peers = bridge.ports().filter_map(|p| match p.device {
             Device::Patch(Some(peer)) => Some(peer.bridge),
@@ -422,26 +532,83 @@ fn needs_of(bridges: &[Arc<Bridge>], start: &Bridge) -> Mask<PacketKey> {
         // Whether it is a fragment decides what rules see of its ports, and whether it may pass at all.
         mask.add_all(s);
     }
-    mask
+    (mask, tracked)
 }
 
 /// Finds the profiles of every bridge. Bridges whose masks stay keep their profiles.
-pub(crate) fn refresh(bridges: &mut [Arc<Bridge>], interner: &ProfileInterner) {
-    let masks: Vec<Mask<PacketKey>> = bridges.iter().map(|b| needs_of(bridges, b)).collect();
-    for (bridge, mask) in bridges.iter_mut().zip(masks) {
-        let of_class = |class: EtherClass| {
+pub(crate) fn refresh(
+    bridges: &mut [Arc<Bridge>],
+    surroundings: &Surroundings<'_>,
+    interner: &ProfileInterner,
+) {
+    let of = |b: &Arc<Bridge>, stage| needs_of(bridges, vec![&**b], surroundings, stage);
+    let needs: Vec<_> = bridges.iter().map(|b| [of(b, Stage::Fresh), of(b, Stage::Resumed)]).collect();
+    for (bridge, [fresh, resumed]) in bridges.iter_mut().zip(needs) {
+        let masks = Masks::of(fresh, resumed.0);
+        if !masks.are_those_of(&bridge.profiles) {
+            Arc::make_mut(bridge).profiles = Arc::new(masks.intern(interner));
+        }
+    }
+}
+
+/// Finds the profiles of frames out of tunnels: which interface, and so which bridge, such a frame belongs to is told by
+/// what its outer headers said.
+pub(crate) fn refresh_tunnels(
+    profiles: &mut Arc<ProfileSet>,
+    bridges: &[Arc<Bridge>],
+    surroundings: &Surroundings<'_>,
+    interner: &ProfileInterner,
+) {
+    let is_tunnel = |p: &BridgePort| matches!(p.device, Device::Tunnel { .. });
+    let of = |stage| {
+        let starts = bridges.iter().map(|b| &**b).filter(|b| b.ports().any(is_tunnel)).collect();
+        let (mut mask, tracked) = needs_of(bridges, starts, surroundings, stage);
+        mask.add_all(slot::TUN_ID);
+        OUTER_ADDRESSES.iter().for_each(|s| mask.add_all(*s));
+        (mask, tracked)
+    };
+    let masks = Masks::of(of(Stage::Fresh), of(Stage::Resumed).0);
+    if !masks.are_those_of(profiles) {
+        *profiles = Arc::new(masks.intern(interner));
+    }
+}
+
+/// The masks of a [`ProfileSet`].
+struct Masks {
+    fresh: [Mask<PacketKey>; EtherClass::ALL.len()],
+    resumed: [Mask<PacketKey>; EtherClass::ALL.len()],
+}
+
+impl Masks {
+    /// Of frames fresh from a port, which may be tracked, and of those that recirculate.
+    fn of((fresh, tracked): (Mask<PacketKey>, bool), resumed: Mask<PacketKey>) -> Masks {
+        let of_class = |mask: Mask<PacketKey>, class: EtherClass| {
             let mut mask = mask;
             // A frame without a field has zeros there, so its bits tell nothing.
             class.absent().iter().for_each(|s| mask.0.set(*s, 0));
             mask
         };
-        let masks = EtherClass::ALL.map(of_class);
-        let same = |(mask, profile): (&Mask<PacketKey>, &Profile)| profile.mask == *mask;
-        let old = &bridge.profiles.0;
-        if old.len() == masks.len() && masks.iter().zip(old).all(same) {
-            continue;
-        }
-        let profiles = masks.into_iter().map(|m| interner.profile(m)).collect();
-        Arc::make_mut(bridge).profiles = Arc::new(ProfileSet(profiles));
+        let fresh = EtherClass::ALL.map(|class| {
+            let mut mask = fresh;
+            if tracked && matches!(class, EtherClass::Ipv4 | EtherClass::Ipv6) {
+                TUPLE.iter().for_each(|s| mask.add_all(*s));
+            }
+            of_class(mask, class)
+        });
+        Masks { fresh, resumed: EtherClass::ALL.map(|class| of_class(resumed, class)) }
+    }
+
+    fn are_those_of(&self, profiles: &ProfileSet) -> bool {
+        let same = |masks: &[Mask<PacketKey>], profiles: &[Profile]| {
+            masks.len() == profiles.len() && masks.iter().zip(profiles).all(|(m, p)| p.mask == *m)
+        };
+        same(&self.fresh, &profiles.fresh) && same(&self.resumed, &profiles.resumed)
+    }
+
+    fn intern(self, interner: &ProfileInterner) -> ProfileSet {
+        let profiles = |masks: [Mask<PacketKey>; EtherClass::ALL.len()]| {
+            masks.into_iter().map(|m| interner.profile(m)).collect()
+        };
+        ProfileSet { fresh: profiles(self.fresh), resumed: profiles(self.resumed) }
     }
 }

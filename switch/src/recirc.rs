@@ -7,7 +7,7 @@ use crate::bridge::BridgeId;
 use crate::forwarding::Epoch;
 use crate::translate::Level;
 use datapath::{RecircId, Revision};
-use flowtable::{OfAction, OfPort, PipelineKey};
+use flowtable::{OfAction, OfPort, PipelineKey, TableId};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,6 +28,8 @@ pub(crate) struct Frozen {
     pub levels: Vec<Level>,
     /// Actions to run at the end.
     pub action_set: Vec<OfAction>,
+    /// The table that comes first, after a pass through the connection tracker.
+    pub table: Option<TableId>,
 }
 
 #[derive(Debug, Default)]
@@ -96,6 +98,7 @@ mod tests {
             pipeline: PipelineKey::default(),
             levels: Vec::new(),
             action_set: Vec::new(),
+            table: None,
         }
     }
 

@@ -263,7 +263,7 @@ fn patches_find_each_other_across_bridges_in_any_order() {
     lab.configure(std::slice::from_ref(&left));
     let peer = |lab: &Lab, name: &str, port: &str| {
         let bridge = lab.brain.bridge(name).unwrap();
-        bridge.ports.values().find(|p| p.name == port).map(|p| p.device)
+        bridge.ports.values().find(|p| p.name == port).map(|p| p.device.clone())
     };
     assert_eq!(peer(&lab, "br0", "a"), Some(Device::Patch(None)));
     lab.connect(1, ConnKind::Primary, OfVersion::V13);
@@ -395,7 +395,13 @@ fn secondaries_read_only_and_primaries_are_demoted() {
     assert_eq!(lab.refused(one, role(Role::Primary, 5)), OfError::RoleRequestFailedStale);
     let out =
         PacketOut { buffer: None, metadata: in_port(OfPort::CONTROLLER), actions: vec![], data: vec![0; 60] };
-    let changes = [flow_mod("actions=drop"), Message::PacketOut(out), Message::TableMod(table_mod())];
+    let changes = [
+        flow_mod("actions=drop"),
+        Message::PacketOut(out),
+        Message::TableMod(table_mod()),
+        Message::CtFlushZone(1),
+        Message::CtFlush(CtFlush::default()),
+    ];
     for message in changes {
         assert_eq!(lab.refused(one, message), OfError::BadRequestIsSecondary);
     }
@@ -702,8 +708,8 @@ proptest! {
                 prop_assert_eq!(staged.ports().count(), state.ports.len());
                 for (number, record) in &state.ports {
                     let port = staged.port(*number).unwrap();
-                    prop_assert_eq!((&*port.name, port.device), (record.name.as_str(), record.device));
-                    prop_assert_eq!(record.device, Device::Datapath(DpPort(open[&record.name])));
+                    prop_assert_eq!((&*port.name, &port.device), (record.name.as_str(), &record.device));
+                    prop_assert_eq!(&record.device, &Device::Datapath(DpPort(open[&record.name])));
                     let bundle = staged.bundle_of(*number).unwrap();
                     prop_assert!(bundle.members.contains(number));
                     prop_assert_eq!(fwd.home_of(DpPort(open[&record.name])).map(|(b, p)| (b.id(), p)), Some((state.id, *number)));
@@ -717,4 +723,19 @@ proptest! {
             prop_assert!(Arc::ptr_eq(&lab.brain.publish(), &fwd));
         }
     }
+}
+
+#[test]
+fn connections_are_forgotten_in_the_order_of_the_requests() {
+    let mut lab = Lab::small();
+    let conn = lab.connect(1, ConnKind::Service, OfVersion::V13);
+    let original = CtTuple { src: Some([10, 0, 0, 1].into()), ..CtTuple::default() };
+    let some = CtFlush { protocol: 6, original, ..CtFlush::default() };
+    lab.told(conn, Message::CtFlushZone(5));
+    lab.told(conn, Message::CtFlush(some));
+    let zone = CtFlush { zone: Some(5), ..CtFlush::default() };
+    assert_eq!(
+        lab.brain.drain_commands(),
+        vec![Command::FlushConnections(zone), Command::FlushConnections(some)]
+    );
 }

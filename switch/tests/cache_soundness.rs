@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use base::{HashSeed, Instant};
-use datapath::{Deps, DpAction, Profile, ProfileId, Revision, SlowPath, Translation, Upcall};
+use datapath::{Deps, DpAction, FrameClass, Profile, ProfileId, Revision, SlowPath, Translation, Upcall};
 use flowtable::group::{Bucket, GroupCommand, GroupMod, GroupType, Groups, SelectionMethod};
 use flowtable::meter::{BandType, MeterBand, MeterCommand, MeterConfig, MeterMod};
 use flowtable::{
@@ -90,6 +90,7 @@ fn a_match(d: &mut Dice) -> Match {
         FieldId::Reg0,
         FieldId::Reg1,
         FieldId::Metadata,
+        FieldId::TunMetadata0,
     ];
     let mut m = Match::any();
     for _ in 0..d.below(4) {
@@ -100,12 +101,13 @@ fn a_match(d: &mut Dice) -> Match {
             1 => slot.ones() & !1,
             _ => slot.ones(),
         };
-        m.set(slot, value_of(d, field), bits);
+        field.set_condition(&mut m, value_of(d, field), bits);
     }
     m
 }
 
-const WRITABLE: [FieldId; 19] = [
+const WRITABLE: [FieldId; 20] = [
+    FieldId::TunMetadata0,
     FieldId::Reg0,
     FieldId::Reg1,
     FieldId::Metadata,
@@ -448,6 +450,10 @@ fn a_key(d: &mut Dice, dl_type: u16) -> PacketKey {
             key.set(slot::VLAN_TCI_INNER, d.of(&[0x1001, 0x1005]));
         }
     }
+    if d.one_in(3) {
+        key.set(slot::TUN_METADATA_PRESENT, 1);
+        key.set(slot::TUN_METADATA0, value_of(d, FieldId::TunMetadata0));
+    }
     key.set(slot::DL_TYPE, dl_type.into());
     key
 }
@@ -489,7 +495,7 @@ impl Cache {
         tally: &mut Tally,
     ) -> Option<Vec<DpAction>> {
         let revision = fwd.revision();
-        let profile: &Profile = fwd.profile(key.in_port(), key.dl_type()).ok()?;
+        let profile: &Profile = fwd.profile(FrameClass::of(key)).ok()?;
         let place = (profile.id, profile.mask.apply(key));
         let fresh = fwd.translate(&Upcall { key });
         if let Some(cached) = self.0.get_mut(&place) {
@@ -571,7 +577,7 @@ proptest! {
         for _ in 0..64 {
             let dl_type = d.of(&[0x0800, 0x86dd, 0x0806, 0x8847, 0x9999]);
             let (key, other) = (a_key(d, dl_type), a_key(d, dl_type));
-            let Ok(profile) = fwd.profile(key.in_port(), dl_type) else { continue };
+            let Ok(profile) = fwd.profile(FrameClass::of(&key)) else { continue };
             let mut mixed = key;
             for i in 0..PacketKey::LEN {
                 let bits = profile.mask.0.word(i);

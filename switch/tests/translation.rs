@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use base::{HashSeed, Instant};
-use datapath::{Deps, DpAction, Drop, SlowPath, Translation, Upcall};
+use datapath::{Deps, DpAction, Drop, FrameClass, SlowPath, Translation, Upcall};
 use flowtable::text::{FlowUsage, NoPortNames, parse_flow};
 use flowtable::{FlowModCommand, Mask, OfAction, OfPort, OnMissing, PacketInReason, RuleStore};
 use packet::key::{Slot, slot};
@@ -102,7 +102,7 @@ const UDP: &str = "in_port(11),eth(src=02:00:00:00:00:01,dst=02:00:00:00:00:02),
 fn a_new_bridge_is_keyed_on_layer_two_alone() {
     let mut lab = Lab::new(&["priority=0,actions=NORMAL"]);
     let fwd = lab.publish();
-    let profile = fwd.profile(DpPort(11), 0x0800).unwrap().clone();
+    let profile = fwd.profile(FrameClass::fresh(DpPort(11), 0x0800)).unwrap().clone();
     let looked_at: Vec<Slot> = slot::ALL.iter().copied().filter(|s| profile.mask.0.get(*s) != 0).collect();
     let layer_two = [
         slot::IN_PORT,
@@ -118,25 +118,25 @@ fn a_new_bridge_is_keyed_on_layer_two_alone() {
     assert_eq!(looked_at, layer_two);
     // Another rule of the same shape leaves the profile as it was, another shape does not; back again, so is the profile.
     lab.add(&["priority=1,dl_dst=02:00:00:00:00:09,actions=output:1"]);
-    assert_eq!(lab.publish().profile(DpPort(11), 0x0800).unwrap().id, profile.id);
+    assert_eq!(lab.publish().profile(FrameClass::fresh(DpPort(11), 0x0800)).unwrap().id, profile.id);
     lab.add(&["priority=2,udp,tp_dst=9,actions=output:1"]);
     let wider = lab.publish();
-    let wider = wider.profile(DpPort(11), 0x0800).unwrap();
+    let wider = wider.profile(FrameClass::fresh(DpPort(11), 0x0800)).unwrap();
     assert_ne!(wider.id, profile.id);
     assert_eq!(wider.mask.0.get(slot::TP_DST), 0xffff);
     let all = parse_flow("udp", FlowUsage::Mod(FlowModCommand::Delete), &NoPortNames).unwrap();
     lab.rules.apply(&all.flow_mod(FlowModCommand::Delete, OnMissing::Ignore), Instant::ZERO).unwrap();
-    assert_eq!(lab.publish().profile(DpPort(11), 0x0800).unwrap().id, profile.id);
+    assert_eq!(lab.publish().profile(FrameClass::fresh(DpPort(11), 0x0800)).unwrap().id, profile.id);
     // Frames that cannot have a field are not keyed on it.
     lab.add(&["priority=2,udp6,tp_dst=9,actions=output:1", "table=7,tcp,tp_src=9,actions=output:1"]);
     let fwd = lab.publish();
-    assert_eq!(fwd.profile(DpPort(11), 0x0806).unwrap().mask.0.get(slot::TP_DST), 0);
+    assert_eq!(fwd.profile(FrameClass::fresh(DpPort(11), 0x0806)).unwrap().mask.0.get(slot::TP_DST), 0);
     assert_eq!(
-        fwd.profile(DpPort(11), 0x86dd).unwrap().mask.0.get(slot::TP_SRC),
+        fwd.profile(FrameClass::fresh(DpPort(11), 0x86dd)).unwrap().mask.0.get(slot::TP_SRC),
         0,
         "table 7 cannot be reached"
     );
-    assert_eq!(fwd.profile(DpPort(99), 0x0800).err(), Some(Drop::NoBridge));
+    assert_eq!(fwd.profile(FrameClass::fresh(DpPort(99), 0x0800)).err(), Some(Drop::NoBridge));
 }
 
 #[test]
@@ -334,7 +334,7 @@ fn misses_and_port_bits() {
     config(&mut lab, 2, PortConfig::NO_RECV);
     let fwd = lab.publish();
     assert_eq!(reason(&translate(&fwd, &from2)), Some(Drop::PortNoReceive));
-    assert_eq!(fwd.profile(DpPort(12), 0x0800).err(), Some(Drop::PortNoReceive));
+    assert_eq!(fwd.profile(FrameClass::fresh(DpPort(12), 0x0800)).err(), Some(Drop::PortNoReceive));
     assert_eq!(reason(&translate(&fwd, "in_port(77),eth()")), Some(Drop::NoBridge));
 }
 

@@ -23,6 +23,7 @@ pub mod process;
 pub mod random;
 pub mod signal;
 pub mod tap;
+pub mod tunnel_socket;
 pub mod unix_socket;
 pub mod vnet;
 

@@ -8,6 +8,7 @@ pub mod noise;
 pub mod pair;
 pub mod reference;
 pub mod text;
+pub mod traffic;
 pub mod wire;
 
 use std::collections::BTreeMap;

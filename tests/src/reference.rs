@@ -1,7 +1,8 @@
 //! Debian's own ovs-vswitchd and ovsdb-server in a directory and a network namespace of their own: the oracle of the
-//! differential suites. Its datapath is the dummy one, so nothing of it touches the kernel's networking.
+//! differential suites. Its datapath is the dummy one, so nothing of it touches the kernel's networking, unless it is started
+//! in a namespace of the test's, where it is what a node would run.
 
-use crate::{Tools, run, run_ok, unique, wait_for};
+use crate::{Namespace, Tools, run, run_ok, unique, wait_for};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -61,22 +62,27 @@ pub struct Reference {
 impl Reference {
     /// Starts both daemons with `--enable-dummy=override` and waits until they answer.
     pub fn start() -> Reference {
+        let mut command = Command::new("unshare");
+        command.args(["-n", "ovs-vswitchd"]);
+        Self::spawn(command, &["--enable-dummy=override", "--disable-system", "--disable-system-route"])
+    }
+
+    /// Starts both daemons as they are on a node, in this namespace, and waits until they answer.
+    pub fn start_in(ns: &Namespace) -> Reference {
+        Self::spawn(ns.command("ovs-vswitchd"), &[])
+    }
+
+    fn spawn(mut command: Command, options: &[&str]) -> Reference {
         let dir = std::env::temp_dir().join(unique("ref"));
         std::fs::create_dir_all(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
         let database = Ovsdb::start(&dir);
         let mut reference = Reference { dir, _database: database, daemon: None };
         reference.run("ovs-vsctl --no-wait init");
         let d = reference.dir.display();
-        let mut command = Command::new("unshare");
-        command.args(["-n", "ovs-vswitchd"]).arg(format!("unix:{d}/db.sock"));
+        command.arg(format!("unix:{d}/db.sock")).args(options);
         command.args([format!("--pidfile={d}/ovs-vswitchd.pid"), format!("--log-file={d}/log")]);
-        command.args([
-            "--enable-dummy=override",
-            "--disable-system",
-            "--disable-system-route",
-            "-vconsole:off",
-        ]);
-        command.arg("-vsyslog:off").env("OVS_RUNDIR", &reference.dir).env("OVS_DBDIR", &reference.dir);
+        command.args(["-vconsole:off", "-vsyslog:off"]);
+        command.env("OVS_RUNDIR", &reference.dir).env("OVS_DBDIR", &reference.dir);
         reference.daemon = Some(spawn(&mut command));
         wait_for("ovs-vswitchd answers", || reference.try_run("ovs-appctl version").code == 0);
         reference

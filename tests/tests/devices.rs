@@ -1,40 +1,12 @@
 //! Real devices: TAPs moved into pods, veths through packet sockets, captures; driven by the real tools.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::time::Duration;
+use tests::traffic::{self, Reach, TRANSFER};
 use tests::wire::Wire;
 use tests::{Namespace, Switch, Tools, frames, ip, run, run_ok, wait_for};
 
-/// Bytes of a TCP transfer: enough for super-frames, little enough for a debug build.
-const TRANSFER: usize = 8 << 20;
-
 /// Sends [`TRANSFER`] bytes from a pod to another and checks every one.
 fn transfer(from: &Namespace, to: &Namespace, address: &str) {
-    let data: Vec<u8> =
-        (0..TRANSFER).map(|i| (i as u32).wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
-    let listener = to.enter(|| TcpListener::bind((address, 0))).expect("a listener");
-    let at = listener.local_addr().expect("an address");
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut stream =
-                from.enter(|| TcpStream::connect_timeout(&at, Duration::from_secs(5))).expect("connected");
-            stream.set_write_timeout(Some(Duration::from_secs(20))).expect("a limit");
-            stream.write_all(&data).expect("sent");
-        });
-        listener.set_nonblocking(true).expect("a listener");
-        let mut accepted = None;
-        wait_for("a connection", || {
-            accepted = listener.accept().ok();
-            accepted.is_some()
-        });
-        let (mut stream, _) = accepted.expect("accepted");
-        stream.set_nonblocking(false).expect("a stream");
-        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a limit");
-        let mut received = Vec::new();
-        stream.read_to_end(&mut received).expect("received");
-        assert!(received == data, "{} of {} bytes, or wrong ones", received.len(), data.len());
-    });
+    traffic::transfer(from, to, Reach::direct(address));
 }
 
 /// An interface's column, without the quotes that ovs-vsctl puts around text.

@@ -1,5 +1,12 @@
 //! The commands of ovs-appctl(8) that this daemon answers, as a table: name, usage, least and most arguments, what to do.
 
+mod conntrack;
+mod dp;
+mod fragments;
+
+pub use fragments::FragmentSettings;
+
+use crate::connections::Walk;
 use crate::daemon::Daemon;
 use base::Instant;
 use datapath::Command as WorkerCommand;
@@ -7,13 +14,15 @@ use datapath::SlowPath;
 use flowtable::text::{PortNames, parse_key};
 use flowtable::{FlowKey, OfPort, Words};
 use packet::{Frame, PacketKey, slot};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 use switch::bridge::Bridge;
 use switch::dp_text;
 use switch::forwarding::Forwarding;
 use switch::mac::Flush;
-use switch::trace::{SideEffects, Traced};
+use switch::trace::{CtNext, SideEffects, Traced};
+use switch::underlay::command as underlay;
 
 /// Bytes of payload in a frame that is made up from a flow.
 const DUMMY_PAYLOAD: usize = 64;
@@ -34,6 +43,8 @@ pub enum Answer {
         /// At a time.
         step: Duration,
     },
+    /// Work that is done, and answered, in parts.
+    Walk(Walk),
 }
 
 type Run = fn(&mut Daemon, &[String], Instant) -> Answer;
@@ -104,9 +115,21 @@ pub const COMMANDS: &[Command] = &[
         "ofproto/trace",
         "{[dp_name] odp_flow | bridge br_flow} [OPTIONS...] [-generate|packet]",
         1,
-        8,
+        32,
         |d, a, n| Answer::Now(trace(d, a, n)),
     ),
+    command("ovs/route/add", "ip_addr/prefix_len out_br_name [gw] [pkt_mark=mark]", 2, 4, |d, a, n| {
+        Answer::Now(d.with_routes(n, |routes| underlay::route_add(routes, a)))
+    }),
+    command("ovs/route/del", "ip_addr/prefix_len [pkt_mark=mark]", 1, 2, |d, a, n| {
+        Answer::Now(d.with_routes(n, |routes| underlay::route_del(routes, a)))
+    }),
+    command("ovs/route/lookup", "ip_addr [pkt_mark=mark]", 1, 2, |d, a, n| {
+        Answer::Now(d.with_routes(n, |routes| underlay::route_lookup(routes, a)))
+    }),
+    command("ovs/route/show", "", 0, 0, |d, _, n| {
+        Answer::Now(d.with_routes(n, |routes| Ok(underlay::route_show(routes))))
+    }),
     command("ovsdb-server/compact", "", 0, 1, |d, _, n| Answer::Now(compact(d, n))),
     command("ovsdb-server/list-dbs", "", 0, 0, |d, _, _| {
         let names = d.link.server_mut().map(|s| s.database_names().map(|n| format!("{n}\n")).collect());
@@ -131,6 +154,28 @@ pub const COMMANDS: &[Command] = &[
         Answer::Now(Ok(String::new()))
     }),
     command("time/warp", "[large_msecs] msecs", 1, 2, |d, a, _| warp(d, a)),
+    command("tnl/arp/aging", "[SECS]", 0, 1, |d, a, _| {
+        Answer::Now(underlay::neigh_aging(d.brain.neighbours(), a))
+    }),
+    command("tnl/arp/flush", "", 0, 0, |d, _, _| {
+        Answer::Now(Ok(underlay::neigh_flush(d.brain.neighbours())))
+    }),
+    command("tnl/arp/set", "BRIDGE IP MAC", 3, 3, |d, a, n| {
+        Answer::Now(underlay::neigh_set(d.brain.neighbours(), a, n))
+    }),
+    command("tnl/arp/show", "", 0, 0, |d, _, _| Answer::Now(Ok(underlay::neigh_show(d.brain.neighbours())))),
+    command("tnl/neigh/aging", "[SECS]", 0, 1, |d, a, _| {
+        Answer::Now(underlay::neigh_aging(d.brain.neighbours(), a))
+    }),
+    command("tnl/neigh/flush", "", 0, 0, |d, _, _| {
+        Answer::Now(Ok(underlay::neigh_flush(d.brain.neighbours())))
+    }),
+    command("tnl/neigh/set", "BRIDGE IP MAC", 3, 3, |d, a, n| {
+        Answer::Now(underlay::neigh_set(d.brain.neighbours(), a, n))
+    }),
+    command("tnl/neigh/show", "", 0, 0, |d, _, _| {
+        Answer::Now(Ok(underlay::neigh_show(d.brain.neighbours())))
+    }),
     command("version", "", 0, 0, |_, _, _| Answer::Now(Ok(crate::version_text()))),
     command("vlog/close", "", 0, 0, |d, _, _| {
         d.log.close();
@@ -144,10 +189,15 @@ pub const COMMANDS: &[Command] = &[
     }),
 ];
 
+/// Every command, in no order.
+fn commands() -> impl Iterator<Item = &'static Command> {
+    [COMMANDS, conntrack::COMMANDS, fragments::COMMANDS].into_iter().flatten()
+}
+
 /// Carries out a command line.
 pub fn run(daemon: &mut Daemon, name: &str, args: &[String], now: Instant) -> Answer {
     let refuse = |text: String| Answer::Now(Err(text));
-    let Some(command) = COMMANDS.iter().find(|c| c.name == name) else {
+    let Some(command) = commands().find(|c| c.name == name) else {
         return refuse(format!(
             "\"{name}\" is not a valid command (use \"list-commands\" to see a list of valid commands)"
         ));
@@ -163,7 +213,8 @@ pub fn run(daemon: &mut Daemon, name: &str, args: &[String], now: Instant) -> An
 
 fn list_commands() -> String {
     let mut out = String::from("The available commands are:\n");
-    for c in COMMANDS {
+    let by_name: BTreeMap<&str, &Command> = commands().map(|c| (c.name, c)).collect();
+    for c in by_name.values() {
         let _ = writeln!(out, "  {:<23} {}", c.name, c.usage);
     }
     out
@@ -240,7 +291,7 @@ fn dump_flows(daemon: &Daemon, bridge: Option<&str>, now: Instant) -> Result<Str
         let mut lines = Vec::new();
         daemon.workers.dump(worker, |dump| {
             for flow in dump.flows {
-                let home = snapshot.home_of(flow.key.in_port()).map(|(b, _)| b.name().to_owned());
+                let home = snapshot.home_of_key(&flow.key).map(|(b, _)| b.name().to_owned());
                 if bridge.is_none() || bridge == home.as_deref() {
                     let shown = dp_text::DpFlow {
                         key: &flow.key,
@@ -271,9 +322,15 @@ fn dump_flows(daemon: &Daemon, bridge: Option<&str>, now: Instant) -> Result<Str
 fn trace(daemon: &mut Daemon, args: &[String], now: Instant) -> Result<String, String> {
     let snapshot = daemon.snapshot.load_full();
     let mut generate = SideEffects::None;
+    let mut next = CtNext::default();
     let mut words = Vec::new();
-    for arg in args {
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
         match arg.as_str() {
+            "--ct-next" | "-ct-next" => {
+                let state = args.next().ok_or("missing argument for option --ct-next")?;
+                next.add(state)?;
+            }
             "-generate" | "--generate" => generate = SideEffects::Generate,
             "--names" | "--no-names" => {}
             option if option.starts_with("--") => return Err(format!("unsupported option {option}")),
@@ -292,8 +349,9 @@ fn trace(daemon: &mut Daemon, args: &[String], now: Instant) -> Result<String, S
         [name, rest @ ..] if snapshot.bridge_by_name(name).is_some() => {
             let bridge = snapshot.bridge_by_name(name).ok_or("unknown bridge")?;
             let flow = bridge_flow(bridge, rest)?;
-            let traced =
+            let mut traced =
                 switch::trace::trace_in(&snapshot, bridge.id(), &flow, generate).ok_or("unknown bridge")?;
+            switch::trace::trace_on(&snapshot, bridge.id(), &flow, generate, (&mut traced, &next));
             return Ok(traced_text(&snapshot, traced, generate, now));
         }
         [flow] => dp_text::parse_dp_key(flow, &port_named).map_err(|e| e.to_string())?,
@@ -307,8 +365,12 @@ fn trace(daemon: &mut Daemon, args: &[String], now: Instant) -> Result<String, S
         }
         _ => return Err("Must specify bridge name".to_owned()),
     };
-    let traced = switch::trace::trace(&snapshot, &key, generate);
-    let traced = traced.ok_or("the flow's in_port is not a port of any bridge")?;
+    let home = snapshot.home_of(key.in_port()).map(|(bridge, port)| (bridge.id(), port));
+    let (bridge, port) = home.ok_or("the flow's in_port is not a port of any bridge")?;
+    let mut flow = FlowKey::from(key);
+    flow.set_slot(slot::IN_PORT, port.0.into());
+    let mut traced = switch::trace::trace_in(&snapshot, bridge, &flow, generate).ok_or("unknown bridge")?;
+    switch::trace::trace_on(&snapshot, bridge, &flow, generate, (&mut traced, &next));
     Ok(traced_text(&snapshot, traced, generate, now))
 }
 
@@ -388,9 +450,11 @@ fn dpif_show(daemon: &Daemon) -> String {
                 other => other.0.to_string(),
             };
             let (dp, kind) = daemon.port_kind(port);
-            let kind = daemon
-                .patch_peer(&port.name)
-                .map_or_else(|| kind.to_owned(), |p| format!("{kind}: peer={p}"));
+            let kind = match (daemon.patch_peer(&port.name), daemon.tunnel_of(&port.name)) {
+                (Some(peer), _) => format!("{kind}: peer={peer}"),
+                (_, Some(tunnel)) => tunnel.describe(),
+                _ => kind.to_owned(),
+            };
             let _ = writeln!(out, "    {} {number}/{dp}: ({kind})", port.name);
         }
     }
@@ -431,7 +495,13 @@ fn counters(daemon: &Daemon) -> String {
         }
     }
     let cache = serde_json::json!({"hits": totals.hits, "misses": totals.missed, "flows": totals.flows});
-    format!("{}\n", serde_json::json!({"ports": ports, "cache": cache}))
+    let c = daemon.connections.tracker().totals();
+    let connections = serde_json::json!({
+        "current": c.connections, "max": daemon.connections.config().connections_max, "created": c.created,
+        "expired": c.expired, "evicted": c.evicted, "full": c.full, "nat_exhausted": c.nat_exhausted,
+        "invalid": c.invalid,
+    });
+    format!("{}\n", serde_json::json!({"ports": ports, "cache": cache, "connections": connections}))
 }
 
 fn drops(daemon: &Daemon) -> String {
@@ -461,8 +531,9 @@ fn memory(daemon: &mut Daemon) -> String {
     let flows = cache_totals(daemon).flows;
     let rss = sys::process::usage().map(|u| u.resident / 1024).unwrap_or(0);
     let (controls, sessions) = daemon.connection_counts();
+    let connections = daemon.connections.tracker().connections();
     format!(
-        "cached-flows:{flows} macs:{macs} ofconns:{controls} ports:{ports} resident-kB:{rss} rules:{rules} sessions:{sessions}\n"
+        "cached-flows:{flows} connections:{connections} macs:{macs} ofconns:{controls} ports:{ports} resident-kB:{rss} rules:{rules} sessions:{sessions}\n"
     )
 }
 
@@ -535,12 +606,15 @@ mod tests {
 
     #[test]
     fn commands_are_sorted_and_unique() {
-        let names: Vec<_> = COMMANDS.iter().map(|c| c.name).collect();
-        let mut sorted = names.clone();
-        sorted.sort_unstable();
-        sorted.dedup();
-        assert_eq!(names, sorted);
-        assert!(list_commands().lines().count() == COMMANDS.len() + 1);
+        for table in [COMMANDS, conntrack::COMMANDS, fragments::COMMANDS] {
+            assert!(table.is_sorted_by_key(|c| c.name));
+        }
+        let mut names: Vec<_> = commands().map(|c| c.name).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count, "a name stands for two commands");
+        assert_eq!(list_commands().lines().count(), count + 1);
     }
 
     #[test]

@@ -3,13 +3,15 @@
 //! A turn of the loop is: take in what came, let the brain follow, publish the snapshot, then and only then let replies
 //! out. So whoever has read a reply can rely on the next frame's being handled by the new configuration.
 
-use crate::appctl;
+use crate::appctl::{self, FragmentSettings};
 use crate::args::{Args, Places};
 use crate::clock::Clock;
+use crate::connections::Connections;
 use crate::database::link::{Link, LinkError};
 use crate::database::read::{Allowed, Wanted, wanted};
 use crate::database::write::{Identity, InterfaceStatus, Status, report};
 use crate::devices::{Devices, News};
+use crate::routes::Routes;
 use crate::sockets::{Sockets, WAKER};
 use crate::vlog::Vlog;
 use crate::workers::Workers;
@@ -17,6 +19,7 @@ use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use base::{HashSeed, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
+use datapath::conntrack::{ConnTracker, CtConfig};
 use datapath::{CacheLimits, Command as WorkerCommand, Drop, Event, PortError, SlowPath, WorkerConfig};
 use flowtable::OfPort;
 use openflow::message::Message;
@@ -27,15 +30,18 @@ use std::time::Duration;
 use switch::brain::{Brain, Command};
 use switch::bridge::Device;
 use switch::config::{Config, InterfaceKind};
-use switch::forwarding::{Forwarding, PuntSink, Punted};
+use switch::forwarding::{Forwarding, PuntSink, Punted, Solicitation};
 use switch::ofproto::{PacketOutRequest, PortCounters, PortRecord};
 use switch::plan::{Step, plan};
+use switch::tunnel::TunnelConfig;
 use sys::netlink::{LinkEvent, LinkWatch};
 use sys::process::PidFile;
 use sys::signal::{DaemonSignal, Signals};
 
 /// Frames for controllers that may wait for the main thread.
 const PUNTS_MAX: usize = 4_096;
+/// Neighbours of tunnels that may wait to be asked for.
+const SOLICITATIONS_MAX: usize = 256;
 /// How often statistics go to the database unless `stats-update-interval` says otherwise.
 const STATS_INTERVAL: Duration = Duration::from_secs(5);
 /// How often devices in other namespaces, of which the kernel sends no news, are asked how they are.
@@ -52,6 +58,7 @@ fn changes_something(message: &Message) -> bool {
 /// The bounded queue of frames from workers to the main thread.
 struct PuntQueue {
     sender: Sender<Punted>,
+    solicitations: Sender<Solicitation>,
     notify: Arc<dyn Fn() + Send + Sync>,
 }
 
@@ -60,6 +67,13 @@ impl PuntSink for PuntQueue {
         self.sender.try_send(punted).map_err(|_| Drop::UpcallFull)?;
         (self.notify)();
         Ok(())
+    }
+
+    fn solicit(&self, solicitation: Solicitation) {
+        // Traffic that still has no neighbour asks again.
+        if self.solicitations.try_send(solicitation).is_ok() {
+            (self.notify)();
+        }
     }
 }
 
@@ -104,6 +118,10 @@ pub struct Daemon {
     pub snapshot: Arc<ArcSwap<Forwarding>>,
     /// The workers.
     pub workers: Workers,
+    /// Connection tracking.
+    pub connections: Connections,
+    /// What commands set of reassembly.
+    pub fragments: FragmentSettings,
     /// The devices.
     pub devices: Devices,
     /// The database.
@@ -114,7 +132,10 @@ pub struct Daemon {
     read: Wanted,
     configured_once: bool,
     punts: Receiver<Punted>,
+    solicitations: Receiver<Solicitation>,
     watch: Option<LinkWatch>,
+    /// Whether the brain knows the host's routes.
+    pub(crate) routes: Routes,
     signals: Signals,
     identity: Identity,
     stats_next: Instant,
@@ -140,11 +161,13 @@ impl Daemon {
         let notify = sockets.notifier();
         let (sender, punts) = bounded(PUNTS_MAX);
         let seed = HashSeed::new(sys::random::seed()?, sys::random::seed()?);
-        let sink = PuntQueue { sender, notify: Arc::clone(&notify) };
+        let (solicitor, solicitations) = bounded(SOLICITATIONS_MAX);
+        let sink = PuntQueue { sender, solicitations: solicitor, notify: Arc::clone(&notify) };
         let mut brain = Brain::new(seed, Box::new(sink));
         let snapshot = Arc::new(ArcSwap::new(brain.publish()));
         let count = args.workers.unwrap_or_else(default_workers);
-        let workers = Workers::start(count, &snapshot, seed, &clock, &notify)?;
+        let tracker = Arc::new(ConnTracker::new(seed, CtConfig::default()));
+        let workers = Workers::start(count, &snapshot, (seed, &tracker), &clock, &notify)?;
         let link = match &args.database {
             Some(_) => Link::outside(),
             None => open_database(&places, now)?,
@@ -158,6 +181,8 @@ impl Daemon {
             brain,
             snapshot,
             workers,
+            connections: Connections::new(tracker),
+            fragments: FragmentSettings::default(),
             devices: if args.disable_system { Devices::default() } else { Devices::after_restart() },
             link,
             sockets,
@@ -166,7 +191,9 @@ impl Daemon {
             read: Wanted::default(),
             configured_once: false,
             punts,
+            solicitations,
             watch,
+            routes: if args.disable_system_route { Routes::none() } else { Routes::watch() },
             signals,
             identity: identity(),
             stats_next: now,
@@ -191,12 +218,14 @@ impl Daemon {
     pub fn turn(&mut self) -> Result<Option<End>> {
         let now = self.clock.now();
         let timeout = self.timeout(now);
-        self.sockets.wait(Some(timeout), self.watch.as_ref(), &self.signals)?;
+        self.sockets.wait(Some(timeout), self.watch.as_ref(), self.routes.source(), &self.signals)?;
         let now = self.clock.now();
         self.take_signals()?;
         self.take_worker_events(now);
         self.take_punts();
+        self.take_solicitations();
         self.take_link_events(now);
+        self.follow_routes(false, now);
         self.serve(now);
         self.follow_database(now);
         self.do_what_is_due(now);
@@ -211,7 +240,15 @@ impl Daemon {
     /// How long the loop may sleep if nothing comes.
     fn timeout(&self, now: Instant) -> Duration {
         let unread = self.link.has_news() && (self.link.is_ours() || self.configured_once);
-        if unread || self.sockets.has_unfinished() || self.warp.is_some() || !self.punts.is_empty() {
+        if self.connections.is_due(&self.sockets) {
+            return Duration::ZERO;
+        }
+        if unread
+            || self.sockets.has_unfinished()
+            || self.warp.is_some()
+            || !self.punts.is_empty()
+            || !self.solicitations.is_empty()
+        {
             return Duration::ZERO;
         }
         let looks = self.devices.open().next().is_some().then_some(self.look_next);
@@ -220,6 +257,7 @@ impl Daemon {
             self.brain.next_deadline(),
             self.devices.next_deadline(),
             self.link.next_deadline(),
+            self.routes.next_deadline(),
             self.sockets.next_deadline(),
         ];
         let soonest = others.into_iter().flatten().fold(self.stats_next, Instant::min).saturating_since(now);
@@ -272,6 +310,12 @@ impl Daemon {
             self.brain.packet_in(punted);
             // Into the sessions at once, which drop it where nobody reads.
             self.deliver();
+        }
+    }
+
+    fn take_solicitations(&mut self) {
+        for solicitation in self.solicitations.try_iter().take(SOLICITATIONS_MAX) {
+            self.brain.solicit(&solicitation);
         }
     }
 
@@ -353,11 +397,13 @@ impl Daemon {
                     let end = if cleanup { End::Cleanup } else { End::KeepDevices };
                     self.end.get_or_insert((end, Some(request.reply)));
                 }
+                appctl::Answer::Walk(walk) => self.connections.begin(walk, request.reply),
                 appctl::Answer::Warp { total, step } => {
                     self.warp = Some(Warp { left: total, step, reply_to: request.reply });
                 }
             }
         }
+        self.connections.go_on(&mut self.sockets, now);
         if let Some(server) = self.link.server_mut() {
             server.poll(now);
         }
@@ -390,9 +436,10 @@ impl Daemon {
         // Devices that go leave the snapshot before they leave the workers, and have left both before another of the same
         // name can come. Steps are in that order.
         let (closes, rest): (Vec<Step>, Vec<Step>) =
-            steps.into_iter().partition(|step| matches!(step, Step::Close { .. }));
+            steps.into_iter().partition(|step| matches!(step, Step::Close { .. } | Step::CloseSocket(_)));
         let closed = closes.into_iter().filter_map(|step| match step {
             Step::Close { interface, .. } => self.devices.forget(&interface),
+            Step::CloseSocket(socket) => self.devices.forget(&socket.name()),
             _ => None,
         });
         let mut news: Vec<News> = closed.collect();
@@ -402,7 +449,14 @@ impl Daemon {
         }
         for step in rest {
             match step {
-                Step::Close { .. } => {}
+                Step::Close { .. } | Step::CloseSocket(_) => {}
+                Step::OpenSocket(socket) => {
+                    let mut device = socket.interface();
+                    if self.allowed.disable_system {
+                        device.kind = InterfaceKind::Dummy;
+                    }
+                    news.extend(self.devices.want(&device, &mut self.workers, now));
+                }
                 Step::RemoveBridge(name) => self.sockets.remove_bridge(&name),
                 Step::AddBridge(name) => {
                     if let Err(error) = self.sockets.add_bridge(&name, &self.places) {
@@ -420,12 +474,19 @@ impl Daemon {
         self.sockets.set_controllers(&self.config, &self.places, now);
         // New interfaces show their counters at once.
         self.stats_next = now;
+        self.connections.set_zone_timeouts(&self.config.zone_timeouts);
+        self.configure_workers();
+    }
+
+    /// Gives the workers their settings, those of the database and those by command.
+    pub fn configure_workers(&self) {
         let cache = CacheLimits {
             flows: u32::try_from(self.config.cache.flow_limit).unwrap_or(u32::MAX),
             idle: self.config.cache.max_idle,
             ..CacheLimits::default()
         };
-        self.workers.configure(WorkerConfig { cache, ..WorkerConfig::default() });
+        let fragments = self.fragments.limits(self.workers.peers().len());
+        self.workers.configure(WorkerConfig { cache, fragments, ..WorkerConfig::default() });
     }
 
     /// Shows the workers the configuration as it stands, then does what the brain wants done under it.
@@ -444,12 +505,13 @@ impl Daemon {
                     self.packet_out(&request, now);
                     sent = true;
                 }
+                Command::FlushConnections(flush) => {
+                    self.connections.flush(&flush);
+                }
                 Command::SetAdmin { interface, up } => {
                     let news = self.devices.set_admin(&interface, up);
                     self.tell(news, now);
                 }
-                // No connection is tracked yet, so there is none to forget.
-                Command::CtFlush(_) => {}
                 Command::FailOpen { bridge, open: true } => {
                     tracing::warn!(target: "fail_open", "{bridge}: no controller for too long, failing open");
                 }
@@ -531,7 +593,7 @@ impl Daemon {
 
     fn interface_status(&self, name: &str, number: Option<OfPort>) -> InterfaceStatus {
         let error = self.devices.error(name).map(str::to_owned);
-        let error = error.or_else(|| self.patch_error(name));
+        let error = error.or_else(|| self.patch_error(name)).or_else(|| self.tunnel_error(name));
         let ofport = number.map(|p| if p == OfPort::LOCAL { 65_534 } else { i64::from(p.0) });
         let ofport = ofport.or(error.as_ref().map(|_| -1));
         let mut status = InterfaceStatus { ofport, error, ..InterfaceStatus::default() };
@@ -555,12 +617,28 @@ impl Daemon {
         status
     }
 
+    /// The tunnel that an interface is.
+    pub fn tunnel_of(&self, interface: &str) -> Option<&TunnelConfig> {
+        let mut ports = self.config.bridges.values().flat_map(|b| b.ports.values());
+        match &ports.find_map(|p| p.interfaces.get(interface))?.kind {
+            InterfaceKind::Tunnel(tunnel) => Some(tunnel),
+            _ => None,
+        }
+    }
+
+    /// What is wrong with the socket of a tunnel.
+    fn tunnel_error(&self, name: &str) -> Option<String> {
+        let socket = self.tunnel_of(name)?.socket();
+        let error = self.devices.error(&socket.name())?;
+        Some(format!("could not add network device {name} to ofproto ({error})"))
+    }
+
     /// What is wrong with a patch port, in OVS's words.
     fn patch_error(&self, name: &str) -> Option<String> {
         let bridge = self.brain.bridges().find(|b| b.ports.values().any(|p| p.name == name))?;
         let port = bridge.ports.values().find(|p| p.name == name)?;
         let interface = bridge.config.ports.values().find_map(|p| p.interfaces.get(name))?;
-        let (Device::Patch(None), InterfaceKind::Patch { peer }) = (port.device, &interface.kind) else {
+        let (Device::Patch(None), InterfaceKind::Patch { peer }) = (&port.device, &interface.kind) else {
             return None;
         };
         let datapath =
@@ -650,8 +728,9 @@ impl Daemon {
 
     /// Number of a port in the datapath and what kind of port it is, for dpif/show.
     pub fn port_kind(&self, port: &PortRecord) -> (String, &str) {
-        match port.device {
+        match &port.device {
             Device::Patch(_) => ("none".to_owned(), "patch"),
+            Device::Tunnel { socket, config } => (socket.to_string(), config.kind.name()),
             Device::Datapath(dp) => {
                 let configs = self.config.bridges.values().flat_map(|b| b.ports.values());
                 let kind = configs
@@ -727,6 +806,15 @@ impl Daemon {
             ("cache_expired", sum(|s| s.cache.expired.get())),
             ("recirculated", sum(|s| s.cache.recirculated.get())),
         ];
+        let connections = self.connections.tracker().totals();
+        all.extend([
+            ("conntrack_created", connections.created),
+            ("conntrack_expired", connections.expired),
+            ("conntrack_evicted", connections.evicted),
+            ("conntrack_full", connections.full),
+            ("conntrack_invalid", connections.invalid),
+            ("conntrack_nat_exhausted", connections.nat_exhausted),
+        ]);
         let mut drops: BTreeMap<Drop, u64> = BTreeMap::new();
         for d in self.drop_totals() {
             *drops.entry(d.reason).or_default() += d.count;
@@ -789,7 +877,10 @@ fn identity() -> Identity {
         version: crate::OVS_VERSION.to_owned(),
         system_type: value("ID"),
         system_version: value("VERSION_ID"),
-        iface_types: vec!["dummy", "internal", "patch", "pcap", "system", "tap"],
+        iface_types: vec![
+            "dummy", "flannel", "geneve", "gre", "internal", "ip6gre", "patch", "pcap", "system", "tap",
+            "vxlan",
+        ],
         datapath_types: vec!["netdev", "system"],
     }
 }

@@ -7,7 +7,7 @@ use crate::workers::Workers;
 use base::Instant;
 use datapath::port::{
     AfPacketConfig, AfPacketPort, DeviceChange, LinkReport, PcapConfig, PcapPort, Port, PortConfigError, Rx,
-    TapConfig, TapPort,
+    TapConfig, TapPort, TunnelSocketConfig, TunnelSocketPort,
 };
 use datapath::{Command, PortError};
 use packet::DpPort;
@@ -18,6 +18,7 @@ use std::time::Duration;
 use switch::brain::{DeviceState, OpenDevice};
 use switch::config::{InterfaceConfig, InterfaceKind};
 use switch::mac::MacAddr;
+use switch::tunnel::TunnelSocket;
 use sys::IfName;
 use sys::netlink::Netlink;
 use sys::netns::Netns;
@@ -343,7 +344,7 @@ impl Device {
 }
 
 fn has_device(config: &InterfaceConfig) -> bool {
-    !matches!(config.kind, InterfaceKind::Patch { .. })
+    !config.kind.is_virtual()
 }
 
 fn open(config: &InterfaceConfig, stray: Option<Stray>) -> Result<Box<dyn Port>, PortConfigError> {
@@ -377,7 +378,12 @@ fn open(config: &InterfaceConfig, stray: Option<Stray>) -> Result<Box<dyn Port>,
             let files = PcapConfig { rx: rx.as_ref().map(Into::into), tx: tx.as_ref().map(Into::into) };
             pcap(&config.name, &files)
         }
-        InterfaceKind::Patch { .. } => Err(PortConfigError::Unsupported("device")),
+        InterfaceKind::Socket(socket) => {
+            let TunnelSocket { protocol, port } = *socket;
+            let config = TunnelSocketConfig { name: config.name.clone(), protocol, port };
+            Ok(Box::new(TunnelSocketPort::open(&config)?))
+        }
+        InterfaceKind::Patch { .. } | InterfaceKind::Tunnel(_) => Err(PortConfigError::Unsupported("device")),
     }
 }
 

@@ -4,6 +4,7 @@ use super::*;
 use crate::clock::Clock;
 use arc_swap::ArcSwap;
 use base::HashSeed;
+use datapath::conntrack::{ConnTracker, CtConfig};
 use switch::brain::Brain;
 use switch::forwarding::NoPunt;
 
@@ -13,7 +14,8 @@ fn workers() -> Workers {
     let seed = HashSeed::new(1, 2);
     let snapshot = Arc::new(ArcSwap::new(Brain::new(seed, Box::new(NoPunt)).publish()));
     let notify: Arc<dyn Fn() + Send + Sync> = Arc::new(|| {});
-    Workers::start(2, &snapshot, seed, &Clock::default(), &notify).expect("workers")
+    let tracker = Arc::new(ConnTracker::new(seed, CtConfig::default()));
+    Workers::start(2, &snapshot, (seed, &tracker), &Clock::default(), &notify).expect("workers")
 }
 
 fn interface(name: &str, kind: InterfaceKind) -> InterfaceConfig {

@@ -6,9 +6,11 @@
 mod appctl;
 mod args;
 mod clock;
+mod connections;
 mod daemon;
 mod database;
 mod devices;
+mod routes;
 mod sockets;
 mod streams;
 mod unixctl;

@@ -25,13 +25,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use switch::brain::Brain;
 use switch::ofproto::{ConnId, ConnKind, Outgoing};
-use sys::netlink::LinkWatch;
+use sys::netlink::{LinkWatch, RouteWatch};
 use sys::signal::Signals;
 
 /// Wakes the loop from workers.
 pub const WAKER: Token = Token(0);
 const SIGNALS: Token = Token(1);
 const LINKS: Token = Token(2);
+const ROUTES: Token = Token(3);
 const FIRST_FREE: usize = 16;
 
 /// Port of OVSDB over TCP (RFC 7047 §7).
@@ -132,7 +133,8 @@ impl Peer {
 #[derive(Clone, Debug)]
 pub struct AppctlReply {
     token: Token,
-    id: Value,
+    /// The request's id, which the answer repeats.
+    pub id: Value,
 }
 
 /// A command from ovs-appctl.
@@ -283,22 +285,20 @@ impl Sockets {
         &mut self,
         timeout: Option<Duration>,
         links: Option<&LinkWatch>,
+        routes: Option<&RouteWatch>,
         signals: &Signals,
     ) -> io::Result<()> {
         if !self.registered {
             self.registered = true;
-            let registry = self.poll.registry();
-            registry.register(
-                &mut mio::unix::SourceFd(&signals.as_fd().as_raw_fd()),
-                SIGNALS,
-                Interest::READABLE,
-            )?;
-            if let Some(links) = links {
-                registry.register(
-                    &mut mio::unix::SourceFd(&links.as_fd().as_raw_fd()),
-                    LINKS,
-                    Interest::READABLE,
-                )?;
+            let sources = [
+                (Some(signals.as_fd()), SIGNALS),
+                (links.map(AsFd::as_fd), LINKS),
+                (routes.map(AsFd::as_fd), ROUTES),
+            ];
+            for (fd, token) in sources {
+                let Some(fd) = fd else { continue };
+                let mut source = mio::unix::SourceFd(&fd.as_raw_fd());
+                self.poll.registry().register(&mut source, token, Interest::READABLE)?;
             }
         }
         match self.poll.poll(&mut self.events, timeout) {
@@ -525,10 +525,24 @@ impl Sockets {
 
     /// Answers a command; nothing if whoever asked has gone.
     pub fn answer_appctl(&mut self, reply: &AppctlReply, answer: &Result<String, String>) {
-        if let Some(peer) = self.peers.get_mut(&reply.token)
-            && let Talk::Appctl(session) = &mut peer.talk
-        {
+        if let Some(session) = self.appctl(reply) {
             session.reply(&reply.id, answer);
+        }
+    }
+
+    /// Whether more can be said in answer to a command, or whoever asked has gone.
+    pub fn appctl_has_room(&self, reply: &AppctlReply) -> bool {
+        match self.peers.get(&reply.token) {
+            Some(Peer { talk: Talk::Appctl(session), .. }) => session.has_room(),
+            _ => true,
+        }
+    }
+
+    /// The session in which a command waits for its answer; `None` if whoever asked has gone.
+    pub fn appctl(&mut self, reply: &AppctlReply) -> Option<&mut unixctl::Session> {
+        match self.peers.get_mut(&reply.token) {
+            Some(Peer { talk: Talk::Appctl(session), .. }) => Some(session),
+            _ => None,
         }
     }
 

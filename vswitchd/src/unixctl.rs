@@ -13,6 +13,8 @@ use thiserror::Error;
 pub const REQUEST_MAX: usize = 1 << 20;
 /// Most requests of one connection that wait for their turn.
 pub const PENDING_MAX: usize = 64;
+/// Bytes of an answer in parts that may wait for the peer before the next part is made.
+pub const OUTPUT_PAUSE: usize = 1 << 20;
 
 /// One command to be answered through [`Session::reply`].
 #[derive(Clone, Debug, PartialEq)]
@@ -114,6 +116,30 @@ impl Session {
         self.output.extend_from_slice(message.to_string().as_bytes());
     }
 
+    /// Begins an answer that comes in parts: for text too long to be held, or made, at once.
+    pub fn begin(&mut self, id: &Value) {
+        self.output.extend_from_slice(format!("{{\"error\":null,\"id\":{id},\"result\":\"").as_bytes());
+    }
+
+    /// A part of the answer that was begun: whole lines. Wait for [`Session::has_room`] in between.
+    pub fn part(&mut self, text: &str) {
+        // A JSON string with its quotes taken off is what stands between quotes.
+        let quoted = Value::from(text).to_string();
+        self.output.drain(..std::mem::take(&mut self.sent));
+        self.output.extend_from_slice(quoted.get(1..quoted.len() - 1).unwrap_or_default().as_bytes());
+    }
+
+    /// Ends the answer that was begun.
+    pub fn end(&mut self) {
+        self.output.extend_from_slice(b"\"}");
+        self.underway = false;
+    }
+
+    /// Whether the peer has taken enough of what it was told for more to be said.
+    pub fn has_room(&self) -> bool {
+        self.output().len() < OUTPUT_PAUSE
+    }
+
     /// Bytes for the peer.
     pub fn output(&self) -> &[u8] {
         self.output.get(self.sent..).unwrap_or_default()
@@ -172,6 +198,31 @@ mod tests {
         assert_eq!(s.output(), br#"{"error":"no\n","id":1,"result":null}"#);
         s.consume(s.output().len());
         assert!(s.output().is_empty() && s.next_request().is_none());
+    }
+
+    #[test]
+    fn an_answer_in_parts_is_one_string() {
+        let mut s = Session::default();
+        assert_eq!(
+            s.receive(br#"{"id":[7],"method":"a","params":[]}{"id":2,"method":"b","params":[]}"#),
+            Ok(())
+        );
+        let request = s.next_request().expect("a request");
+        s.begin(&request.id);
+        s.part("tab\there, \"quotes\"\n");
+        s.consume(10);
+        s.part("\u{1}é\n");
+        assert_eq!(s.sent, 0, "what was taken is let go");
+        assert!(s.has_room());
+        let long = "x".repeat(OUTPUT_PAUSE);
+        s.part(&long);
+        assert!(!s.has_room() && !s.is_due());
+        s.end();
+        let answer: Value = serde_json::from_slice(&[br#"{"error":n"#, s.output()].concat()).expect("JSON");
+        let text = format!("tab\there, \"quotes\"\n\u{1}é\n{long}");
+        assert_eq!(answer, json!({"id": [7], "result": text, "error": null}));
+        s.consume(s.output().len());
+        assert_eq!(s.next_request().map(|r| r.command), Some("b".to_owned()));
     }
 
     #[test]

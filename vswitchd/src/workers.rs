@@ -6,8 +6,10 @@ use arc_swap::ArcSwap;
 use base::HashSeed;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use datapath::command::{COMMANDS_MAX, EVENTS_MAX};
+use datapath::conntrack::ConnTracker;
 use datapath::{
-    Command, CommandRefused, DumpCursor, Event, FlowDump, Worker, WorkerConfig, WorkerPeer, WorkerSetup,
+    Command, CommandRefused, DumpCursor, Event, FlowDump, FragmentDump, Worker, WorkerConfig, WorkerPeer,
+    WorkerSetup,
 };
 use packet::DpPort;
 use std::sync::Arc;
@@ -39,7 +41,7 @@ impl Workers {
     pub fn start(
         count: usize,
         snapshot: &Arc<ArcSwap<Forwarding>>,
-        seed: HashSeed,
+        (seed, tracker): (HashSeed, &Arc<ConnTracker>),
         clock: &Clock,
         notify: &Arc<dyn Fn() + Send + Sync>,
     ) -> Result<Workers> {
@@ -59,6 +61,7 @@ impl Workers {
                 snapshot: Arc::clone(snapshot),
                 seed,
                 config: WorkerConfig::default(),
+                tracker: Arc::clone(tracker),
                 events: event_sender.clone(),
                 wake,
             };
@@ -146,6 +149,11 @@ impl Workers {
     /// Removes every cached flow; how many there were.
     pub fn flush(&self) -> usize {
         self.confirm(|reply| Command::Flush { reply: Some(reply) }).into_iter().sum()
+    }
+
+    /// What each worker's reassembly holds, and has done.
+    pub fn fragments(&self) -> Vec<FragmentDump> {
+        self.confirm(|reply| Command::Fragments { reply })
     }
 
     /// Changes the settings of all workers.

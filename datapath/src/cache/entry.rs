@@ -1,5 +1,6 @@
 //! One cached flow: the line that every hit touches, and the rest.
 
+use super::Chain;
 use super::PortShare;
 use crate::action::{DpAction, Program};
 use crate::slowpath::{Credit, Deps, Revision};
@@ -25,6 +26,8 @@ pub(crate) struct Hot {
     pub only_output: DpPort,
     /// TCP flags seen, or-ed together.
     pub tcp_flags: u16,
+    /// What the program leads to while the connections that its frames belong to stay as they are.
+    pub chain: Option<Box<Chain>>,
 }
 
 impl Hot {

@@ -5,15 +5,18 @@
 //! dearer. Room is divided so that no port can take it from another: half of it is guaranteed in equal parts, the other
 //! half goes to whoever comes first, and a port that may not have more must evict one of its own flows or do without.
 //!
-//! Not here: connections, wildcards, eviction for another port's sake.
+//! Not here: wildcards, eviction for another port's sake.
 
 #![warn(clippy::indexing_slicing)]
 
+pub(crate) mod chain;
 pub(crate) mod entry;
 pub(crate) mod share;
 mod sweep;
 pub(crate) mod table;
 
+pub use chain::CHAIN_LINKS_MAX;
+pub(crate) use chain::{Chain, Link, ends_in_pass};
 pub(crate) use entry::NewFlow;
 pub(crate) use share::PortShare;
 pub(crate) use table::FlowSlot;
@@ -218,6 +221,29 @@ impl FlowCache {
 
     pub fn is_valid<S: SlowPath>(&self, table: TableIndex, slot: FlowSlot, slow: &S) -> bool {
         self.at(table).and_then(|t| t.deps(slot)).is_some_and(|deps| slow.still_valid(deps))
+    }
+
+    /// A link of a chain to a flow: its program, and who is credited for it.
+    pub fn link(&self, table: TableIndex, slot: FlowSlot, held: crate::execute::Held) -> Option<Link> {
+        let table = self.at(table)?;
+        let (program, cold) = (table.program(slot)?, table.cold(slot)?);
+        Some(Link::new(held, Arc::clone(program), cold.deps.clone(), cold.credits.clone()))
+    }
+
+    /// Gives a flow a chain, if its program is still this one.
+    pub fn set_chain(&mut self, table: TableIndex, slot: FlowSlot, program: &Arc<Program>, links: Vec<Link>) {
+        let Some(hot) = self.hot_mut(table, slot) else { return };
+        if hot.program.as_ref().is_some_and(|p| Arc::ptr_eq(p, program)) {
+            table::end_chain(hot);
+            hot.chain = Some(Box::new(Chain::new(links)));
+        }
+    }
+
+    /// Takes a flow's chain away.
+    pub fn end_chain(&mut self, table: TableIndex, slot: FlowSlot) {
+        if let Some(hot) = self.hot_mut(table, slot) {
+            table::end_chain(hot);
+        }
     }
 
     /// Gives a flow a new program.

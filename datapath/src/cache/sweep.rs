@@ -5,7 +5,7 @@
 //! between two steps.
 
 use super::{CACHE_SWEEP_MAX, FlowCache, FlowSlot, TableIndex};
-use crate::slowpath::{Revision, SlowPath};
+use crate::slowpath::{FrameClass, Revision, SlowPath};
 use base::Instant;
 use std::time::Duration;
 
@@ -91,9 +91,8 @@ impl FlowCache {
         let (Some(hot), Some(cold)) = (t.hot(slot), t.cold(slot)) else { return false };
         let mut gone = now.saturating_since(hot.last_seen) >= idle;
         if !gone && hot.stamp != revision {
-            let (port, dl_type) = t.class(slot);
-            gone =
-                slow.profile(port, dl_type).map_or(true, |p| p.id != t.id) || !slow.still_valid(&cold.deps);
+            let class = FrameClass::of(&t.key(slot));
+            gone = slow.profile(class).map_or(true, |p| p.id != t.id) || !slow.still_valid(&cold.deps);
             if !gone {
                 t.restamp(slot, revision);
             }

@@ -8,7 +8,7 @@ use crate::slowpath::{Deps, Profile, ProfileId, Revision};
 use base::{HashSeed, Instant};
 use flowtable::Mask;
 use hashbrown::HashTable;
-use packet::{DpPort, PacketKey};
+use packet::PacketKey;
 
 /// Index of a cached flow in its table.
 pub(crate) type FlowSlot = u32;
@@ -144,6 +144,7 @@ impl ProfileTable {
         let hot = self.hot.get_mut(slot as usize)?;
         fold(hot, &mut cold);
         hot.program = None;
+        end_chain(hot);
         self.free.push(slot);
         Some(cold)
     }
@@ -156,6 +157,7 @@ impl ProfileTable {
             return;
         };
         fold(hot, cold);
+        end_chain(hot);
         hot.stamp = flow.stamp;
         hot.only_output = only_output(&flow.program);
         hot.program = Some(flow.program);
@@ -164,10 +166,19 @@ impl ProfileTable {
     }
 
     pub fn fold(&mut self, slot: FlowSlot) {
-        if let (Some(hot), Some(Some(cold))) = (self.hot.get(slot as usize), self.cold.get_mut(slot as usize))
+        if let (Some(hot), Some(Some(cold))) =
+            (self.hot.get_mut(slot as usize), self.cold.get_mut(slot as usize))
         {
             fold(hot, cold);
+            if let Some(chain) = &mut hot.chain {
+                chain.fold();
+            }
         }
+    }
+
+    /// The program of a flow, if it has one.
+    pub fn program(&self, slot: FlowSlot) -> Option<&std::sync::Arc<crate::Program>> {
+        self.hot(slot)?.program.as_ref()
     }
 
     pub fn restamp(&mut self, slot: FlowSlot, stamp: Revision) {
@@ -185,13 +196,15 @@ impl ProfileTable {
             only_output: only_output(&flow_program),
             program: Some(flow_program),
             tcp_flags: 0,
+            chain: None,
         }
     }
+}
 
-    /// The ingress port and EtherType that all frames of a flow share.
-    pub fn class(&self, slot: FlowSlot) -> (DpPort, u16) {
-        let key = self.key(slot);
-        (key.in_port(), key.dl_type())
+/// Takes a flow's chain away; what it counted is credited.
+pub(super) fn end_chain(hot: &mut Hot) {
+    if let Some(mut chain) = hot.chain.take() {
+        chain.fold();
     }
 }
 

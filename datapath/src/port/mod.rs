@@ -13,6 +13,7 @@ pub mod capture;
 pub mod dummy;
 pub mod pcap;
 pub mod tap;
+pub mod tunnel_socket;
 
 mod device;
 mod plain;
@@ -29,6 +30,7 @@ pub use af_packet::{AfPacketConfig, AfPacketPort};
 pub use dummy::{DummyEnd, DummyPort};
 pub use pcap::{PcapConfig, PcapPort, WallClock};
 pub use tap::{TapConfig, TapPort};
+pub use tunnel_socket::{TunnelSocketConfig, TunnelSocketPort};
 
 /// What went wrong with a port as a whole. A single frame that cannot be sent is a [`Drop`].
 #[derive(Debug, Error)]
@@ -123,8 +125,9 @@ pub trait Tx: Send {
     /// The port failed as a whole, here or in a `send` since the last call.
     fn flush(&mut self, pool: &mut FramePool) -> Result<(), PortError>;
 
-    /// Frames that `send` took but that `flush` could not pass on, since this was last asked. The worker asks after each
-    /// flush, so that they count as dropped and not as sent. A port whose `send` decides at once needs none of this.
+    /// Frames that `send` took but that `flush` could not pass on, since this was last asked, for one reason at a time. The
+    /// worker asks after each flush until there is nothing more, so that they count as dropped and not as sent. A port whose
+    /// `send` decides at once needs none of this.
     fn take_lost(&mut self) -> Option<TxLost> {
         None
     }

@@ -4,19 +4,22 @@
 //! All frames of a batch are parsed and looked up first, then handled in order of arrival, misses included: the frames of
 //! one receiving side never overtake each other. A frame that recirculates is looked up again at once.
 
+use crate::Program;
 use crate::action::RecircId;
-use crate::cache::{FlowCache, FlowSlot, NewFlow, Stored, TableIndex};
+use crate::cache::{CHAIN_LINKS_MAX, FlowCache, FlowSlot, Link, NewFlow, Stored, TableIndex, ends_in_pass};
 use crate::drop::Drop;
-use crate::execute::{Executor, Origin};
+use crate::execute::{Executor, Held, Next, Origin, Waiting};
 use crate::ports::PortIndex;
-use crate::slowpath::{Profile, Revision, SlowPath, Translation, Upcall};
+use crate::slowpath::{FrameClass, Profile, Revision, SlowPath, Stage, Translation, Upcall};
 use crate::stats::WorkerStats;
 use base::Instant;
-use packet::{Batch, DpPort, Frame, Malformed, PacketKey, slot};
+use packet::{Batch, DpPort, Frame, Malformed, PacketKey, slot, tunnel};
 use std::sync::Arc;
 
 /// Times that one frame may be recirculated.
 pub const RECIRCULATIONS_MAX: u32 = 16;
+/// Look-ups of copies and fragments that one received frame may cause.
+const WAITING_LOOKUPS_MAX: u32 = 8_192;
 
 /// What is known of a frame before it is handled.
 #[derive(Default)]
@@ -31,6 +34,17 @@ pub(crate) struct Staged {
     has_metadata: bool,
     /// The end of a frame that cannot be forwarded.
     refused: Option<Drop>,
+    /// What the tracker found in the last run.
+    held: Option<Held>,
+}
+
+/// A chain in the making.
+struct Recording {
+    /// Where the flow is that will have it.
+    place: (TableIndex, FlowSlot),
+    /// That flow's program, by which it is told from another in its place.
+    program: Arc<Program>,
+    links: Vec<Link>,
 }
 
 /// Room to work in: one place for each frame of a batch, filled anew for each batch.
@@ -52,7 +66,9 @@ pub(crate) struct Pass<'a, S: SlowPath> {
     executor: &'a mut Executor,
     stats: &'a WorkerStats,
     /// Answer to the last question for a profile.
-    class: Option<(DpPort, u16, Option<TableIndex>)>,
+    class: Option<(FrameClass, Option<TableIndex>)>,
+    /// The chain that is being made for the flow of the frame at hand.
+    recording: Option<Recording>,
     /// Whether flows were added or removed since the batch was looked up, so that slots may be another flow's.
     moved: bool,
 }
@@ -65,7 +81,17 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         executor: &'a mut Executor,
         stats: &'a WorkerStats,
     ) -> Self {
-        Pass { slow, revision: slow.revision(), now, cache, executor, stats, class: None, moved: false }
+        Pass {
+            slow,
+            revision: slow.revision(),
+            now,
+            cache,
+            executor,
+            stats,
+            class: None,
+            recording: None,
+            moved: false,
+        }
     }
 
     /// Forwards all frames of a batch that came in at one port.
@@ -126,10 +152,22 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             return;
         }
         staged.refused = None;
-        let mut origin = Origin { ingress, key: &mut staged.key, now: self.now };
-        if let Some(next) = self.executor.run(&program.actions, frame, &mut origin, self.slow) {
-            self.recirculate(next, &mut staged, ingress);
-        }
+        let next = self.run(&program.actions, frame, &mut staged, ingress);
+        self.go_on(next, &mut staged, ingress);
+    }
+
+    /// Runs a program that no chain belongs to. Returns the frame if it is to be looked up again.
+    fn run(
+        &mut self,
+        steps: &[crate::DpAction],
+        frame: Frame,
+        staged: &mut Staged,
+        ingress: PortIndex,
+    ) -> Option<(Frame, RecircId)> {
+        let mut origin = Origin::new(ingress, &mut staged.key, self.now);
+        let next = self.executor.run(steps, frame, &mut origin, self.slow, None);
+        staged.held = origin.held;
+        next.and_then(Next::recirculation)
     }
 
     #[inline]
@@ -137,6 +175,13 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         (staged.table, staged.slot, staged.refused) = (None, None, None);
         if std::mem::take(&mut staged.has_metadata) {
             staged.key = PacketKey::default();
+        }
+        if let Some(protocol) = frame.encapsulated.take() {
+            staged.has_metadata = true;
+            if tunnel::pop(frame, protocol, &mut staged.key, self.slow.geneve_map()).is_err() {
+                staged.refused = Some(Drop::BadTunnel);
+                return;
+            }
         }
         match staged.key.extract_headers(frame).and_then(|()| frame.validate_offload()) {
             Ok(()) => self.classify(staged),
@@ -147,13 +192,13 @@ impl<'a, S: SlowPath> Pass<'a, S> {
     /// Finds out where the flow of a key would be cached.
     #[inline]
     fn classify(&mut self, staged: &mut Staged) {
-        let (port, dl_type) = (staged.key.in_port(), staged.key.dl_type());
+        let class = FrameClass::of(&staged.key);
         staged.table = match self.class {
-            Some((p, t, table)) if p == port && t == dl_type => table,
-            _ => match self.slow.profile(port, dl_type) {
+            Some((known, table)) if known == class => table,
+            _ => match self.slow.profile(class) {
                 Ok(profile) => {
                     let table = self.table(profile);
-                    self.class = Some((port, dl_type, table));
+                    self.class = Some((class, table));
                     table
                 }
                 Err(reason) => {
@@ -185,8 +230,26 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             self.executor.drop_frame(frame, ingress, reason);
             return;
         }
-        if let Some(next) = self.look_up_and_run(frame, staged, ingress) {
+        let next = self.look_up_and_run(frame, staged, ingress);
+        self.go_on(next, staged, ingress);
+    }
+
+    /// Looks the frame at hand up again if it is to be, and then whatever else came of it.
+    #[inline]
+    fn go_on(&mut self, next: Option<(Frame, RecircId)>, staged: &mut Staged, ingress: PortIndex) {
+        if let Some(next) = next {
             self.recirculate(next, staged, ingress);
+        }
+        self.recording = None;
+        let mut lookups_left = WAITING_LOOKUPS_MAX;
+        while let Some(Waiting { frame, key, id }) = self.executor.waiting.pop_front() {
+            if lookups_left == 0 {
+                self.executor.drop_frame(frame, ingress, Drop::Recirculation);
+                continue;
+            }
+            lookups_left -= 1;
+            staged.key = key;
+            self.recirculate((frame, id), staged, ingress);
         }
     }
 
@@ -201,10 +264,37 @@ impl<'a, S: SlowPath> Pass<'a, S> {
                 self.executor.drop_frame(frame, ingress, reason);
                 return;
             }
+            let held = staged.held.take();
+            // A frame that came out of a tunnel begins anew, and so does what is remembered of its way.
+            let begins = id == RecircId(0);
             next = self.look_up_and_run(frame, staged, ingress);
+            if !begins {
+                self.record(held, staged);
+            }
         }
-        if let Some((frame, _)) = next {
-            self.executor.drop_frame(frame, ingress, Drop::Recirculation);
+        match next {
+            Some((frame, _)) => self.executor.drop_frame(frame, ingress, Drop::Recirculation),
+            None => self.finish_recording(),
+        }
+    }
+
+    /// Adds what the last look-up found to the chain that is being made.
+    fn record(&mut self, held: Option<Held>, staged: &Staged) {
+        let Some(recording) = &mut self.recording else { return };
+        let found =
+            held.zip(staged.table).zip(staged.slot).filter(|_| recording.links.len() < CHAIN_LINKS_MAX);
+        match found.and_then(|((held, table), slot)| self.cache.link(table, slot, held)) {
+            Some(link) => recording.links.push(link),
+            None => self.recording = None,
+        }
+    }
+
+    /// Gives the flow that the frame was first looked up by what was recorded.
+    fn finish_recording(&mut self) {
+        if let Some(Recording { place, program, links }) = self.recording.take()
+            && !links.is_empty()
+        {
+            self.cache.set_chain(place.0, place.1, &program, links);
         }
     }
 
@@ -276,9 +366,56 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             self.executor.output(hot.only_output, frame, ingress);
             return None;
         }
+        if hot.chain.is_some() {
+            return self.run_chain(place, frame, staged, ingress);
+        }
+        if FrameClass::of(&staged.key).stage == Stage::Fresh {
+            let starts = hot.program.as_ref().filter(|p| ends_in_pass(p));
+            self.recording = starts.map(|p| Recording { place, program: Arc::clone(p), links: Vec::new() });
+        }
         let steps = hot.program.as_deref().map_or(&[][..], |program| &program.actions);
-        let mut origin = Origin { ingress, key: &mut staged.key, now: self.now };
-        self.executor.run(steps, frame, &mut origin, self.slow)
+        let mut origin = Origin::new(ingress, &mut staged.key, self.now);
+        let next = self.executor.run(steps, frame, &mut origin, self.slow, None);
+        staged.held = origin.held;
+        next.and_then(Next::recirculation)
+    }
+
+    /// Runs a flow's program and those that its chain leads to. If the tracker says something else than the chain was made
+    /// for, the frame goes the ordinary way, and a new chain will be made.
+    fn run_chain(
+        &mut self,
+        (table, slot): (TableIndex, FlowSlot),
+        mut frame: Frame,
+        staged: &mut Staged,
+        ingress: PortIndex,
+    ) -> Option<(Frame, RecircId)> {
+        let (bytes, flags) = (frame.len() as u64, tcp_flags(&staged.key));
+        let Some(hot) = self.cache.hot_mut(table, slot) else { return None };
+        let (Some(program), Some(chain)) = (&hot.program, &mut hot.chain) else { return None };
+        let mut origin = Origin::new(ingress, &mut staged.key, self.now);
+        let mut steps = &program.actions;
+        if chain.is_good(self.revision, self.slow) {
+            let mut links = chain.links.iter_mut();
+            loop {
+                let link = links.next();
+                match self.executor.run(steps, frame, &mut origin, self.slow, link.as_deref()) {
+                    Some(Next::Follow(followed)) => {
+                        let Some(link) = link else { return None };
+                        link.count(bytes, flags, self.now);
+                        frame = followed;
+                        steps = &link.then.actions;
+                    }
+                    Some(Next::Recirculate(frame, id)) => {
+                        self.cache.end_chain(table, slot);
+                        return Some((frame, id));
+                    }
+                    None => return None,
+                }
+            }
+        }
+        let next = self.executor.run(steps, frame, &mut origin, self.slow, None);
+        self.cache.end_chain(table, slot);
+        next.and_then(Next::recirculation)
     }
 
     /// Translates a key and carries out what else that means. Also says whether the flow may be cached.
@@ -309,6 +446,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             Ok(Stored { slot, evicted }) => {
                 self.moved = true;
                 self.stats.cache.evicted.add(evicted);
+                staged.slot = Some(slot);
                 self.run_cached((table, slot), frame, staged, ingress)
             }
             Err(flow) => self.run_uncached(flow, frame, staged, ingress),
@@ -345,8 +483,8 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         for credit in &flow.credits {
             credit.credit(1, frame.len() as u64, self.now, tcp_flags(&staged.key));
         }
-        let mut origin = Origin { ingress, key: &mut staged.key, now: self.now };
-        self.executor.run(&flow.program.actions, frame, &mut origin, self.slow)
+        staged.slot = None;
+        self.run(&flow.program.actions, frame, staged, ingress)
     }
 }
 

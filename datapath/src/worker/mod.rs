@@ -16,6 +16,7 @@ pub use forward::RECIRCULATIONS_MAX;
 
 use crate::cache::FlowCache;
 use crate::command::{COMMANDS_MAX, Command, Event, Wake, WorkerConfig, WorkerPeer};
+use crate::conntrack::ConnTracker;
 use crate::execute::Executor;
 use crate::port::{PortError, Rx};
 use crate::ports::{PortIndex, Ports};
@@ -25,7 +26,7 @@ use arc_swap::ArcSwap;
 use base::{HashSeed, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use forward::{Pass, Staging};
-use packet::{Batch, DpPort, FramePool};
+use packet::{Batch, DpPort};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +48,8 @@ pub struct WorkerSetup<S> {
     pub seed: HashSeed,
     /// Settings.
     pub config: WorkerConfig,
+    /// The connections, which all workers share.
+    pub tracker: Arc<ConnTracker>,
     /// Where events go; bounded, `EVENTS_MAX` is plenty.
     pub events: Sender<Event>,
     /// How to wake the worker's thread.
@@ -109,7 +112,7 @@ pub struct Worker<S: SlowPath> {
 impl<S: SlowPath> Worker<S> {
     /// A worker without ports, and what other threads reach it by.
     pub fn new(setup: WorkerSetup<S>) -> (Worker<S>, WorkerPeer) {
-        let WorkerSetup { snapshot, seed, config, events, wake } = setup;
+        let WorkerSetup { snapshot, seed, config, tracker, events, wake } = setup;
         let (sender, commands) = crossbeam_channel::bounded(COMMANDS_MAX);
         let stats = Arc::new(WorkerStats::default());
         let mut cache = FlowCache::new(seed, config.cache);
@@ -119,7 +122,7 @@ impl<S: SlowPath> Worker<S> {
             snapshot: arc_swap::Cache::new(snapshot),
             config,
             cache,
-            executor: Executor { pool: FramePool::new(FramePool::FRAMES_MAX), ports },
+            executor: Executor::new(ports, tracker, seed, config.fragments),
             receivers: Vec::new(),
             turn: 0,
             batch: Batch::new(),
@@ -154,6 +157,9 @@ impl<S: SlowPath> Worker<S> {
         self.executor.ports.flush(&mut self.executor.pool, &mut self.events_pending);
         let expired = self.cache.sweep_if_due(now, &**self.snapshot.load());
         self.stats.cache.expired.add(expired as u64);
+        self.executor.expire_fragments(now);
+        self.stats.fragments_held.set(self.executor.fragments.stats().fragments as u64);
+        self.executor.tracker.expire(now);
         self.stats.cache.flows.set(self.cache.len() as u64);
         self.send_events();
         Progress {
@@ -171,10 +177,9 @@ impl<S: SlowPath> Worker<S> {
     /// When `step` must be called although nothing is received: `None` if there is nothing to wait for.
     pub fn next_deadline(&self) -> Option<Instant> {
         let resume = self.receivers.iter().filter_map(|r| r.resume_at).min();
-        match (self.cache.sweep_due(), resume) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        let fragments = self.executor.fragments.next_expiry();
+        let connections = self.executor.tracker.next_expiry();
+        [self.cache.sweep_due(), resume, fragments, connections].into_iter().flatten().min()
     }
 
     /// The descriptors to wait for (readable, level-triggered). They change only when [`Self::poll_generation`] does.

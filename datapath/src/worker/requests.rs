@@ -2,7 +2,7 @@
 
 use super::forward::Pass;
 use super::{RxEntry, RxToken, Worker};
-use crate::command::{COMMANDS_PER_STEP_MAX, Command, Reply, WorkerConfig};
+use crate::command::{COMMANDS_PER_STEP_MAX, Command, FragmentDump, Reply, WorkerConfig};
 use crate::port::Rx;
 use crate::ports::PortIndex;
 use crate::slowpath::SlowPath;
@@ -70,6 +70,14 @@ impl<S: SlowPath> Worker<S> {
                 self.cache.fold();
                 answer_if(done, ());
             }
+            Command::Fragments { reply } => {
+                let fragments = &self.executor.fragments;
+                let dump = FragmentDump {
+                    stats: fragments.stats(),
+                    datagrams: fragments.datagrams().filter(|d| d.given_up.is_none()).collect(),
+                };
+                answer(&reply, dump);
+            }
             Command::Inject { port, frame } => self.inject(port, frame, None, now),
             Command::Execute { in_port, frame, program } => {
                 self.inject(in_port, frame, Some(&program), now);
@@ -83,6 +91,7 @@ impl<S: SlowPath> Worker<S> {
         self.config = config;
         self.cache.set_limits(config.cache);
         self.executor.ports.set_limits(config.misses);
+        self.executor.fragments.configure(config.fragments);
     }
 
     /// The settings in force.

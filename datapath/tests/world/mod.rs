@@ -5,11 +5,12 @@
 use arc_swap::ArcSwap;
 use base::{HashSeed, Instant};
 use crossbeam_channel::Receiver;
+use datapath::conntrack::{ConnTracker, CtConfig};
 use datapath::port::TxLost;
 use datapath::{
-    Command, Credit, Deps, Domain, DpAction, Drop, Event, PortError, Profile, ProfileId, Program, Progress,
-    Revision, Rx, SlowPath, Translation, Tx, Upcall, UpcallCookie, Worker, WorkerConfig, WorkerPeer,
-    WorkerSetup,
+    Command, Credit, Deps, Domain, DpAction, Drop, Event, FrameClass, PortError, Profile, ProfileId, Program,
+    Progress, Revision, Rx, SlowPath, Translation, Tx, Upcall, UpcallCookie, Worker, WorkerConfig,
+    WorkerPeer, WorkerSetup,
 };
 use flowtable::Mask;
 use packet::{Batch, DpPort, Frame, FramePool, PacketKey, slot};
@@ -144,7 +145,7 @@ impl SlowPath for Fake {
         Revision(self.number << 32 | self.learned.revision().0)
     }
 
-    fn profile(&self, port: DpPort, _dl_type: u16) -> Result<&Profile, Drop> {
+    fn profile(&self, FrameClass { port, .. }: FrameClass) -> Result<&Profile, Drop> {
         if self.bridgeless == Some(port) { Err(Drop::NoBridge) } else { Ok(&self.profile) }
     }
 
@@ -357,6 +358,7 @@ impl World {
             snapshot: snapshot.clone(),
             seed: HashSeed::new(7, 11),
             config,
+            tracker: Arc::new(ConnTracker::new(HashSeed::new(5, 13), CtConfig::default())),
             events: events_to,
             wake: Arc::new(|| {}),
         });

@@ -498,5 +498,11 @@ fn load(v: &str) -> Parsed<OfAction> {
     if dst.field.row().access == Access::ReadOnly {
         return Err(fault(v, TextFault::ReadOnly(dst.field.row().name)));
     }
+    if dst.field.row().has_variable_length() {
+        // As ovs-ofctl reads it: NXAST_REG_LOAD cannot name such a field.
+        let shifted = |bits: u128| bits.checked_shl(dst.start.into()).unwrap_or(0);
+        let ones = 1u128.checked_shl(dst.width.into()).map_or(u128::MAX, |bit| bit - 1);
+        return Ok(OfAction::SetField { field: dst.field, value: shifted(value), mask: shifted(ones) });
+    }
     Ok(OfAction::Load { value, dst })
 }

@@ -8,7 +8,7 @@ use super::match_print::MatchPrinter;
 use super::names::{PortNames, TextStyle};
 use super::token::{Word, Words};
 use super::value::value;
-use crate::field::{FieldId, Prereq};
+use crate::field::{FIELDS, FieldId, Prereq};
 use crate::key::{FlowKey, Mask, Match, Words as _, pipeline_slot};
 use crate::port::OfPort;
 use packet::key::{FRAG_LATER, Slot, VLAN_PRESENT, slot};
@@ -60,6 +60,11 @@ fn fields_of(key: &FlowKey) -> Mask<FlowKey> {
     if nonzero(slot::TUN_DST) || nonzero(slot::TUN_IPV6_DST) {
         add(&[slot::TUN_SRC, slot::TUN_DST, slot::TUN_IPV6_SRC, slot::TUN_IPV6_DST, slot::TUN_GBP_ID]);
         add(&[slot::TUN_GBP_FLAGS, slot::TUN_TOS, slot::TUN_TTL, FieldId::TunFlags.slot()]);
+        for row in FIELDS.iter() {
+            if let Some(presence) = row.presence().filter(|p| nonzero(*p)) {
+                add(&[row.slot, presence]);
+            }
+        }
     }
     if nonzero(slot::VLAN_TCI) {
         add(&[slot::VLAN_TCI_INNER]);
@@ -174,6 +179,9 @@ fn key_word(key: &mut FlowKey, word: Word<'_>, names: &dyn PortNames) -> Parsed<
         }
         FieldId::NwTos => key.set_slot(FieldId::IpDscp.slot(), v >> 2),
         _ => key.set_slot(row.slot, v),
+    }
+    if let Some(presence) = row.presence() {
+        key.set_slot(presence, 1);
     }
     Ok(())
 }

@@ -38,12 +38,13 @@ pub(crate) fn protocol(name: &str) -> Option<Protocol> {
     PROTOCOLS.iter().find(|(n, _)| *n == name).map(|(_, meaning)| *meaning)
 }
 
-/// Fields of Open vSwitch that the field table does not have.
+/// Fields of Open vSwitch that the field table does not have; of tun_metadata all but the first eight.
 pub(crate) fn unsupported_field(name: &str) -> bool {
     const NAMES: [&str; 9] =
         ["conj_id", "skb_priority", "packet_type", "nsp", "nsi", "nshc1", "nshc2", "nshc3", "nshc4"];
     const PREFIXES: [&str; 4] = ["tun_metadata", "tun_erspan_", "tun_gtpu_", "nsh_"];
-    NAMES.contains(&name) || PREFIXES.iter().any(|p| name.starts_with(p))
+    let is_unknown = || FieldId::from_name(name).is_none();
+    (NAMES.contains(&name) || PREFIXES.iter().any(|p| name.starts_with(p))) && is_unknown()
 }
 
 /// A match in the making. Conditions are taken as they come; what they mean together is settled at the end.
@@ -72,6 +73,11 @@ impl MatchBuilder {
             return Err(fault(word.key, TextFault::UnsupportedField(word.key.to_owned())));
         }
         let Some(id) = FieldId::from_name(word.key) else { return Ok(false) };
+        if !word.given && id.row().presence().is_some() {
+            // On its own the name asks for packets that have the field.
+            id.set_condition(&mut self.matching, 0, 0);
+            return Ok(true);
+        }
         if !word.given {
             return Err(fault(word.key, TextFault::MissingValue(word.key.to_owned())));
         }
@@ -82,7 +88,8 @@ impl MatchBuilder {
     fn field(&mut self, id: FieldId, word: &str, names: &dyn PortNames) -> Parsed<()> {
         let row = id.row();
         if word == "*" {
-            self.matching.set(row.slot, 0, 0);
+            // Where presence is a condition of its own it stays, as in ovs-ofctl.
+            id.set_condition(&mut self.matching, 0, 0);
             return Ok(());
         }
         let (v, mask) = value(row, word, names)?;
@@ -126,7 +133,7 @@ impl MatchBuilder {
             // Type and code stand where ports do, in their low bits; `finish` narrows the condition.
             FieldId::IcmpType | FieldId::Icmpv6Type => m.set_exact_or_none(slot::TP_SRC, v, bits),
             FieldId::IcmpCode | FieldId::Icmpv6Code => m.set_exact_or_none(slot::TP_DST, v, bits),
-            _ => m.set(id.slot(), v, bits),
+            _ => id.set_condition(m, v, bits),
         }
     }
 
@@ -176,6 +183,9 @@ pub fn normalize(matching: &Match) -> Match {
     let mut allowed = Mask::<FlowKey>::empty();
     for row in FIELDS.iter().filter(|row| row.prereq.implied_by(matching)) {
         allowed.add_all(row.slot);
+        if let Some(presence) = row.presence() {
+            allowed.add_all(presence);
+        }
     }
     let mut mask = *matching.mask();
     for i in 0..FlowKey::LEN {

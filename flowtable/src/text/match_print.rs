@@ -217,7 +217,30 @@ impl<'a, W: Write> MatchPrinter<'a, W> {
         self.named(&[TunId, TunSrc, TunDst, TunIpv6Src, TunIpv6Dst, TunGbpId, TunGbpFlags])?;
         self.decimal("tun_tos", slot::TUN_TOS)?;
         self.decimal("tun_ttl", slot::TUN_TTL)?;
-        self.named(&[TunFlags, Metadata])
+        self.named(&[TunFlags])?;
+        for option in [
+            TunMetadata0,
+            TunMetadata1,
+            TunMetadata2,
+            TunMetadata3,
+            TunMetadata4,
+            TunMetadata5,
+            TunMetadata6,
+            TunMetadata7,
+        ] {
+            self.option(option)?;
+        }
+        self.named(&[Metadata])
+    }
+
+    /// A field that packets may have or not: its name alone if nothing is asked of its value.
+    fn option(&mut self, id: FieldId) -> fmt::Result {
+        let row = id.row();
+        let is_present = row.presence().is_some_and(|p| self.exact(p) == Some(1));
+        if is_present && self.matching.get(row.slot).1 == 0 {
+            return self.word(row.name);
+        }
+        self.field(row.name, id)
     }
 
     fn vlan(&mut self, s: Slot, suffix: &str) -> fmt::Result {

@@ -112,11 +112,11 @@ fn numbers(row: &'static Field, word: &str) -> Parsed<(u128, Option<u128>)> {
     let number = |part: &str, bad: TextFault| {
         let parsed =
             if part.starts_with(['+', '-']) { wrapping_u64(part).map(u128::from) } else { digits(part) };
-        let bits = u32::from(row.wire_bytes) * 8;
+        let bits = u32::from(row.value_bytes()) * 8;
         match parsed {
             Ok(n) if bits >= 128 || n >> bits == 0 => Ok(n),
             Ok(_) | Err(NumberFault::Range) => {
-                let (word, bytes) = (word.to_owned(), row.wire_bytes);
+                let (word, bytes) = (word.to_owned(), row.value_bytes());
                 Err(fault(part, TextFault::TooLarge { word, bytes, field: row.name }))
             }
             Err(NumberFault::Syntax) => Err(fault(part, bad)),

@@ -276,6 +276,10 @@ pub(crate) fn field_header(r: &mut Reader<'_>) -> Result<FieldId, OfError> {
 
 /// Bits of a field that exist.
 pub(crate) fn sub_field(field: FieldId, start: u16, width: u16) -> Result<SubField, OfError> {
+    let row = field.row();
+    // The whole of a field of which not all is kept, as ovs-ofctl names it.
+    let is_whole = start == 0 && row.has_variable_length() && width == u16::from(row.wire_bytes) * 8;
+    let width = if is_whole { row.bits() } else { width };
     if width == 0 || start as u32 + width as u32 > oxm::bits(field) as u32 {
         return Err(OfError::BadActionBadSetLen);
     }
@@ -359,9 +363,10 @@ fn nicira(kind: u16, r: &mut Reader<'_>) -> Result<OfAction, OfError> {
         }
         nxast::REG_LOAD => reg_load(r)?,
         nxast::REG_LOAD2 => {
-            r.skip(6)?;
             *r = r.or(OfError::BadActionBadSetLen);
-            load_field(r, Masks::Taken)?
+            let set = load_field(r, Masks::Taken)?;
+            zeros(r)?;
+            set
         }
         nxast::NOTE => Note(r.rest().to_vec()),
         nxast::OUTPUT_REG => {

@@ -386,6 +386,9 @@ impl Writer<'_> {
         match self.version {
             OfVersion::V10 => self.set_field10(field, value, mask),
             _ if whole => self.native_set(field, value),
+            OfVersion::V13 | OfVersion::V14 if field.row().has_variable_length() => {
+                self.reg_load2(field, value, Some(mask))
+            }
             OfVersion::V15 => self.put_set_field(field, value, Some(mask)),
             _ => self.loads(field, value, mask),
         }
@@ -393,6 +396,9 @@ impl Writer<'_> {
 
     fn set_field10(&mut self, field: FieldId, value: u128, mask: u128) -> Result<(), EncodeError> {
         use FieldId as F;
+        if field.row().has_variable_length() {
+            return self.reg_load2(field, value, (mask != field.slot().ones()).then_some(mask));
+        }
         if mask != field.slot().ones() {
             return self.loads(field, value, mask);
         }
@@ -432,6 +438,13 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// NXAST_REG_LOAD2, which carries a field with its length.
+    fn reg_load2(&mut self, field: FieldId, value: u128, mask: Option<u128>) -> Result<(), EncodeError> {
+        self.nx(nxast::REG_LOAD2, |o| {
+            oxm::put_field(o, OfVersion::V10, field, value, mask);
+        })
+    }
+
     fn reg_load(&mut self, value: u64, dst: SubField) -> Result<(), EncodeError> {
         let id = nx_id(dst.field)?;
         let packed = pack(dst)?;
@@ -446,6 +459,10 @@ impl Writer<'_> {
     }
 
     fn load(&mut self, value: u128, dst: SubField) -> Result<(), EncodeError> {
+        if dst.field.row().has_variable_length() {
+            let shifted = |bits: u128| bits.checked_shl(dst.start.into()).unwrap_or(0);
+            return self.set_field(dst.field, shifted(value), shifted(ones(dst.width)));
+        }
         if self.version != OfVersion::V15 {
             let ones = ones(dst.width);
             return self.load_bits(value, ones, dst);

@@ -1,6 +1,6 @@
 //! Vendor messages: Nicira's and ONF's.
 
-use super::{EncodeError, Frame, connection, ct, flow, group, packet};
+use super::{EncodeError, Frame, connection, conntrack, flow, group, packet};
 use crate::error::{NICIRA, ONF, OfError};
 use crate::message::*;
 use crate::version::{Dialect, FlowFormat, OfVersion, PacketInFormat};
@@ -113,7 +113,7 @@ fn read_nicira(dialect: &Dialect, subtype: u32, r: &mut Reader<'_>) -> Result<Me
             }
             Message::CtFlushZone(r.u16()?)
         }
-        nxt::CT_FLUSH => Message::CtFlush(ct::read_flush(r)?),
+        nxt::CT_FLUSH => Message::CtFlush(conntrack::read(r)?),
         nxt::PACKET_IN2 => Message::PacketIn(packet::read_nxt_in2(r)?),
         nxt::GROUP_MOD if v10 => Message::GroupMod(group::read_mod(dialect.version, r)?),
         _ => return Err(OfError::BadRequestBadSubtype),
@@ -160,7 +160,7 @@ pub(crate) fn put(f: &mut Frame<'_>, message: &Message) -> Result<(), EncodeErro
         }
         Message::CtFlush(flush) => {
             f.begin_nicira(nxt::CT_FLUSH);
-            ct::put_flush(f.out, flush);
+            conntrack::put(f.out, flush);
         }
         Message::TlvTableMod(m) => {
             f.begin_nicira(nxt::TLV_TABLE_MOD);

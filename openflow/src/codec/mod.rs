@@ -7,7 +7,7 @@ mod action;
 mod action_out;
 mod check;
 mod connection;
-mod ct;
+mod conntrack;
 mod extension;
 mod fields;
 mod flow;

@@ -85,13 +85,22 @@ pub(crate) fn put_field(
     mask: Option<u128>,
 ) -> bool {
     let Some(id) = wire_id(version, field) else { return false };
-    let bytes = field.row().wire_bytes as usize;
+    let row = field.row();
+    let bytes = match row.has_variable_length() {
+        true => bytes_of(mask.unwrap_or(value)),
+        false => row.wire_bytes as usize,
+    };
     put_header(out, id, mask.is_some(), bytes);
     out.put_number(value, bytes);
     if let Some(mask) = mask {
         out.put_number(mask, bytes);
     }
     true
+}
+
+/// Bytes of a number without leading zeros, as values of variable length are written.
+fn bytes_of(number: u128) -> usize {
+    16 - number.leading_zeros() as usize / 8
 }
 
 /// A header as read.
@@ -122,7 +131,15 @@ pub(crate) fn header(r: &mut Reader<'_>) -> Result<Header, OfError> {
     let value_bytes = if masked { payload / 2 } else { payload };
     let cookie = (class, number >> 1) == COOKIE && value_bytes == 8;
     let named = FieldId::from_oxm(class, number >> 1, experimenter);
-    let field = named.filter(|f| f.row().wire_bytes as usize == value_bytes && !(masked && payload % 2 != 0));
+    let field = named.filter(|f| {
+        let (row, len) = (f.row(), value_bytes);
+        let fits = if row.has_variable_length() {
+            len <= row.wire_bytes as usize
+        } else {
+            len == row.wire_bytes as usize
+        };
+        fits && !(masked && payload % 2 != 0)
+    });
     Ok(Header { field, bad_length: named.is_some() && field.is_none(), masked, payload, cookie })
 }
 
@@ -168,8 +185,11 @@ pub(crate) fn read_fields(bytes: &[u8], unknown: Unknown) -> Result<Fields, OfEr
     Ok(fields)
 }
 
-/// Reads value and mask as on the wire, the mask all ones in the field's bytes if there is none.
+/// Reads value and mask, which fill the reader, as on the wire; the mask is all ones in the field's bytes if there is none.
 pub(crate) fn value_and_mask(r: &mut Reader<'_>, row: &Field, masked: bool) -> Result<(u128, u128), OfError> {
+    if row.has_variable_length() {
+        return variable_value_and_mask(r, masked);
+    }
     let bytes = row.wire_bytes as usize;
     let all = if bytes == 16 { u128::MAX } else { (1 << (bytes * 8)) - 1 };
     let value = r.number(bytes)?;
@@ -181,6 +201,22 @@ pub(crate) fn value_and_mask(r: &mut Reader<'_>, row: &Field, masked: bool) -> R
         return Err(OfError::BadMatchBadMask);
     }
     Ok((value, mask))
+}
+
+/// The same of a field of variable length. Of a mask the bits that are kept count; a value must have no others.
+fn variable_value_and_mask(r: &mut Reader<'_>, masked: bool) -> Result<(u128, u128), OfError> {
+    let bytes = if masked { r.len() / 2 } else { r.len() };
+    let excess = bytes.saturating_sub(16);
+    if r.take(excess)?.iter().any(|b| *b != 0) {
+        return Err(OfError::BadMatchBadValue);
+    }
+    let value = r.number(bytes - excess)?;
+    if !masked {
+        return Ok((value, u128::MAX));
+    }
+    r.skip(excess)?;
+    let mask = r.number(bytes - excess)?;
+    if value & !mask != 0 { Err(OfError::BadMatchBadWildcards) } else { Ok((value, mask)) }
 }
 
 fn add(
@@ -202,10 +238,13 @@ fn add(
         _ => (row.slot, value, mask),
     };
     let mask = mask & slot.ones();
-    if matching.get(slot).1 != 0 {
+    let presence = row.presence();
+    if matching.get(slot).1 != 0 || presence.is_some_and(|p| matching.get(p).1 != 0) {
         return Err(OfError::BadMatchDupField);
     }
-    if mask != 0 {
+    if presence.is_some() {
+        field.set_condition(matching, value, mask);
+    } else if mask != 0 {
         matching.set(slot, value, mask);
     }
     Ok(())
@@ -220,6 +259,15 @@ pub(crate) fn put_match(out: &mut Vec<u8>, version: OfVersion, matching: &Match)
     for row in FIELDS.iter().filter(|f| written_in(version, f.id) && !f.oxm.is_empty()) {
         let slot = row.slot;
         let (value, bits) = matching.get(slot);
+        if let Some(presence) = row.presence() {
+            // Without bits of the value it is still asked whether there is one.
+            if matching.get(presence) == (1, 1) {
+                put_field(out, version, row.id, value, (bits != slot.ones()).then_some(bits));
+                covered.add(slot, bits);
+                covered.add_all(presence);
+            }
+            continue;
+        }
         if bits == 0 || !row.prereq.implied_by(matching) || covered.slot(slot) != 0 {
             continue;
         }

@@ -5,7 +5,7 @@
 //! would change what the message means, writing it is an error (`codec::EncodeError`).
 
 mod connection;
-mod ct;
+mod conntrack;
 mod flow;
 mod group;
 mod meter;
@@ -16,7 +16,7 @@ mod statistics;
 mod table;
 
 pub use connection::*;
-pub use ct::*;
+pub use conntrack::*;
 pub use flow::*;
 pub use group::*;
 pub use meter::*;
@@ -112,7 +112,7 @@ pub enum Message {
     FlowMonitorResumed,
     /// `NXT_CT_FLUSH_ZONE`: forgets the connections of a zone.
     CtFlushZone(u16),
-    /// `NXT_CT_FLUSH`: forgets connections.
+    /// `NXT_CT_FLUSH`: forgets connections by what they are.
     CtFlush(CtFlush),
     /// `NXT_TLV_TABLE_MOD`: changes the map of Geneve options.
     TlvTableMod(TlvTableMod),

@@ -9,6 +9,7 @@
 //!
 //! [`PacketKey::extract`]: crate::PacketKey::extract
 
+mod endpoints;
 mod fields;
 pub mod tags;
 
@@ -19,6 +20,7 @@ use crate::frame::{Checksum, Frame, NO_LAYER};
 use crate::key::{Slot, slot};
 use crate::wire::*;
 
+pub use endpoints::{Endpoints, Quoted, set_addresses, set_endpoints, set_quoted_endpoints};
 pub use tags::{pop_mpls, pop_vlan, push_mpls, push_vlan};
 
 /// Writes the bits of `mask` of a field. `value` and `mask` are right-aligned in the width of the slot, as in a key.

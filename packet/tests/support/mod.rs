@@ -8,6 +8,8 @@ use packet::wire::*;
 use packet::{Frame, FrameBuilder, PacketKey, Slot, slot};
 use proptest::prelude::*;
 
+pub mod tunnel;
+
 /// The key of some bytes.
 pub fn key_of(bytes: &[u8]) -> PacketKey {
     PacketKey::extract(&mut Frame::from_bytes(bytes)).expect("has an Ethernet header")

@@ -84,7 +84,16 @@ impl World {
                         news.push((interface, None));
                     }
                 }
-                Step::Open { interface, .. } if matches!(interface.kind, InterfaceKind::Patch { .. }) => {}
+                Step::CloseSocket(socket) => {
+                    if self.close_device(&socket.name()) {
+                        news.push((socket.name(), None));
+                    }
+                }
+                Step::OpenSocket(socket) => {
+                    let open = self.open_device(&socket.name());
+                    news.push((socket.name(), Some(open)));
+                }
+                Step::Open { interface, .. } if interface.kind.is_virtual() => {}
                 Step::Open { interface, .. } => {
                     let open = self.open_device(&interface.name);
                     news.push((interface.name, Some(open)));

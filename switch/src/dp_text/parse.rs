@@ -147,11 +147,15 @@ fn read_field(
         // No slot, and nothing that a frame could show.
         "skb_priority" | "packet_type" | "ct_state" | "ct_zone" | "ct_mark" | "ct_label" => {}
         "tunnel" => {
-            for (part, value) in parts(name, inside)? {
+            // Flags are no pair, and nothing that a look-up would ask for.
+            let pairs = inside.split(",flags(").next().unwrap_or_default();
+            for (part, value) in parts(name, pairs)? {
                 match part {
                     "tun_id" => key.set(slot::TUN_ID, number(part, value)?),
                     "src" => key.set(slot::TUN_SRC, value_of(part, value, Form::Ipv4)?),
                     "dst" => key.set(slot::TUN_DST, value_of(part, value, Form::Ipv4)?),
+                    "ipv6_src" => key.set(slot::TUN_IPV6_SRC, value_of(part, value, Form::Ipv6)?),
+                    "ipv6_dst" => key.set(slot::TUN_IPV6_DST, value_of(part, value, Form::Ipv6)?),
                     "tos" => key.set(slot::TUN_TOS, number(part, value)?),
                     "ttl" => key.set(slot::TUN_TTL, number(part, value)?),
                     _ => {}

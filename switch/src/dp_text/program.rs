@@ -5,11 +5,13 @@ use super::{
     write_value,
 };
 use crate::forwarding::PacketIn;
+use datapath::conntrack::{Alg, CtSpec, NatKind, NatSpec, PortSelection};
 use datapath::{DpAction, Program, UpcallCookie};
 use flowtable::PacketInReason;
 use packet::PacketKey;
 use packet::key::{Slot, slot};
 use std::fmt;
+use std::net::IpAddr;
 
 /// See [`display_program`].
 #[derive(Debug)]
@@ -28,27 +30,36 @@ const HEADERS: &[&[Part]] = &[ETH, IPV4, IPV6, ARP, ND, PORTS, ICMP];
 
 impl fmt::Display for DisplayProgram<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut key = *self.key;
-        let mut texts: Vec<String> = Vec::new();
-        let mut sets: Vec<(Slot, u128, u128)> = Vec::new();
-        for action in &self.program.actions {
-            if let DpAction::SetField { slot, value, mask } = action {
-                sets.push((*slot, *value, *mask));
-                let rest = key.get(*slot) & !mask;
-                key.set(*slot, rest | value);
-                continue;
-            }
-            texts.extend(set_texts(&sets, &key));
-            sets.clear();
-            texts.push(action_text(action));
-            follow(action, &mut key);
-        }
-        texts.extend(set_texts(&sets, &key));
+        let texts = step_texts(&self.program.actions, *self.key);
         if texts.is_empty() {
             return f.write_str("drop");
         }
         f.write_str(&texts.join(","))
     }
+}
+
+fn step_texts(steps: &[DpAction], mut key: PacketKey) -> Vec<String> {
+    let mut texts: Vec<String> = Vec::new();
+    let mut sets: Vec<(Slot, u128, u128)> = Vec::new();
+    for action in steps {
+        if let DpAction::SetField { slot, value, mask } = action {
+            sets.push((*slot, *value, *mask));
+            let rest = key.get(*slot) & !mask;
+            key.set(*slot, rest | value);
+            continue;
+        }
+        texts.extend(set_texts(&sets, &key));
+        sets.clear();
+        match action {
+            DpAction::Clone(inner) => texts.push(format!("clone({})", step_texts(inner, key).join(","))),
+            // A program that does something has no need to say that it sends nothing.
+            DpAction::Drop(_) if !texts.is_empty() => {}
+            action => texts.push(action_text(action)),
+        }
+        follow(action, &mut key);
+    }
+    texts.extend(set_texts(&sets, &key));
+    texts
 }
 
 /// Keeps the EtherType true, which tells IPv4 from ARP.
@@ -139,9 +150,66 @@ fn action_text(action: &DpAction) -> String {
         DpAction::PopMpls { ethertype } => format!("pop_mpls(eth_type={ethertype:#x})"),
         DpAction::Meter(meter) => format!("meter({})", meter.number()),
         DpAction::Upcall { cookie, .. } => upcall_text(cookie),
+        DpAction::Ct(spec) => ct_text(spec),
+        DpAction::CtClear => "ct_clear".to_owned(),
+        // Shown with what it does.
+        DpAction::Clone(_) => String::new(),
+        DpAction::PushTunnel(push) => super::tunnel::push_text(push),
+        DpAction::PopTunnel { port, .. } => format!("tnl_pop({port})"),
         DpAction::Recirculate(id) => format!("recirc({:#x})", id.0),
         DpAction::Drop(_) => "drop".to_owned(),
     }
+}
+
+/// A pass through the tracker, as OVS's datapath action.
+fn ct_text(spec: &CtSpec) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    if spec.commit {
+        parts.push(if spec.force { "force_commit" } else { "commit" }.to_owned());
+    }
+    if spec.zone.0 != 0 {
+        parts.push(format!("zone={}", spec.zone.0));
+    }
+    parts.extend(spec.mark.map(|(value, mask)| format!("mark={value:#x}/{mask:#x}")));
+    parts.extend(spec.label.map(|(value, mask)| format!("label={value:#x}/{mask:#x}")));
+    parts.extend(spec.alg.map(|alg| match alg {
+        Alg::Ftp => "helper=ftp".to_owned(),
+        Alg::Tftp => "helper=tftp".to_owned(),
+    }));
+    parts.extend(spec.nat.as_ref().map(nat_text));
+    if parts.is_empty() { "ct".to_owned() } else { format!("ct({})", parts.join(",")) }
+}
+
+fn nat_text(nat: &NatSpec) -> String {
+    let Some(kind) = nat.kind else { return "nat".to_owned() };
+    let mut text = match kind {
+        NatKind::Src => "src".to_owned(),
+        NatKind::Dst => "dst".to_owned(),
+    };
+    if let Some(first) = nat.min_ip {
+        let ported = nat.min_port.is_some();
+        let bracket = |ip: IpAddr| match ip {
+            IpAddr::V6(ip) if ported => format!("[{ip}]"),
+            ip => ip.to_string(),
+        };
+        text += &format!("={}", bracket(first));
+        if let Some(last) = nat.max_ip.filter(|last| *last != first) {
+            text += &format!("-{}", bracket(last));
+        }
+        if let Some(port) = nat.min_port {
+            text += &format!(":{port}");
+            if let Some(last) = nat.max_port.filter(|last| *last != port) {
+                text += &format!("-{last}");
+            }
+        }
+    }
+    text += if nat.persistent { ",persistent" } else { "" };
+    text += match nat.selection {
+        PortSelection::Default => "",
+        PortSelection::Hash => ",hash",
+        PortSelection::Random => ",random",
+    };
+    format!("nat({text})")
 }
 
 fn upcall_text(cookie: &UpcallCookie) -> String {

@@ -13,6 +13,7 @@ use openflow::message::{
     Xid,
 };
 use openflow::{OfError, OfVersion};
+use packet::GeneveMap;
 
 /// Number of a removal's reason, as the asynchronous configuration counts them.
 pub(super) fn removed_reason(reason: RemovalReason) -> FlowRemovedReason {
@@ -159,6 +160,20 @@ enum Change {
     Group(GroupMod),
 }
 
+impl Change {
+    /// Fields of Geneve options must be in the bridge's map of them.
+    fn check_fields(&self, map: &GeneveMap) -> Result<(), OfError> {
+        use super::tlv_table::check_fields;
+        match self {
+            Change::Rule(flow_mod) => check_fields(map, &flow_mod.matching, &flow_mod.actions),
+            Change::Group(group_mod) => {
+                let mut buckets = group_mod.buckets.iter();
+                buckets.try_for_each(|b| check_fields(map, &Match::any(), &b.actions))
+            }
+        }
+    }
+}
+
 impl Brain {
     pub(super) fn flow_mod(&mut self, r: &Request<'_>, flow_mod: FlowMod) -> Answer {
         let (buffer, command) = (flow_mod.buffer, flow_mod.command);
@@ -180,6 +195,10 @@ impl Brain {
     /// # Errors
     /// Which was refused, and why.
     fn apply_changes(&mut self, r: &Request<'_>, changes: Vec<Change>) -> Result<(), (usize, OfError)> {
+        let map = self.geneve_map(r).map_err(|e| (0, e))?;
+        for (i, change) in changes.iter().enumerate() {
+            change.check_fields(map).map_err(|e| (i, e))?;
+        }
         let bridge = self.bridge_mut(&r.bridge).map_err(|e| (0, e))?;
         let mut groups = bridge.groups.clone();
         // Flow_mods, those that follow from deleted groups included, each with the change that it comes from.

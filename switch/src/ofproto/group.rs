@@ -2,14 +2,14 @@
 //! rules depend on groups.
 
 use super::{Answer, Request};
-use crate::brain::{Brain, Command};
+use crate::brain::Brain;
 use crate::meter::MeterEntry;
 use flowtable::group::{GROUPS_MAX, Group};
 use flowtable::meter::{BANDS_MAX, METERS_MAX, MeterMod};
 use flowtable::{GroupId, MeterId, OfAction, RemovalReason};
 use openflow::message::{
-    CtFlush, GroupDesc, GroupFeatures, GroupStats, Message, MeterDesc, MeterFeatures, MeterStats,
-    MultipartReply, PacketCount, group_capability,
+    GroupDesc, GroupFeatures, GroupStats, Message, MeterDesc, MeterFeatures, MeterStats, MultipartReply,
+    PacketCount, group_capability,
 };
 use openflow::{OfError, OfVersion, codec};
 use std::collections::HashMap;
@@ -158,12 +158,5 @@ impl Brain {
             bands: m.state.exceeded().map(count).collect(),
         };
         one(MultipartReply::MeterStats(self.meters_asked(r, id)?.iter().map(stats).collect()))
-    }
-
-    /// Connections are the datapath's: whoever runs it is told.
-    pub(super) fn ct_flush(&mut self, r: &Request<'_>, flush: CtFlush) -> Answer {
-        self.bridge(&r.bridge)?;
-        self.commands.push(Command::CtFlush(flush));
-        Ok(vec![])
     }
 }

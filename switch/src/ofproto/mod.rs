@@ -13,18 +13,19 @@ mod packet;
 mod port;
 mod statistics;
 mod table;
+mod tlv_table;
 
 pub use connection::{ConnId, ConnKind, OfConnection};
 pub(crate) use flow::normal_rule;
 pub use packet::{PacketInEvent, PacketOutRequest};
 pub use port::{PortCounters, PortRecord};
 
-use crate::brain::Brain;
+use crate::brain::{Brain, Command};
 use crate::bridge::{Bridge, Fragments};
 use base::Instant;
 use openflow::message::{
     AsyncClass, Capabilities, CtFlush, FragmentHandling, Message, Role, RoleMessage, RoleReason, RoleStatus,
-    SwitchConfig, SwitchFeatures, TlvTableReply, Xid,
+    SwitchConfig, SwitchFeatures, Xid,
 };
 use openflow::{OfError, OfVersion};
 
@@ -135,15 +136,20 @@ impl Brain {
             Message::FlowMonitorCancel(id) => self.monitor_cancel(r, id),
             Message::MultipartRequest(request) => self.multipart(r, request),
             Message::QueueGetConfigRequest(port) => self.queue_config(r, port),
-            Message::TlvTableRequest => Ok(vec![Message::TlvTableReply(TlvTableReply::default())]),
+            Message::TlvTableRequest => self.tlv_table(r),
+            Message::TlvTableMod(change) => self.tlv_table_mod(r, &change),
             Message::GroupMod(group_mod) => self.group_mod(r, group_mod),
             Message::MeterMod(meter_mod) => self.meter_mod(r, &meter_mod),
-            Message::CtFlush(flush) => self.ct_flush(r, flush),
+            // Connections are the datapath's, whichever bridge is asked.
             Message::CtFlushZone(zone) => {
-                self.ct_flush(r, CtFlush { zone: Some(zone), ..CtFlush::default() })
+                self.commands
+                    .push(Command::FlushConnections(CtFlush { zone: Some(zone), ..CtFlush::default() }));
+                Ok(vec![])
             }
-            // Not built yet: tunnel option maps, continuations.
-            Message::TlvTableMod(_) => Err(OfError::NxTlvTableModFailedTableFull),
+            Message::CtFlush(flush) => {
+                self.commands.push(Command::FlushConnections(flush));
+                Ok(vec![])
+            }
             Message::Resume(_) => Err(OfError::NxNotSupported),
             // Replies and announcements make no sense towards a switch; an error or echo reply needs no answer.
             Message::Error(_) | Message::EchoReply(_) | Message::Hello(_) => Ok(vec![]),

@@ -4,6 +4,7 @@ use super::{Answer, Outgoing, Request};
 use crate::brain::{Brain, Command};
 use crate::bridge::BridgeId;
 use crate::forwarding::{PacketInCause, Punted};
+use flowtable::field::FIELDS;
 use flowtable::{FieldId, FlowKey, Match, OfAction, OfPort, PacketInReason, TableId, Words};
 use openflow::message::{AsyncClass, Message, PacketIn, PacketOut};
 use openflow::{OfError, OfVersion};
@@ -45,12 +46,28 @@ fn metadata(punted: &Punted) -> Match {
     let key = FlowKey { packet: punted.key, pipeline: punted.packet_in.pipeline };
     let mut matching = Match::any();
     matching.set_exact(FieldId::InPort.slot(), u128::from(punted.packet_in.in_port.0));
-    let fields = [FieldId::Metadata, FieldId::TunId, FieldId::TunSrc, FieldId::TunDst, FieldId::PktMark];
-    let registers = flowtable::field::FIELDS.iter().filter(|f| f.name.starts_with("reg")).map(|f| f.id);
+    let fields = [
+        FieldId::Metadata,
+        FieldId::TunId,
+        FieldId::TunSrc,
+        FieldId::TunDst,
+        FieldId::TunIpv6Src,
+        FieldId::TunIpv6Dst,
+        FieldId::TunGbpId,
+        FieldId::TunGbpFlags,
+        FieldId::TunFlags,
+        FieldId::PktMark,
+    ];
+    let registers = FIELDS.iter().filter(|f| f.name.starts_with("reg")).map(|f| f.id);
     for field in fields.into_iter().chain(registers) {
         let value = key.slot(field.slot());
         if value != 0 {
             matching.set_exact(field.slot(), value);
+        }
+    }
+    for row in FIELDS.iter() {
+        if row.presence().is_some_and(|p| key.slot(p) == 1) {
+            row.id.set_condition(&mut matching, key.slot(row.slot), row.slot.ones());
         }
     }
     matching

@@ -181,7 +181,7 @@ impl Brain {
     fn stats_of(&self, port: &PortRecord, now: Instant) -> OfPortStats {
         let counters = match port.device {
             Device::Datapath(dp) => self.counters.get(&dp).copied().unwrap_or_default(),
-            Device::Patch(_) => PortCounters::default(),
+            Device::Patch(_) | Device::Tunnel { .. } => PortCounters::default(),
         };
         OfPortStats {
             rx_packets: counters.rx_packets,

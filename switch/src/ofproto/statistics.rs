@@ -117,6 +117,7 @@ impl Brain {
     }
 
     fn flow_statistics(&mut self, r: &Request<'_>, request: &FlowStatsRequest) -> Answer {
+        super::tlv_table::check_fields(self.geneve_map(r)?, &request.matching, &[])?;
         let form = self.form(r, request);
         let rules = filter(request).select(self.bridge(&r.bridge)?.rules.tables());
         let stats = rules.iter().map(|rule| flow_stats(rule, r.now)).collect();
@@ -124,6 +125,7 @@ impl Brain {
     }
 
     fn aggregate(&mut self, r: &Request<'_>, request: &FlowStatsRequest) -> Answer {
+        super::tlv_table::check_fields(self.geneve_map(r)?, &request.matching, &[])?;
         let form = self.form(r, request);
         let rules = filter(request).select(self.bridge(&r.bridge)?.rules.tables());
         let counted = |flag: RuleFlags, count: fn(&Rule) -> u64| {

@@ -43,6 +43,9 @@ impl Walk<'_> {
             OfAction::Meter(id) => self.meter(*id),
             OfAction::DecTtl(controllers) => return self.dec_ttl(controllers),
             OfAction::DecMplsTtl => return self.dec_mpls_ttl(),
+            OfAction::Ct(ct) => return self.ct(ct),
+            OfAction::CtClear => self.ct_clear(),
+            OfAction::Clone(actions) => return self.clone_of(actions),
             OfAction::Note(_) => {}
             OfAction::WriteMetadata { value, mask } => {
                 self.write(FieldId::Metadata, (*value).into(), (*mask).into());

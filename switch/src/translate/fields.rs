@@ -77,6 +77,12 @@ impl Walk<'_> {
             }
             _ => {}
         }
+        if let Some(presence) = row.presence() {
+            // A field that is written is there, whatever its value.
+            self.see(presence, 1);
+            self.flow.set_slot(presence, 1);
+            self.touched.add_all(presence);
+        }
         let now = self.flow.slot(row.slot);
         self.flow.set_slot(row.slot, now & !mask | value & mask);
         if usize::from(row.slot.word) < PIPELINE && row.slot != slot::IN_PORT {

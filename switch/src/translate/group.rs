@@ -1,34 +1,21 @@
 //! Groups and meters.
 //!
 //! A bucket is carried out as an action set on the frame as it was when the group was met, and what it does to the frame
-//! is undone behind it: `levels` holds the bucket like any list, and [`Buckets`] what to do when that list ends. Which
-//! bucket a select group takes is a function of the group and the key, of bits that are in the profile.
+//! is undone behind it, or done to a copy if it cannot be. Which bucket a select group takes is a function of the group
+//! and the key, of bits that are in the profile.
 
 use super::actions::ordered;
 use super::{DEPTH_MAX, Level, RESUBMITS_MAX, Source, Step, Walk};
 use crate::forwarding::{group_domain, meter_domain};
 use crate::trace::Note;
-use crate::vlan::TagStack;
 use datapath::{DpAction, Drop};
 use flowtable::group::{Bucket, BucketId, Group, GroupType};
-use flowtable::{FlowKey, GroupId, MeterId, OfAction, OfPort, Words};
+use flowtable::{GroupId, MeterId, OfAction, OfPort, Words};
 use packet::key::slot;
 use std::sync::Arc;
 
 /// How long a chain of groups that watch each other may be (as in OVS).
 const LIVENESS_DEPTH_MAX: usize = 128;
-
-/// A group of which a bucket is being carried out.
-pub(super) struct Buckets {
-    group: Arc<Group>,
-    /// The buckets that follow, last first.
-    rest: Vec<usize>,
-    /// Levels below the bucket's.
-    below: usize,
-    /// The frame as the group got it.
-    flow: FlowKey,
-    tags: TagStack,
-}
 
 impl Walk<'_> {
     /// `group:N`.
@@ -41,31 +28,25 @@ impl Walk<'_> {
             return Step::Next;
         };
         self.credits.groups.push(Arc::clone(&group.stats));
-        let mut chosen = match group.kind {
-            GroupType::All => (0..group.buckets.len()).rev().collect(),
+        let chosen: Vec<usize> = match group.kind {
+            GroupType::All => (0..group.buckets.len()).collect(),
             GroupType::Indirect => vec![0],
             GroupType::Select => self.select(&group).into_iter().collect(),
             GroupType::FastFailover => self.first_live(&group).into_iter().collect(),
         };
-        let Some(first) = chosen.pop() else {
+        if chosen.is_empty() {
             self.why(Drop::NoAction);
-            return Step::Next;
-        };
-        // A frame that nothing more is done with need not be what it was.
-        let is_over = |l: &Level| l.next >= l.actions.len();
-        if !chosen.is_empty() || !self.action_set.is_empty() || !self.levels.iter().all(is_over) {
-            self.buckets.push(Buckets {
-                group: Arc::clone(&group),
-                rest: chosen,
-                below: self.levels.len(),
-                flow: self.flow,
-                tags: self.tags,
-            });
         }
-        self.enter_bucket(&group, first)
+        for index in chosen {
+            let step = self.bucket(&group, index);
+            if self.failed {
+                return step;
+            }
+        }
+        Step::Next
     }
 
-    fn enter_bucket(&mut self, group: &Group, index: usize) -> Step {
+    fn bucket(&mut self, group: &Group, index: usize) -> Step {
         let (Some(bucket), Some(stats)) = (group.buckets.get(index), group.bucket_stats.get(index)) else {
             return Step::Next;
         };
@@ -88,56 +69,9 @@ impl Walk<'_> {
         }
         // In an action set `exit` means nothing (ovs-actions(7), Action Sets).
         let set = bucket.actions.iter().filter(|a| **a != OfAction::Exit).cloned().collect::<Vec<_>>();
-        let actions = ordered(&set).into();
         let (table, cookie) = (self.table(), self.cookie());
-        self.levels.push(Level { actions, next: 0, table, cookie, depth, source: Source::Bucket });
-        Step::Entered
-    }
-
-    /// What follows a list that has ended, if it was a bucket: the frame is again what it was, for the next bucket or what
-    /// stands behind the group.
-    pub(super) fn after_bucket(&mut self) {
-        if self.buckets.last().is_none_or(|b| b.below != self.levels.len()) {
-            return;
-        }
-        let Some(mut buckets) = self.buckets.pop() else { return };
-        if !self.can_return_to(buckets.flow.packet.dl_type()) {
-            return self.abandon("frame was changed for good in a bucket, dropping the rest");
-        }
-        self.flow = buckets.flow;
-        self.tags = buckets.tags;
-        self.note_set_output();
-        if let Some(next) = buckets.rest.pop() {
-            let group = Arc::clone(&buckets.group);
-            self.buckets.push(buckets);
-            self.enter_bucket(&group, next);
-        }
-    }
-
-    /// `exit` within a bucket ends the bucket only, as in OVS; whether it was one.
-    pub(super) fn exit_bucket(&mut self) -> bool {
-        let Some(below) = self.buckets.last().map(|b| b.below) else { return false };
-        while self.levels.len() > below + 1 {
-            self.levels.pop();
-            if let Some(trace) = &mut self.trace {
-                trace.leave();
-            }
-        }
-        self.drop_level();
-        true
-    }
-
-    /// Before a pipeline is frozen: what stands behind groups would find another frame.
-    pub(super) fn keep_innermost_bucket(&mut self) {
-        let Some(below) = self.buckets.last().map(|b| b.below) else { return };
-        self.buckets.clear();
-        self.note(Note::Error, || {
-            "frame is parsed anew in a bucket, dropping what follows the group".to_owned()
-        });
-        self.levels.drain(..below.min(self.levels.len()));
-        if let Some(trace) = &mut self.trace {
-            (0..below).for_each(|_| trace.leave());
-        }
+        let actions = ordered(&set).into();
+        self.isolated(vec![Level { actions, next: 0, table, cookie, depth, source: Source::Bucket }])
     }
 
     fn select(&mut self, group: &Group) -> Option<usize> {

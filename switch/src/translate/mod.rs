@@ -12,20 +12,22 @@
 
 mod actions;
 mod commit;
+mod ct;
 mod fields;
 mod group;
 mod lookup;
 mod mpls;
 mod output;
+mod tunnel;
 
-use group::Buckets;
 pub(crate) use output::Cut;
 
-use crate::bridge::{Bridge, BridgeId, BundleId};
+use crate::bridge::{Bridge, BridgeId, BundleId, Device};
 use crate::forwarding::{BRIDGES_DOMAIN, Effect, Forwarding, RECIRC_DOMAIN, settings_domain};
 use crate::mac::{MacEntry, MacKey};
 use crate::recirc::Frozen;
 use crate::trace::{Note, Trace};
+use crate::underlay::Neighbour;
 use crate::vlan::{Tag, TagStack};
 use base::Instant;
 use datapath::{Credit, Deps, Domain, DpAction, Drop, Program, RecircId, Revision, Translation};
@@ -34,6 +36,7 @@ use flowtable::key::pipeline_slot;
 use flowtable::{FlowKey, LookupCounters, Mask, OfAction, OfPort, PipelineKey, RuleStats, TableId, Words};
 use packet::PacketKey;
 use packet::key::{Slot, slot};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// How often tables may be asked for one frame (OVS's limit).
@@ -72,11 +75,26 @@ enum Source {
 /// A bridge whose pipeline waits while the frame is in a peer's.
 struct Outer<'a> {
     bridge: &'a Bridge,
+    before: Before,
+    levels: Vec<Level>,
+    action_set: Vec<OfAction>,
+    /// Whether it was left into a tunnel.
+    in_tunnel: bool,
+}
+
+/// How the frame was at a point of the walk to which it returns.
+pub(crate) struct Before {
     flow: FlowKey,
     tags: TagStack,
-    levels: Vec<Level>,
-    buckets: Vec<Buckets>,
-    action_set: Vec<OfAction>,
+    base: PacketKey,
+    base_tags: TagStack,
+    inner_unknown: bool,
+    spoiled: bool,
+    untracked: bool,
+    has_old_tunnel: bool,
+    came_to: Option<IpAddr>,
+    /// Steps of the program so far.
+    steps: usize,
 }
 
 /// What to do after an action.
@@ -111,6 +129,8 @@ pub struct Credits {
     pub stations: Vec<Arc<MacEntry>>,
     /// Groups and their buckets, as often as they were passed.
     pub groups: Vec<Arc<GroupCounters>>,
+    /// Neighbours that the frames were sent to.
+    pub neighbours: Vec<Arc<Neighbour>>,
 }
 
 impl Credit for Credits {
@@ -119,6 +139,7 @@ impl Credit for Credits {
         self.lookups.iter().for_each(|(t, matched)| t.add(packets, if *matched { packets } else { 0 }));
         self.groups.iter().for_each(|g| g.add(packets, bytes));
         self.stations.iter().for_each(|s| s.credit(packets, bytes, last_seen, tcp_flags));
+        self.neighbours.iter().for_each(|n| n.credit(packets, bytes, last_seen, tcp_flags));
     }
 }
 
@@ -135,20 +156,32 @@ pub(crate) struct Walk<'a> {
     touched: Mask<PacketKey>,
     /// The headers behind a popped MPLS entry have not been parsed.
     inner_unknown: bool,
+    /// The frame cannot be brought back by rewrites to what it was before: it was tracked, or goes on elsewhere.
+    spoiled: bool,
+    /// The pipeline sees the frame as not tracked, though its key may say otherwise.
+    untracked: bool,
+    /// It came out of a tunnel.
+    from_tunnel: bool,
+    /// The address that the packet which it came in had been sent to.
+    came_to: Option<IpAddr>,
+    /// What its key says of that tunnel is no longer to be seen.
+    has_old_tunnel: bool,
     origin: Origin,
     levels: Vec<Level>,
-    /// Groups whose buckets are being carried out, innermost last.
-    buckets: Vec<Buckets>,
     outer: Vec<Outer<'a>>,
     action_set: Vec<OfAction>,
     resubmits: usize,
     out: Vec<DpAction>,
+    /// Steps in clones of it.
+    clone_steps: usize,
     deps: Vec<(Domain, Revision)>,
     credits: Credits,
     effects: Vec<Effect>,
     /// Why nothing was sent, as far as known.
     why: Option<Drop>,
     failed: bool,
+    /// Whether the program may be kept for the flow's other frames.
+    cacheable: bool,
     trace: Option<&'a mut Trace>,
 }
 
@@ -179,7 +212,7 @@ pub(crate) fn traced(
     let mut walk = Walk::new(fwd, bridge, in_port, &flow.packet, Some(trace));
     walk.flow.pipeline = flow.pipeline;
     walk.note_set_output();
-    walk.ingress();
+    walk.arrive();
     walk.walk();
     walk.finish()
 }
@@ -189,11 +222,12 @@ fn run(fwd: &Forwarding, key: &PacketKey) -> Translation<Effect> {
     if recirc != RecircId(0) {
         return resume(fwd, key, recirc, None);
     }
-    let Some((bridge, in_port)) = fwd.home_of(key.in_port()) else {
-        return dropped(fwd, Drop::NoBridge, BRIDGES_DOMAIN);
+    let Some((bridge, in_port)) = fwd.home_of_key(key) else {
+        let from_tunnel = fwd.tunnels().socket(key.in_port()).is_some();
+        return dropped(fwd, if from_tunnel { Drop::NoTunnel } else { Drop::NoBridge }, BRIDGES_DOMAIN);
     };
     let mut walk = Walk::new(fwd, bridge, in_port, key, None);
-    walk.ingress();
+    walk.arrive();
     walk.walk();
     walk.finish()
 }
@@ -212,9 +246,13 @@ fn resume(fwd: &Forwarding, key: &PacketKey, id: RecircId, trace: Option<&mut Tr
     }
     // What the rest of the actions looks at was known when they were frozen; a rule that has gone since may no longer be
     // in the profile, so such a translation holds for this frame only.
-    let known = frozen.levels.iter().all(|l| walk.profile_covers(l));
+    let mut known = frozen.levels.iter().all(|l| walk.profile_covers(l));
     walk.levels = frozen.levels;
     walk.action_set = frozen.action_set;
+    if let Some(table) = frozen.table {
+        known &= walk.profile_covers_table(table);
+        walk.enter_table(table, None, lookup::OnMiss::AsConfigured);
+    }
     walk.walk();
     let mut translation = walk.finish();
     translation.cacheable &= known;
@@ -237,6 +275,24 @@ pub(crate) fn translate_actions(
     let mut translation = walk.finish();
     translation.cacheable = false;
     translation
+}
+
+/// Whether a step is an end of the frame or of a copy.
+fn is_end(step: &DpAction) -> bool {
+    matches!(
+        step,
+        DpAction::Output(_)
+            | DpAction::OutputTrunc { .. }
+            | DpAction::Upcall { .. }
+            | DpAction::Clone(_)
+            | DpAction::PopTunnel { .. }
+            | DpAction::Recirculate(_)
+    )
+}
+
+/// Whether somebody notices a step. A pass through the tracker or a meter matters to the frames that follow.
+fn matters(step: &DpAction) -> bool {
+    is_end(step) || matches!(step, DpAction::Ct(_) | DpAction::Meter(_))
 }
 
 fn dropped(fwd: &Forwarding, why: Drop, domain: Domain) -> Translation<Effect> {
@@ -275,18 +331,24 @@ impl<'a> Walk<'a> {
             base_tags: tags,
             touched: Mask::empty(),
             inner_unknown: false,
+            spoiled: false,
+            untracked: false,
+            from_tunnel: bridge.port(in_port).is_some_and(|p| matches!(p.device, Device::Tunnel { .. })),
+            came_to: None,
+            has_old_tunnel: false,
             origin: Origin::Port,
             levels: Vec::new(),
-            buckets: Vec::new(),
             outer: Vec::new(),
             action_set: Vec::new(),
             resubmits: 0,
             out: Vec::new(),
+            clone_steps: 0,
             deps: Vec::new(),
             credits: Credits::default(),
             effects: Vec::new(),
             why: None,
             failed: false,
+            cacheable: true,
             trace,
         };
         walk.depend(settings_domain(bridge.id()), bridge.settings_revision());
@@ -324,7 +386,7 @@ impl<'a> Walk<'a> {
                 Step::Exit => self.exit(),
                 Step::Next | Step::Leave => self.pop_level(),
             }
-            if self.out.len() > PROGRAM_STEPS_MAX {
+            if self.out.len() + self.clone_steps > PROGRAM_STEPS_MAX {
                 self.fail("program too long");
             }
         }
@@ -332,9 +394,6 @@ impl<'a> Walk<'a> {
 
     /// Ends the pipeline of this bridge; the action set is not carried out.
     fn exit(&mut self) {
-        if self.exit_bucket() {
-            return;
-        }
         let in_set = self.levels.iter().any(|l| l.source == Source::Set);
         while self.levels.len() > 1 {
             self.drop_level();
@@ -363,7 +422,6 @@ impl<'a> Walk<'a> {
         {
             trace.leave();
         }
-        self.after_bucket();
     }
 
     fn push_level(&mut self, actions: Arc<[OfAction]>, table: TableId, cookie: u64, depth: usize) {
@@ -374,7 +432,6 @@ impl<'a> Walk<'a> {
     /// Gives the whole translation up; nothing is sent.
     fn fail(&mut self, why: &'static str) {
         self.note(Note::Error, || format!("{why}, dropping"));
-        self.buckets.clear();
         while !self.levels.is_empty() {
             self.drop_level();
         }
@@ -389,19 +446,14 @@ impl<'a> Walk<'a> {
             self.why = Some(Drop::TooDeep);
         }
         // Rewrites after the last output change nothing that anybody sees.
-        let is_end = |a: &DpAction| {
-            matches!(
-                a,
-                DpAction::Output(_)
-                    | DpAction::OutputTrunc { .. }
-                    | DpAction::Upcall { .. }
-                    | DpAction::Recirculate(_)
-            )
-        };
-        // Meters count frames even if nothing comes of them.
-        let matters = |a: &DpAction| is_end(a) || matches!(a, DpAction::Meter(_));
         let end = self.out.iter().rposition(matters).map_or(0, |i| i + 1);
         self.out.truncate(end);
+        // What comes last need not be done to a copy.
+        while matches!(self.out.last(), Some(DpAction::Clone(_))) {
+            if let Some(DpAction::Clone(steps)) = self.out.pop() {
+                self.out.extend(steps);
+            }
+        }
         if !self.out.iter().any(is_end) {
             self.out.push(DpAction::Drop(self.why.unwrap_or(Drop::Rule)));
         }
@@ -413,7 +465,7 @@ impl<'a> Walk<'a> {
             deps: Deps(self.deps.into_boxed_slice()),
             credits: Box::new([Arc::new(self.credits)]),
             effects: self.effects,
-            cacheable: true,
+            cacheable: self.cacheable,
         }
     }
 
@@ -458,6 +510,42 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// How the frame is now, to return to.
+    pub(crate) fn mark(&mut self) -> Before {
+        Before {
+            flow: self.flow,
+            tags: self.tags,
+            base: self.base,
+            base_tags: self.base_tags,
+            inner_unknown: self.inner_unknown,
+            spoiled: std::mem::take(&mut self.spoiled),
+            untracked: self.untracked,
+            has_old_tunnel: self.has_old_tunnel,
+            came_to: self.came_to,
+            steps: self.out.len(),
+        }
+    }
+
+    /// Makes the frame what it was. What was done to it meanwhile and cannot be undone is done to a copy instead.
+    pub(crate) fn restore(&mut self, before: Before) {
+        if !self.can_return_to(before.base.dl_type()) || self.inner_unknown != before.inner_unknown {
+            let steps: Box<[DpAction]> = self.out.drain(before.steps.min(self.out.len())..).collect();
+            if steps.iter().any(matters) {
+                self.clone_steps += steps.len();
+                self.out.push(DpAction::Clone(steps));
+            }
+            self.base = before.base;
+            self.base_tags = before.base_tags;
+            self.inner_unknown = before.inner_unknown;
+        }
+        self.untracked = before.untracked;
+        self.has_old_tunnel = before.has_old_tunnel;
+        self.came_to = before.came_to;
+        self.spoiled = before.spoiled;
+        self.flow = before.flow;
+        self.tags = before.tags;
+    }
+
     /// Adds to the trace.
     pub(crate) fn note(&mut self, kind: Note, text: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
@@ -499,5 +587,10 @@ impl<'a> Walk<'a> {
     fn profile_covers(&self, level: &Level) -> bool {
         let rest = level.actions.get(level.next..).unwrap_or_default();
         self.bridge.needs_cover(&crate::profile::summarize(level.table, rest))
+    }
+
+    /// Whether the profiles know what the rules of a table look at.
+    fn profile_covers_table(&self, table: TableId) -> bool {
+        self.bridge.needs_cover(&crate::profile::summarize(table, &[OfAction::GotoTable(table)]))
     }
 }

@@ -4,7 +4,7 @@ use super::{Step, Walk};
 use crate::forwarding::RECIRC_DOMAIN;
 use crate::recirc::Frozen;
 use crate::trace::Note;
-use datapath::{DpAction, Drop};
+use datapath::DpAction;
 use flowtable::field::Prereq;
 use flowtable::{FieldId, Words};
 use packet::key::{Slot, VLAN_PRESENT, slot};
@@ -119,14 +119,14 @@ impl Walk<'_> {
         Step::Leave
     }
 
-    /// Stops before the action at hand, to go on with it when the frame has been parsed anew. What waits in other bridges,
-    /// or behind a group, is lost: the frame cannot be brought back to what it was there.
+    /// Stops before the action at hand, to go on with it when the frame has been parsed anew.
     pub(super) fn freeze(&mut self) -> Step {
         if let Some(level) = self.levels.last_mut() {
             level.next = level.next.saturating_sub(1);
         }
         self.commit();
-        self.keep_innermost_bucket();
+        self.commit_untracked();
+        self.commit_tunnel();
         let revision = self.fwd.revision_of(RECIRC_DOMAIN);
         let id = self.fwd.shared().recirc.intern(Frozen {
             bridge: self.bridge.id(),
@@ -134,19 +134,16 @@ impl Walk<'_> {
             pipeline: self.flow.pipeline,
             levels: self.levels.clone(),
             action_set: std::mem::take(&mut self.action_set),
+            table: None,
         });
         self.depend(RECIRC_DOMAIN, revision);
         self.out.push(DpAction::Recirculate(id));
-        self.outer.clear();
+        self.spoiled = true;
         Step::Exit
     }
 
-    /// Whether the frame can be brought back to what it was in a waiting bridge.
-    pub(super) fn can_return_to(&mut self, dl_type: u16) -> bool {
-        let can = self.base.dl_type() == dl_type && !self.inner_unknown;
-        if !can {
-            self.why(Drop::Rewrite);
-        }
-        can
+    /// Whether rewrites can bring the frame back to what it was where it had this EtherType.
+    pub(super) fn can_return_to(&self, dl_type: u16) -> bool {
+        self.base.dl_type() == dl_type && !self.inner_unknown && !self.spoiled
     }
 }

@@ -92,9 +92,14 @@ impl Walk<'_> {
             self.why(Drop::NoPort);
             return Step::Next;
         }
-        match found.device {
-            Device::Datapath(dp) => self.send_to_datapath(dp, cut),
-            Device::Patch(Some(peer)) => return self.send_to_peer(peer),
+        match &found.device {
+            Device::Datapath(dp) => {
+                if !self.send_to_host(found) {
+                    self.send_to_datapath(*dp, cut);
+                }
+            }
+            Device::Tunnel { socket, config } => return self.send_to_tunnel(*socket, config, cut),
+            Device::Patch(Some(peer)) => return self.send_to_peer(*peer),
             Device::Patch(None) => self.why(Drop::NoPort),
         }
         Step::Next
@@ -146,6 +151,7 @@ impl Walk<'_> {
     /// Hands a copy to the controllers.
     pub(super) fn punt(&mut self, punt: Punt<'_>) {
         self.commit();
+        self.commit_untracked();
         let packet_in = PacketIn {
             bridge: self.bridge.id(),
             reason: punt.reason,
@@ -179,13 +185,13 @@ impl Walk<'_> {
             return Step::Leave;
         }
         let (levels, action_set) = (std::mem::take(&mut self.levels), std::mem::take(&mut self.action_set));
-        let buckets = std::mem::take(&mut self.buckets);
-        let waiting =
-            Outer { bridge: self.bridge, flow: self.flow, tags: self.tags, levels, buckets, action_set };
-        self.outer.push(waiting);
+        let before = self.mark();
+        self.outer.push(Outer { bridge: self.bridge, before, levels, action_set, in_tunnel: false });
         self.bridge = bridge;
         self.flow.pipeline = pipeline_start();
         self.flow.set_slot(slot::IN_PORT, peer.port.0.into());
+        self.forget_connection();
+        self.forget_tunnel();
         if let Some(trace) = &mut self.trace {
             trace.enter_bridge(bridge.name());
         }
@@ -201,26 +207,11 @@ impl Walk<'_> {
 }
 
 impl<'a> Walk<'a> {
-    /// Leaves what is still to be done in this bridge undone.
-    pub(super) fn abandon(&mut self, why: &'static str) {
-        self.note(Note::Error, || why.to_owned());
-        self.action_set.clear();
-        self.buckets.clear();
-        while !self.levels.is_empty() {
-            self.drop_level();
-        }
-    }
-
     /// Back in a bridge that waited, with the frame as it was there.
     pub(super) fn return_to(&mut self, outer: Outer<'a>) {
         self.bridge = outer.bridge;
         self.levels = outer.levels;
-        self.buckets = outer.buckets;
         self.action_set = outer.action_set;
-        if !self.can_return_to(outer.flow.packet.dl_type()) {
-            return self.abandon("frame was changed for good in another bridge, dropping the rest");
-        }
-        self.flow = outer.flow;
-        self.tags = outer.tags;
+        self.restore(outer.before);
     }
 }

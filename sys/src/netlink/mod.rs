@@ -1,11 +1,13 @@
 //! rtnetlink, asked and answered synchronously: links, addresses, routes.
 //!
 //! The wire format comes from the netlink-packet-route crate, which changes its face often: none of its types leaves this
-//! module. Notifications come through [`LinkWatch`], on a socket of its own.
+//! module. Notifications come through [`LinkWatch`] and [`RouteWatch`], on sockets of their own.
 //!
 //! A [`Netlink`] speaks for the namespace it was opened in, whichever thread uses it later.
 
 mod link;
+mod route;
+mod route_watch;
 mod watch;
 
 use std::io;
@@ -31,12 +33,14 @@ use crate::interface::{IfIndex, IfName};
 use crate::netns::{Netns, NetnsError, run_in};
 
 pub use link::{AdminState, Link, LinkChange, LinkStats, OperState};
+pub use route::{Address, Route, RouteKind, Routing, RoutingTable};
+pub use route_watch::RouteWatch;
 pub use watch::{LinkEvent, LinkWatch};
 
 /// Room for one answer of the kernel, which fills at most 32 KB of it in a dump.
 const RECEIVE_LENGTH: usize = 64 * 1024;
 
-/// How often a dump is asked for again because the links changed under it.
+/// How often a dump is asked for again because what it lists changed under it.
 const DUMP_ATTEMPTS_MAX: usize = 8;
 
 /// How long the kernel may take for one answer; moving a device takes tens of milliseconds at worst.
@@ -131,22 +135,31 @@ impl Netlink {
     /// # Errors
     /// [`NetlinkError`].
     pub fn links(&mut self) -> Result<Vec<Link>, NetlinkError> {
+        let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let mut links = self.list("list links", &request, |answer| match answer {
+            RouteNetlinkMessage::NewLink(message) => link::decode(&message),
+            _ => None,
+        })?;
+        links.sort_by_key(|link: &Link| link.index);
+        Ok(links)
+    }
+
+    /// Everything of a kind, all of one state.
+    fn list<T>(
+        &mut self,
+        operation: &'static str,
+        request: &RouteNetlinkMessage,
+        decode: impl Fn(RouteNetlinkMessage) -> Option<T>,
+    ) -> Result<Vec<T>, NetlinkError> {
         for _ in 0..DUMP_ATTEMPTS_MAX {
-            let mut links = Vec::new();
-            let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
-            let consistent = self.dump("list links", request, &mut |answer| {
-                if let RouteNetlinkMessage::NewLink(message) = answer {
-                    links.extend(link::decode(&message));
-                }
-            })?;
-            if consistent {
-                links.sort_by_key(|link: &Link| link.index);
-                return Ok(links);
+            let mut all = Vec::new();
+            if self.dump(operation, request.clone(), &mut |answer| all.extend(decode(answer)))? {
+                return Ok(all);
             }
         }
         let source = io::Error::from_raw_os_error(libc::EINTR);
-        let explanation = "the links keep changing".to_owned();
-        Err(NetlinkError::Refused { operation: "list links", source, explanation })
+        let explanation = "it keeps changing".to_owned();
+        Err(NetlinkError::Refused { operation, source, explanation })
     }
 
     /// The link called `name`, if there is one.
@@ -460,3 +473,6 @@ fn set_admin(message: &mut LinkMessage, state: AdminState) {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod route_tests;

@@ -3,18 +3,27 @@ use crate::poll::{Interest, PollToken, Poller};
 use crate::scratch::Scratch;
 use std::time::Duration;
 
-fn ip(arguments: &[&str]) -> String {
+pub(super) fn ip(arguments: &[&str]) -> String {
     let output = std::process::Command::new("ip").args(arguments).output().expect("ip(8) is installed");
     assert!(output.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn name(text: &str) -> IfName {
+pub(super) fn name(text: &str) -> IfName {
     IfName::new(text).unwrap()
 }
 
-fn link(netlink: &mut Netlink, text: &str) -> Link {
+pub(super) fn link(netlink: &mut Netlink, text: &str) -> Link {
     netlink.link_by_name(&name(text)).unwrap().unwrap_or_else(|| panic!("no link {text}"))
+}
+
+/// Waits until there is something to read.
+pub(super) fn ready(watch: &impl std::os::fd::AsFd) -> bool {
+    let mut poller = Poller::new().unwrap();
+    poller.add(watch, PollToken(1), Interest::Read).unwrap();
+    let mut ready = Vec::new();
+    poller.wait(Some(Duration::from_secs(5)), &mut ready).unwrap();
+    !ready.is_empty()
 }
 
 #[test]

@@ -3,10 +3,13 @@
 //! What a row says wrongly concerns that row alone: an interface that cannot be is left out and gets an `error`, a setting
 //! that cannot be takes its default and is logged.
 
+use super::datapaths;
 use crate::args::Dummies;
 use ovsdb::replica::{Replica, RowView};
 use ovsdb::uuid::Uuid;
+use ovsdb::value::Atom;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 use switch::bridge::FailMode;
 use switch::config::{
@@ -14,6 +17,8 @@ use switch::config::{
     PortConfig,
 };
 use switch::mac::{self, MacAddr};
+use switch::tunnel::socket::{Claims, is_reserved};
+use switch::tunnel::{TunnelConfig, TunnelKind};
 use switch::vlan::{PriorityTags, VlanConfig, VlanMode};
 
 /// The wanted configuration, and what was wrong with the rest.
@@ -44,7 +49,8 @@ pub fn wanted(replica: &Replica, allowed: Allowed) -> Wanted {
     let Some(root) = replica.singleton("Open_vSwitch") else { return out };
     out.next_cfg = root.integer("next_cfg").unwrap_or(0);
     out.config.cache = cache(&root, &mut out.warnings);
-    let mut taken = BTreeSet::new();
+    out.config.zone_timeouts = zone_timeouts(replica, &root);
+    let mut taken = Taken::default();
     for row in root.uuids("bridges").filter_map(|id| replica.get("Bridge", id)) {
         let Some(name) = row.string("name") else { continue };
         if !is_device_name(name) {
@@ -95,7 +101,7 @@ fn bridge(
     row: &RowView<'_>,
     name: &str,
     allowed: Allowed,
-    taken: &mut BTreeSet<String>,
+    taken: &mut Taken,
     out: &mut Wanted,
 ) -> BridgeConfig {
     let mut bridge = BridgeConfig::new(name);
@@ -131,12 +137,14 @@ fn bridge(
         };
         for row in port_row.uuids("interfaces").filter_map(|id| replica.get("Interface", id)) {
             let Some(interface_name) = row.string("name") else { continue };
-            if !taken.insert(interface_name.to_owned()) {
+            if !taken.names.insert(interface_name.to_owned()) {
                 let text = format!("{interface_name}: interface is in more than one port");
                 out.interface_errors.insert(row.uuid(), text);
                 continue;
             }
-            match interface(&row, interface_name, &bridge, allowed) {
+            match interface(&row, interface_name, &bridge, allowed, &mut out.warnings)
+                .and_then(|i| claim(i, &mut taken.tunnels))
+            {
                 Ok(interface) => drop(port.interfaces.insert(interface_name.to_owned(), interface)),
                 Err(text) => drop(out.interface_errors.insert(row.uuid(), text)),
             }
@@ -154,13 +162,13 @@ fn add_own_port(
     row: &RowView<'_>,
     name: &str,
     allowed: Allowed,
-    taken: &mut BTreeSet<String>,
+    taken: &mut Taken,
     bridge: &mut BridgeConfig,
     out: &mut Wanted,
 ) {
     // The bridge's row has no columns of an interface, so every setting is its default.
-    match interface(row, name, bridge, allowed) {
-        Ok(interface) if taken.insert(name.to_owned()) => {
+    match interface(row, name, bridge, allowed, &mut out.warnings) {
+        Ok(interface) if taken.names.insert(name.to_owned()) => {
             let port = PortConfig {
                 name: name.to_owned(),
                 vlan: VlanConfig::default(),
@@ -215,7 +223,7 @@ fn flow_tables(replica: &Replica, row: &RowView<'_>) -> BTreeMap<u8, FlowTableCo
     let Some(tables) = row.map("flow_tables") else { return BTreeMap::new() };
     let mut all = BTreeMap::new();
     for (key, value) in tables.iter() {
-        let (ovsdb::value::Atom::Integer(number), ovsdb::value::Atom::Uuid(id)) = (key, value) else {
+        let (Atom::Integer(number), Atom::Uuid(id)) = (key, value) else {
             continue;
         };
         let (Ok(number), Some(row)) = (u8::try_from(*number), replica.get("Flow_Table", *id)) else {
@@ -229,6 +237,30 @@ fn flow_tables(replica: &Replica, row: &RowView<'_>) -> BTreeMap<u8, FlowTableCo
         all.insert(number, config);
     }
     all
+}
+
+/// The timeouts of connections, from the root row's datapaths over their zones to the policies.
+fn zone_timeouts(replica: &Replica, root: &RowView<'_>) -> BTreeMap<u16, BTreeMap<String, u32>> {
+    let mut all = BTreeMap::new();
+    let zones = datapaths(replica, root).filter_map(|row| row.map("ct_zones"));
+    for (key, value) in zones.flat_map(|zones| zones.iter()) {
+        let (Atom::Integer(zone), Atom::Uuid(id)) = (key, value) else { continue };
+        let policy = replica.get("CT_Zone", *id).and_then(|row| row.uuids("timeout_policy").next());
+        let policy = policy.and_then(|id| replica.get("CT_Timeout_Policy", id));
+        if let (Ok(zone), Some(policy)) = (u16::try_from(*zone), policy) {
+            all.insert(zone, timeouts(&policy));
+        }
+    }
+    all
+}
+
+fn timeouts(policy: &RowView<'_>) -> BTreeMap<String, u32> {
+    let Some(named) = policy.map("timeouts") else { return BTreeMap::new() };
+    let timeout = |(key, value): &(Atom, Atom)| match (key, value) {
+        (Atom::String(name), Atom::Integer(secs)) => Some((name.to_string(), u32::try_from(*secs).ok()?)),
+        _ => None,
+    };
+    named.iter().filter_map(timeout).collect()
 }
 
 fn vlan_id(n: i64) -> Option<u16> {
@@ -263,16 +295,38 @@ fn vlan(row: &RowView<'_>, bridge: &str, warnings: &mut Vec<String>) -> VlanConf
     vlan
 }
 
+/// What interfaces have that no other can have.
+#[derive(Default)]
+struct Taken {
+    names: BTreeSet<String>,
+    tunnels: Claims,
+}
+
+/// What an interface needs for itself is its, unless another had it first.
+fn claim(interface: InterfaceConfig, claims: &mut Claims) -> Result<InterfaceConfig, String> {
+    if let InterfaceKind::Tunnel(tunnel) = &interface.kind {
+        claims.take(&interface.name, tunnel)?;
+    }
+    Ok(interface)
+}
+
 fn interface(
     row: &RowView<'_>,
     name: &str,
     bridge: &BridgeConfig,
     allowed: Allowed,
+    warnings: &mut Vec<String>,
 ) -> Result<InterfaceConfig, String> {
     if !is_device_name(name) {
         return Err(format!("'{name}' is not a name for an interface"));
     }
-    let kind = kind(row, name, bridge, allowed)?;
+    if is_reserved(name) {
+        return Err(format!("could not create interface {name}, name is reserved"));
+    }
+    let kind = match row.string("type").and_then(TunnelKind::by_name) {
+        Some(kind) if name != bridge.name => tunnel(row, name, kind, warnings)?,
+        _ => kind(row, name, bridge, allowed)?,
+    };
     let on_device = matches!(kind, InterfaceKind::Tap | InterfaceKind::System);
     if on_device && name.len() > 15 {
         return Err(format!("could not open network device {name} (File name too long)"));
@@ -297,6 +351,23 @@ fn interface(
             .or_else(|| row.string("mac").and_then(MacAddr::parse).filter(|m| !m.is_multicast())),
         netns: row.map_get("options", "netns").map(str::to_owned),
     })
+}
+
+fn tunnel(
+    row: &RowView<'_>,
+    name: &str,
+    kind: TunnelKind,
+    warnings: &mut Vec<String>,
+) -> Result<InterfaceKind, String> {
+    let text = |atom: &Atom| match atom {
+        Atom::String(text) => Some(text.clone()),
+        _ => None,
+    };
+    let options = row.map("options").into_iter().flat_map(|m| m.iter());
+    let options = options.filter_map(|(k, v)| Some((text(k)?, text(v)?))).collect();
+    let parsed = TunnelConfig::parse(name, kind, &options)?;
+    warnings.extend(parsed.warnings);
+    Ok(InterfaceKind::Tunnel(Arc::new(parsed.config)))
 }
 
 fn kind(

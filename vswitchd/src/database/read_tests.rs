@@ -255,3 +255,35 @@ fn a_bridge_without_a_row_for_its_own_port_has_one_all_the_same() {
     let bridge = read(&rows, on()).config.bridges.remove("br0").expect("br0");
     assert_eq!(bridge.ports["br0"].interfaces["br0"].kind, InterfaceKind::Tap);
 }
+
+/// A Datapath row under a key of the root row, with one zone and the columns of its policy.
+fn datapath(rows: &mut Rows, key: &str, zone: u16, timeouts: serde_json::Value) {
+    rows.run(&[
+        json!({"op": "insert", "table": "CT_Timeout_Policy", "uuid-name": "p", "row": {"timeouts": timeouts}}),
+        json!({"op": "insert", "table": "CT_Zone", "uuid-name": "z",
+               "row": {"timeout_policy": ["named-uuid", "p"]}}),
+        json!({"op": "insert", "table": "Datapath", "uuid-name": "d",
+               "row": {"datapath_version": "0", "ct_zones": ["map", [[zone, ["named-uuid", "z"]]]]}}),
+        json!({"op": "mutate", "table": "Open_vSwitch", "where": [],
+               "mutations": [["datapaths", "insert", ["map", [[key, ["named-uuid", "d"]]]]]]}),
+    ]);
+}
+
+#[test]
+fn timeouts_of_zones() {
+    let mut rows = Rows::new();
+    assert_eq!(read(&rows, on()).config.zone_timeouts, BTreeMap::new());
+    datapath(&mut rows, "system", 5, json!(["map", [["udp_first", 100], ["tcp_unack", 4_294_967_295u32]]]));
+    datapath(&mut rows, "elsewhere", 6, json!(["map", [["udp_first", 1]]]));
+    let five: BTreeMap<String, u32> =
+        [("udp_first".to_owned(), 100), ("tcp_unack".to_owned(), u32::MAX)].into();
+    assert_eq!(read(&rows, on()).config.zone_timeouts, [(5, five.clone())].into());
+    // Both are our datapath; its own name counts more.
+    datapath(&mut rows, "netdev", 7, json!(["map", []]));
+    assert_eq!(read(&rows, on()).config.zone_timeouts, [(5, five), (7, BTreeMap::new())].into());
+    // A zone without a policy has the defaults.
+    rows.run(&[
+        json!({"op": "update", "table": "CT_Zone", "where": [], "row": {"timeout_policy": ["set", []]}}),
+    ]);
+    assert_eq!(read(&rows, on()).config.zone_timeouts, BTreeMap::new());
+}

@@ -1,5 +1,6 @@
 //! What the switch reports in the Open_vSwitch database: a transaction of what differs from what the rows say. Pure.
 
+use super::datapaths;
 use ovsdb::client::{RowRef, Transaction};
 use ovsdb::replica::{Replica, RowView};
 use ovsdb::uuid::Uuid;
@@ -77,6 +78,25 @@ pub struct Identity {
     /// `datapath_types`.
     pub datapath_types: Vec<&'static str>,
 }
+
+/// `Datapath:capabilities`, as ovs-vswitchd.conf.db(5) names them; what is not named is not told.
+const CAPABILITIES: [(&str, &str); 15] = [
+    ("check_pkt_len", "true"),
+    ("clone", "true"),
+    ("ct_clear", "true"),
+    ("ct_flush", "true"),
+    ("ct_label", "true"),
+    ("ct_mark", "true"),
+    ("ct_orig_tuple", "true"),
+    ("ct_orig_tuple6", "true"),
+    ("ct_state", "true"),
+    ("ct_state_nat", "true"),
+    ("ct_timeout", "true"),
+    ("ct_zero_snat", "true"),
+    ("ct_zone", "true"),
+    ("masked_set_action", "true"),
+    ("recirc", "true"),
+];
 
 fn optional(value: Option<impl Into<Atom>>) -> Datum {
     Datum::set(value.map(Into::into))
@@ -173,6 +193,11 @@ pub fn report(replica: &Replica, status: &Status) -> Transaction {
         }
     }
     if let Some(row) = replica.singleton("Open_vSwitch") {
+        for row in datapaths(replica, &row) {
+            let mut d = Differences::of(row);
+            d.column("capabilities", &Datum::string_map(CAPABILITIES));
+            d.write("Datapath", &mut transaction);
+        }
         root(row, status, &mut transaction);
     }
     transaction

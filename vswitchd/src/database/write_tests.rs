@@ -142,3 +142,17 @@ fn controllers_of_two_bridges_with_one_target_are_told_apart() {
     };
     assert_eq!((connected("br0"), connected("br1")), ((Some(true), Some("master")), (Some(false), None)));
 }
+
+#[test]
+fn datapaths_are_told_what_theirs_can_do() {
+    let (mut rows, status) = (rows(), status());
+    rows.run(&[
+        serde_json::json!({"op": "insert", "table": "Datapath", "uuid-name": "d", "row": {"datapath_version": "0"}}),
+        serde_json::json!({"op": "mutate", "table": "Open_vSwitch", "where": [],
+            "mutations": [["datapaths", "insert", ["map", [["netdev", ["named-uuid", "d"]]]]]]}),
+    ]);
+    rows.write(&report(&rows.replica, &status));
+    let row = rows.replica.rows("Datapath").next().expect("a row");
+    assert_eq!(row.map_get("capabilities", "ct_timeout"), Some("true"));
+    assert!(report(&rows.replica, &status).is_empty());
+}

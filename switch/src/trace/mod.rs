@@ -1,6 +1,10 @@
 //! ofproto/trace: how a translation came about, in the words of ovs-appctl. The translation itself is the one that the
 //! datapath gets: a [`Trace`] only listens.
 
+mod resume;
+
+pub use resume::{CtNext, TRACE_RESUMPTIONS_MAX};
+
 use crate::bridge::BridgeId;
 use crate::dp_text::display_program;
 use crate::forwarding::{Effect, Forwarding};
@@ -14,6 +18,8 @@ use flowtable::{FlowKey, Mask, Match, OfAction, Rule, SubField, Words};
 use packet::PacketKey;
 use packet::key::slot;
 use packet::wire::ETHERTYPE_VLAN;
+use resume::{Resumption, resumptions, state_text};
+use std::collections::VecDeque;
 use std::fmt::Write;
 
 /// Whether a trace carries out what the frame would cause.
@@ -170,10 +176,43 @@ pub struct Traced {
 
 /// Traces a frame's key, whose IN_PORT is a datapath port. `None` if no bridge has that port.
 pub fn trace(fwd: &Forwarding, key: &PacketKey, side_effects: SideEffects) -> Option<Traced> {
-    let (bridge, port) = fwd.home_of(key.in_port())?;
+    let (bridge, port) = fwd.home_of_key(key)?;
     let mut flow = FlowKey::from(*key);
     flow.set_slot(slot::IN_PORT, port.0.into());
     trace_in(fwd, bridge.id(), &flow, side_effects)
+}
+
+/// Adds to a trace what happens behind the connection tracker, which is taken to answer as `next` says. Effects of what is
+/// added join those of the translation. `traced` is the trace of `flow` in `bridge`.
+pub fn trace_on(
+    fwd: &Forwarding,
+    bridge: BridgeId,
+    flow: &FlowKey,
+    side_effects: SideEffects,
+    (traced, next): (&mut Traced, &CtNext),
+) {
+    let mut waiting: VecDeque<_> = resumptions(&traced.translation.program, &flow.packet).into();
+    let mut passes = 0;
+    while let Some(Resumption { id, mut key }) = waiting.pop_front() {
+        if passes == TRACE_RESUMPTIONS_MAX {
+            return;
+        }
+        let (state, given) = next.of(passes);
+        passes += 1;
+        key.set(slot::CT_STATE, state);
+        let how = match given {
+            true => format!("ct_state={}", state_text(state)),
+            // In OVS's order.
+            false => "default ct_state=trk|new (use --ct-next to customize)".to_owned(),
+        };
+        let line = "=".repeat(79);
+        let _ =
+            writeln!(traced.text, "\n{line}\nrecirc({:#x}) - resume conntrack with {how}\n{line}\n", id.0);
+        let Some(more) = trace_in(fwd, bridge, &FlowKey::from(key), side_effects) else { return };
+        traced.text.push_str(&more.text);
+        waiting.extend(resumptions(&more.translation.program, &key));
+        traced.translation.effects.extend(more.translation.effects);
+    }
 }
 
 /// Traces a key as a bridge's rules see it: its IN_PORT is an OpenFlow port, of the bridge or not, and registers may be

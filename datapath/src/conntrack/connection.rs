@@ -1,0 +1,362 @@
+//! One connection: its two names, and everything about it that changes, in atomics. Established traffic touches nothing
+//! else, so two workers may carry one direction each without a lock.
+//!
+//! Who writes what: a word of [`ends`](Connection::ends) and [`windows`](Connection::windows) belongs to the direction that
+//! sends, and a direction is one worker's at a time; `state` is changed by compare-and-swap; mark and label by whoever runs
+//! a `ct()` with `exec`, one at a time (an odd revision says that one is at it). Lost updates of windows would only make
+//! them narrower for a moment.
+
+use super::config::TimeoutKind;
+use super::shift::Shift;
+use super::spec::{Alg, TimeoutPolicyId};
+use super::tcp::TcpState;
+use super::tuple::{Direction, Tuple, Zone};
+use base::Instant;
+use packet::DpPort;
+use packet::wire::{PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
+
+/// Coarse time as connections keep it: units of 2^24 ns (16.8 ms), wrapping after 2.2 years.
+const TICK_SHIFT: u32 = 24;
+
+/// The coarse time of an instant.
+#[inline]
+pub(super) const fn coarse(at: Instant) -> u32 {
+    (at.as_nanos() >> TICK_SHIFT) as u32
+}
+
+/// Flags and protocol state of a connection, one word.
+///
+/// Bits 0 to 3 and 4 to 7 are the TCP states of the original and the replying end; for other protocols bits 0 to 3 say
+/// whether one, several, or packets of both directions were seen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct State(pub u64);
+
+impl State {
+    /// Removed from the table, or about to be.
+    pub const DEAD: u64 = 1 << 8;
+    /// A packet of the reply direction was seen.
+    pub const REPLIED: u64 = 1 << 9;
+    /// Translates sources of the original direction.
+    pub const SNAT: u64 = 1 << 10;
+    /// Translates destinations of the original direction.
+    pub const DNAT: u64 = 1 << 11;
+    /// The reply tuple is not the reverse of the original one.
+    pub const TRANSLATED: u64 = 1 << 12;
+    /// Foreseen by a gateway.
+    pub const RELATED: u64 = 1 << 13;
+    /// Counts as embryonic for its ingress port.
+    pub const EMBRYONIC: u64 = 1 << 14;
+    /// A gateway reads it.
+    pub const ALG: u64 = 1 << 15;
+
+    #[inline]
+    pub const fn has(self, flag: u64) -> bool {
+        self.0 & flag != 0
+    }
+
+    /// TCP state of the end that sends in `direction`.
+    #[inline]
+    pub const fn tcp(self, direction: Direction) -> TcpState {
+        TcpState::from_bits((self.0 >> Self::tcp_shift(direction)) as u8)
+    }
+
+    #[inline]
+    #[must_use]
+    pub const fn with_tcp(self, direction: Direction, state: TcpState) -> State {
+        let shift = Self::tcp_shift(direction);
+        State(self.0 & !(0xf << shift) | (state as u64) << shift)
+    }
+
+    const fn tcp_shift(direction: Direction) -> u32 {
+        match direction {
+            Direction::Original => 0,
+            Direction::Reply => 4,
+        }
+    }
+
+    /// How much was seen of a connection without TCP.
+    #[inline]
+    pub const fn seen(self) -> u64 {
+        self.0 & 0xf
+    }
+
+    #[inline]
+    #[must_use]
+    pub const fn with_seen(self, seen: u64) -> State {
+        State(self.0 & !0xf | seen)
+    }
+}
+
+/// One packet was seen.
+pub(super) const SEEN_FIRST: u64 = 0;
+/// Several were seen in the original direction.
+pub(super) const SEEN_SEVERAL: u64 = 1;
+/// Packets were seen in both directions.
+pub(super) const SEEN_BOTH: u64 = 2;
+
+/// What few connections have, kept apart so that the many are small.
+#[derive(Debug, Default)]
+pub(super) struct Extra {
+    /// The label, high and low half.
+    pub label: [AtomicU64; 2],
+    /// The gateway that reads this connection.
+    pub alg: Option<Alg>,
+    /// Original tuple of the control connection that foresaw this one.
+    pub parent: Option<Tuple>,
+    /// How far a gateway shifted the sequence numbers of the original and the reply direction.
+    pub shifts: Mutex<[Shift; 2]>,
+}
+
+/// A committed connection.
+#[derive(Debug)]
+pub struct Connection {
+    pub(super) original: Tuple,
+    pub(super) reply: Tuple,
+    pub(super) state: AtomicU64,
+    /// For each direction the end of what its sender has sent (high half), and up to where the other end may send (low
+    /// half), as this sender's acknowledgements and window say.
+    pub(super) ends: [AtomicU64; 2],
+    /// For each direction the largest window its sender announced, unscaled, and its scale; see `tcp`.
+    pub(super) windows: [AtomicU32; 2],
+    last_seen: AtomicU32,
+    /// When the wheel is to visit, coarse. An entry of the wheel that comes earlier is out of date.
+    armed: AtomicU32,
+    mark: AtomicU32,
+    revision: AtomicU32,
+    pub(super) origin: DpPort,
+    policy: u32,
+    extra: OnceLock<Box<Extra>>,
+}
+
+/// What a new connection is made of.
+pub(super) struct Birth {
+    pub original: Tuple,
+    pub reply: Tuple,
+    pub state: u64,
+    pub origin: DpPort,
+    pub policy: Option<TimeoutPolicyId>,
+    /// Even, and not used by another connection.
+    pub revision: u32,
+    pub extra: Option<Extra>,
+    pub now: Instant,
+}
+
+impl Connection {
+    pub(super) fn new(birth: Birth) -> Connection {
+        let extra = OnceLock::new();
+        if let Some(value) = birth.extra {
+            // A fresh cell is empty.
+            let _ = extra.set(Box::new(value));
+        }
+        Connection {
+            original: birth.original,
+            reply: birth.reply,
+            state: AtomicU64::new(birth.state),
+            ends: [AtomicU64::new(0), AtomicU64::new(0)],
+            windows: [AtomicU32::new(0), AtomicU32::new(0)],
+            last_seen: AtomicU32::new(coarse(birth.now)),
+            armed: AtomicU32::new(0),
+            mark: AtomicU32::new(0),
+            revision: AtomicU32::new(birth.revision),
+            origin: birth.origin,
+            policy: birth.policy.map_or(u32::MAX, |id| id.0),
+            extra,
+        }
+    }
+
+    /// The name of the original direction.
+    pub fn original(&self) -> &Tuple {
+        &self.original
+    }
+
+    /// The name of the reply direction: what the other end sends, before it is translated back.
+    pub fn reply(&self) -> &Tuple {
+        &self.reply
+    }
+
+    /// The zone.
+    #[inline]
+    pub fn zone(&self) -> Zone {
+        self.original.zone()
+    }
+
+    /// Whether the connection was removed: it is never found again.
+    #[inline]
+    pub fn is_dead(&self) -> bool {
+        self.load().has(State::DEAD)
+    }
+
+    /// The port that the packet came in on which made the connection.
+    pub fn origin(&self) -> DpPort {
+        self.origin
+    }
+
+    /// The mark.
+    #[inline]
+    pub fn mark(&self) -> u32 {
+        self.mark.load(Ordering::Acquire)
+    }
+
+    /// The label.
+    pub fn label(&self) -> u128 {
+        let Some(extra) = self.extra.get() else { return 0 };
+        let [high, low] = &extra.label;
+        loop {
+            // The halves belong together if no writer was at work before or between.
+            let before = self.revision.load(Ordering::Acquire);
+            let label =
+                u128::from(high.load(Ordering::Acquire)) << 64 | u128::from(low.load(Ordering::Acquire));
+            if before & 1 == 0 && self.revision.load(Ordering::Acquire) == before {
+                return label;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    #[inline]
+    pub(super) fn load(&self) -> State {
+        State(self.state.load(Ordering::Acquire))
+    }
+
+    /// Changes the state to what `change` makes of it; `None` if it makes nothing of it. Returns old and new.
+    #[inline]
+    pub(super) fn change(&self, mut change: impl FnMut(State) -> Option<State>) -> Option<(State, State)> {
+        let mut old = self.state.load(Ordering::Acquire);
+        loop {
+            let new = change(State(old))?;
+            if new.0 == old {
+                return Some((new, new));
+            }
+            match self.state.compare_exchange_weak(old, new.0, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Some((State(old), new)),
+                Err(now) => old = now,
+            }
+        }
+    }
+
+    /// Sets a flag; false if it was set already.
+    pub(super) fn set_flag(&self, flag: u64) -> bool {
+        self.state.fetch_or(flag, Ordering::AcqRel) & flag == 0
+    }
+
+    /// Clears a flag; false if it was not set.
+    pub(super) fn clear_flag(&self, flag: u64) -> bool {
+        self.state.fetch_and(!flag, Ordering::AcqRel) & flag != 0
+    }
+
+    /// The revision that mark and label were last changed in.
+    #[inline]
+    pub(super) fn revision(&self) -> u32 {
+        self.revision.load(Ordering::Acquire)
+    }
+
+    pub(super) fn extra(&self) -> Option<&Extra> {
+        self.extra.get().map(|b| &**b)
+    }
+
+    pub(super) fn policy(&self) -> Option<TimeoutPolicyId> {
+        (self.policy != u32::MAX).then_some(TimeoutPolicyId(self.policy))
+    }
+
+    /// Writes the bits of the masks; `revision` gives a new even revision if anything changes.
+    pub(super) fn set_metadata(
+        &self,
+        mark: Option<(u32, u32)>,
+        label: Option<(u128, u128)>,
+        revision: impl FnOnce() -> u32,
+    ) {
+        let old_mark = self.mark();
+        let new_mark = mark.map_or(old_mark, |(value, mask)| old_mark & !mask | value & mask);
+        let old_label = self.label();
+        let new_label = label.map_or(old_label, |(value, mask)| old_label & !mask | value & mask);
+        if (new_mark, new_label) == (old_mark, old_label) {
+            return;
+        }
+        if new_label != 0 {
+            self.extra.get_or_init(Box::default);
+        }
+        self.lock_metadata();
+        self.mark.store(new_mark, Ordering::Release);
+        if let Some(extra) = self.extra.get() {
+            let [high, low] = &extra.label;
+            high.store((new_label >> 64) as u64, Ordering::Release);
+            low.store(new_label as u64, Ordering::Release);
+        }
+        self.revision.store(revision() & !1, Ordering::Release);
+    }
+
+    /// Whether [`set_metadata`](Self::set_metadata) would change anything.
+    #[inline]
+    pub(super) fn would_change(&self, mark: Option<(u32, u32)>, label: Option<(u128, u128)>) -> bool {
+        mark.is_some_and(|(value, mask)| (self.mark() ^ value) & mask != 0)
+            || label.is_some_and(|(value, mask)| (self.label() ^ value) & mask != 0)
+    }
+
+    /// Makes the revision odd. The other writer that this may wait for has two stores to do.
+    fn lock_metadata(&self) {
+        let mut old = self.revision.load(Ordering::Acquire) & !1;
+        while let Err(now) =
+            self.revision.compare_exchange_weak(old, old | 1, Ordering::AcqRel, Ordering::Acquire)
+        {
+            old = now & !1;
+            std::hint::spin_loop();
+        }
+    }
+
+    /// Notes that a packet was seen; a store only if time has moved on, so that the line stays shared.
+    #[inline]
+    pub(super) fn touch(&self, now: Instant) {
+        let now = coarse(now);
+        if self.last_seen.load(Ordering::Relaxed) != now {
+            self.last_seen.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// What the connection waits for.
+    #[inline]
+    pub(super) fn timeout_kind(&self) -> TimeoutKind {
+        let state = self.load();
+        match self.original.protocol() {
+            PROTO_TCP => super::tcp::timeout_kind(state),
+            PROTO_ICMP | PROTO_ICMPV6 if state.seen() == SEEN_BOTH => TimeoutKind::IcmpReply,
+            PROTO_ICMP | PROTO_ICMPV6 => TimeoutKind::IcmpFirst,
+            _ => match state.seen() {
+                SEEN_FIRST => TimeoutKind::UdpFirst,
+                SEEN_SEVERAL => TimeoutKind::UdpSingle,
+                _ => TimeoutKind::UdpMultiple,
+            },
+        }
+    }
+
+    /// Time left at `now` before a connection that waits `timeout` from its last packet on ends; zero when it has ended.
+    #[inline]
+    pub(super) fn remaining(&self, timeout: std::time::Duration, now: Instant) -> std::time::Duration {
+        // The difference is right across a wrap; a packet seen by another worker a moment later counts as now.
+        let idle = coarse(now).wrapping_sub(self.last_seen.load(Ordering::Relaxed)) as i32;
+        let idle = std::time::Duration::from_nanos((idle.max(0) as u64) << TICK_SHIFT);
+        timeout.saturating_sub(idle)
+    }
+
+    /// Sets when the wheel is to visit.
+    pub(super) fn arm(&self, at: Instant) {
+        self.armed.store(coarse(at), Ordering::Relaxed);
+    }
+
+    /// By how much `at` is earlier than the visit that the wheel is set to, in coarse units; negative if later.
+    pub(super) fn armed_after(&self, at: Instant) -> i32 {
+        self.armed.load(Ordering::Relaxed).wrapping_sub(coarse(at)) as i32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With the two counters of an `Arc` and the 8 bytes of the allocator, 176 bytes.
+    #[test]
+    fn stays_small() {
+        assert!(size_of::<Connection>() <= 152, "{}", size_of::<Connection>());
+    }
+}

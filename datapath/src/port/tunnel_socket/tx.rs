@@ -1,0 +1,316 @@
+//! The sending side: frames wait until the flush, are sorted by flow, and go several a call; equal ones of a flow as one.
+
+use super::Reports;
+use super::outer::Outer;
+use crate::drop::Drop;
+use crate::port::{PortError, Tx, TxLost, reason_of};
+use packet::{Checksum, Frame, FramePool, Segmentation};
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use sys::errno;
+use sys::tunnel_socket::{
+    Carrier, Datagram, Fragmentation, IpFamily, PAYLOAD_MAX, SEGMENTS_MAX, SEND_MAX, TunnelSocket,
+};
+
+/// Sockets of a worker for each address family, and so source ports that its packets can have. A power of two.
+pub const SOURCES: usize = 16;
+
+/// Frames that wait for the flush at most; two batches.
+const QUEUE_MAX: usize = 64;
+/// Reports taken from a socket at a time.
+const REPORTS_MAX: usize = 64;
+
+/// One sending socket.
+struct Sender {
+    socket: TunnelSocket,
+    fragmentation: Fragmentation,
+    /// Whether equal datagrams may go as one; not where the device does no checksums.
+    joins: bool,
+}
+
+/// A frame that waits.
+struct Queued {
+    frame: Frame,
+    outer: Outer,
+    /// Keeps the order within a flow.
+    number: usize,
+}
+
+impl Queued {
+    /// What the socket is chosen by, and told once for all its datagrams.
+    fn group(&self) -> (IpFamily, usize, bool) {
+        let source = usize::from(self.outer.src_port) % SOURCES;
+        (IpFamily::of(self.outer.dst), source, self.outer.df)
+    }
+
+    fn order(&self) -> (bool, usize, bool, u16, IpAddr, usize) {
+        let (family, source, df) = self.group();
+        (family == IpFamily::V6, source, df, self.outer.src_port, self.outer.dst, self.number)
+    }
+
+    /// Whether the two can be parts of one datagram.
+    fn joins(&self, next: &Queued) -> bool {
+        let (a, b) = (&self.outer, &next.outer);
+        (a.src, a.dst, a.dst_port, a.tos, a.ttl) == (b.src, b.dst, b.dst_port, b.tos, b.ttl)
+            && a.src_port == b.src_port
+    }
+}
+
+/// The sockets of one worker.
+pub(super) struct TunnelTx {
+    senders: [Vec<Sender>; 2],
+    is_udp: bool,
+    queue: Vec<Queued>,
+    losses: Losses,
+    reports: Arc<Reports>,
+}
+
+/// Frames that were not sent, by reason.
+#[derive(Default)]
+struct Losses([Option<TxLost>; 4]);
+
+impl Losses {
+    fn add(&mut self, reason: Drop, frames: &[Queued]) {
+        let bytes = frames.iter().map(|q| q.frame.len() as u64).sum();
+        let lost = TxLost { frames: frames.len() as u64, bytes, reason };
+        let place = self.0.iter_mut().find(|l| l.is_none_or(|l| l.reason == reason));
+        if let Some(place) = place {
+            let before = place.unwrap_or(TxLost { frames: 0, bytes: 0, reason });
+            *place = Some(TxLost {
+                frames: before.frames + lost.frames,
+                bytes: before.bytes + lost.bytes,
+                reason,
+            });
+        }
+    }
+}
+
+fn place_of(family: IpFamily) -> usize {
+    match family {
+        IpFamily::V4 => 0,
+        IpFamily::V6 => 1,
+    }
+}
+
+impl TunnelTx {
+    /// Opens the sockets for the families that the host has: first IPv4, then IPv6.
+    pub fn open(carrier: Carrier, families: [bool; 2], reports: Arc<Reports>) -> Result<TunnelTx, PortError> {
+        let is_udp = carrier == Carrier::Udp;
+        let count = if is_udp { SOURCES } else { 1 };
+        let open = |family, wanted: bool| -> io::Result<Vec<Sender>> {
+            let one = |_| {
+                let socket = TunnelSocket::sender(carrier, family)?;
+                Ok(Sender { socket, fragmentation: Fragmentation::Never, joins: is_udp })
+            };
+            (0..if wanted { count } else { 0 }).map(one).collect()
+        };
+        let [v4, v6] = families;
+        let senders = [open(IpFamily::V4, v4)?, open(IpFamily::V6, v6)?];
+        let queue = Vec::with_capacity(QUEUE_MAX);
+        Ok(TunnelTx { senders, is_udp, queue, losses: Losses::default(), reports })
+    }
+
+    /// Sends all that waits.
+    fn transmit(&mut self, pool: &mut FramePool) {
+        self.queue.sort_unstable_by_key(Queued::order);
+        let mut payloads = [IoSlice::new(&[]); QUEUE_MAX];
+        for (payload, queued) in payloads.iter_mut().zip(&self.queue) {
+            *payload = IoSlice::new(queued.frame.bytes().get(queued.outer.payload()).unwrap_or(&[]));
+        }
+        let mut rest = (&self.queue[..], &payloads[..]);
+        while let Some(first) = rest.0.first() {
+            let group = first.group();
+            let len = rest.0.iter().take_while(|q| q.group() == group).count();
+            let (frames, frames_after) = rest.0.split_at(len);
+            let (pieces, pieces_after) = rest.1.split_at(len.min(rest.1.len()));
+            let (family, source, df) = group;
+            // GRE has one socket, whatever the source.
+            let senders = self.senders.get_mut(place_of(family)).map_or(&mut [][..], |s| &mut s[..]);
+            let at = source.checked_rem(senders.len());
+            match at.and_then(|at| senders.get_mut(at)) {
+                Some(sender) => {
+                    let mut batch = SendBatch { sender, reports: &self.reports, losses: &mut self.losses };
+                    batch.send(frames, pieces, df);
+                }
+                None => self.losses.add(Drop::TxError, frames),
+            }
+            rest = (frames_after, pieces_after);
+        }
+        for queued in self.queue.drain(..) {
+            pool.give(queued.frame);
+        }
+    }
+}
+
+/// Frames of one socket on their way out.
+struct SendBatch<'a> {
+    sender: &'a mut Sender,
+    reports: &'a Reports,
+    losses: &'a mut Losses,
+}
+
+impl SendBatch<'_> {
+    fn send(&mut self, frames: &[Queued], payloads: &[IoSlice<'_>], df: bool) {
+        let wanted = if df { Fragmentation::Never } else { Fragmentation::Allowed };
+        if self.sender.fragmentation != wanted {
+            if self.sender.socket.set_fragmentation(wanted).is_err() {
+                self.losses.add(Drop::TxError, frames);
+                return;
+            }
+            self.sender.fragmentation = wanted;
+        }
+        let mut at = 0;
+        // Up to here frames go one by one, as joined they were refused.
+        let mut single_until = 0;
+        let mut is_retry = false;
+        while at < frames.len() {
+            let (Some(frames), Some(payloads)) = (frames.get(at..), payloads.get(at..)) else { return };
+            let joins = self.sender.joins && at >= single_until;
+            let (datagrams, lens, count) = arrange(frames, payloads, joins);
+            let first_len = lens.first().copied().unwrap_or(1).max(1);
+            match self.sender.socket.send(datagrams.get(..count).unwrap_or(&[])) {
+                Ok(sent) if sent > 0 => {
+                    if sent < count {
+                        // The next was refused, perhaps for what an earlier one met.
+                        self.take_reports();
+                    }
+                    at += lens.iter().take(sent).sum::<usize>().max(1);
+                    is_retry = false;
+                }
+                Ok(_) => {
+                    self.losses.add(Drop::TxError, frames.get(..first_len).unwrap_or(frames));
+                    at += first_len;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if first_len > 1 && is_about_joining(&error) => {
+                    self.sender.joins &= error.raw_os_error() != Some(errno::EIO);
+                    single_until = at + first_len;
+                    self.take_reports();
+                }
+                Err(error) => {
+                    let is_full = reason_of(&error) == Drop::TxFull;
+                    if self.take_reports() && !is_full && !is_retry {
+                        // The error may be an earlier datagram's.
+                        is_retry = true;
+                        continue;
+                    }
+                    is_retry = false;
+                    let lost = if is_full { frames.len() } else { first_len };
+                    self.losses.add(reason_of(&error), frames.get(..lost).unwrap_or(frames));
+                    at += lost;
+                }
+            }
+        }
+    }
+
+    /// Takes in what the socket tells of earlier datagrams. Says whether it told anything.
+    #[cold]
+    fn take_reports(&self) -> bool {
+        for taken in 0..REPORTS_MAX {
+            match self.sender.socket.take_report() {
+                Ok(Some(report)) => match report.mtu {
+                    Some(mtu) => self.reports.note_mtu(report.destination, mtu),
+                    None => self.reports.icmp_errors.add(1),
+                },
+                _ => return taken > 0,
+            }
+        }
+        true
+    }
+}
+
+/// What the kernel says of several datagrams in one that it would say of none of them, or that only some may deserve.
+fn is_about_joining(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(errno::EINVAL | errno::EMSGSIZE | errno::EIO))
+}
+
+/// The datagrams that frames make, of how many frames each consists, and how many datagrams there are.
+fn arrange<'a>(
+    frames: &[Queued],
+    payloads: &'a [IoSlice<'a>],
+    joins: bool,
+) -> ([Datagram<'a>; SEND_MAX], [usize; SEND_MAX], usize) {
+    let nowhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let nothing = Datagram {
+        destination: nowhere,
+        port: 0,
+        source: nowhere,
+        tos: 0,
+        ttl: 0,
+        segment_size: None,
+        payload: &[],
+    };
+    let (mut datagrams, mut lens, mut count) = ([nothing; SEND_MAX], [0; SEND_MAX], 0);
+    let (mut frames, mut payloads) = (frames, payloads);
+    for (datagram, len) in datagrams.iter_mut().zip(&mut lens) {
+        let (Some(first), Some(size)) = (frames.first(), payloads.first().map(|p| p.len())) else { break };
+        *len = if joins { run_len(frames, payloads) } else { 1 };
+        let (pieces, payloads_after) = payloads.split_at((*len).min(payloads.len()));
+        *datagram = Datagram {
+            destination: first.outer.dst,
+            port: first.outer.dst_port,
+            source: first.outer.src,
+            tos: first.outer.tos,
+            ttl: first.outer.ttl,
+            segment_size: u16::try_from(size).ok().filter(|_| *len > 1),
+            payload: pieces,
+        };
+        (frames, payloads) = (frames.get(*len..).unwrap_or(&[]), payloads_after);
+        count += 1;
+    }
+    (datagrams, lens, count)
+}
+
+/// How many frames from the first on can go as one datagram: equal in all but the inner frame, of one length, except that the
+/// last may be shorter.
+fn run_len(frames: &[Queued], payloads: &[IoSlice<'_>]) -> usize {
+    let (Some(first), Some(size)) = (frames.first(), payloads.first().map(|p| p.len())) else { return 0 };
+    if size == 0 || u16::try_from(size).is_err() {
+        return 1;
+    }
+    let (mut len, mut total) = (1, size);
+    for (frame, payload) in frames.iter().zip(payloads).take(SEGMENTS_MAX).skip(1) {
+        let next = payload.len();
+        if !first.joins(frame) || next > size || next == 0 || total + next > PAYLOAD_MAX {
+            break;
+        }
+        len += 1;
+        total += next;
+        if next < size {
+            break;
+        }
+    }
+    len
+}
+
+impl Tx for TunnelTx {
+    fn send(&mut self, mut frame: Frame, pool: &mut FramePool) -> Result<(), (Frame, Drop)> {
+        if frame.segmentation != Segmentation::None {
+            return Err((frame, Drop::BadOffload));
+        }
+        if matches!(frame.checksum, Checksum::Partial { .. }) {
+            frame.complete_checksum();
+        }
+        let outer = match Outer::read(frame.bytes()) {
+            Some(outer) if (outer.dst_port != 0) == self.is_udp => outer,
+            _ => return Err((frame, Drop::TxError)),
+        };
+        if self.queue.len() >= QUEUE_MAX {
+            self.transmit(pool);
+        }
+        self.queue.push(Queued { frame, outer, number: self.queue.len() });
+        Ok(())
+    }
+
+    fn flush(&mut self, pool: &mut FramePool) -> Result<(), PortError> {
+        if !self.queue.is_empty() {
+            self.transmit(pool);
+        }
+        Ok(())
+    }
+
+    fn take_lost(&mut self) -> Option<TxLost> {
+        self.losses.0.iter_mut().find_map(Option::take)
+    }
+}

@@ -1,0 +1,309 @@
+//! Tunnel ports on sockets, over the loopback device of namespaces that only these tests know. Needs CAP_NET_ADMIN,
+//! CAP_NET_RAW and CAP_SYS_ADMIN.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests; clippy does not see that of the functions they share"
+)]
+
+use datapath::Drop;
+use datapath::port::{DeviceChange, Port, PortConfigError, Rx, Tx, TxLost};
+use datapath::port::{TunnelSocketConfig, TunnelSocketPort};
+use packet::tunnel::TunnelProtocol;
+use packet::{Batch, Checksum, Frame, FrameBuilder, FramePool, PacketKey, Segmentation, slot};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use sys::netns::{Netns, run_in};
+use sys::poll::{Interest, PollToken, Poller};
+
+const PORT: u16 = 4789;
+const V4: u32 = 0x7f00_0001;
+const V6: u128 = 1;
+
+/// In a namespace whose loopback takes packets of 1500 bytes.
+fn on_loopback(test: impl FnOnce() + Send) {
+    let work = || {
+        let up = std::process::Command::new("ip").args(["link", "set", "lo", "up", "mtu", "1500"]).status();
+        assert!(up.unwrap().success());
+        test();
+    };
+    run_in(&Netns::new_unnamed().unwrap(), work).unwrap();
+}
+
+fn open(protocol: TunnelProtocol, port: u16) -> TunnelSocketPort {
+    TunnelSocketPort::open(&TunnelSocketConfig { name: "tunnel".to_owned(), protocol, port }).unwrap()
+}
+
+/// Both ends of a tunnel in one: what is sent to the loopback address comes in.
+struct End {
+    port: TunnelSocketPort,
+    rx: Vec<Box<dyn Rx>>,
+    tx: Box<dyn Tx>,
+    pool: FramePool,
+}
+
+impl End {
+    fn new(protocol: TunnelProtocol) -> End {
+        let mut port = open(protocol, PORT);
+        let (rx, tx) = (port.take_rx(), port.new_tx().unwrap());
+        assert_eq!(rx.len(), 2, "IPv4 and IPv6");
+        assert!(port.take_rx().is_empty());
+        End { port, rx, tx, pool: FramePool::default() }
+    }
+
+    fn send(&mut self, builder: FrameBuilder) {
+        let frame = Frame::from_bytes(&builder.build());
+        self.tx.send(frame, &mut self.pool).unwrap();
+    }
+
+    fn flush(&mut self) -> Vec<TxLost> {
+        self.tx.flush(&mut self.pool).unwrap();
+        std::iter::from_fn(|| self.tx.take_lost()).collect()
+    }
+
+    /// The next `count` frames that come in.
+    fn receive(&mut self, count: usize) -> Vec<Frame> {
+        let mut poller = Poller::new().unwrap();
+        for (rx, token) in self.rx.iter().zip(1..) {
+            poller.add(rx.poll_fd().unwrap(), PollToken(token), Interest::Read).unwrap();
+        }
+        let (mut frames, mut batch) = (Vec::new(), Batch::new());
+        loop {
+            for rx in &mut self.rx {
+                // Until there is nothing: what was received joined is not in the descriptor any more.
+                loop {
+                    rx.recv(&mut self.pool, &mut batch).unwrap();
+                    if batch.is_empty() {
+                        break;
+                    }
+                    frames.extend(batch.drain());
+                }
+            }
+            if frames.len() >= count {
+                return frames;
+            }
+            let mut events = Vec::new();
+            poller.wait(Some(Duration::from_secs(10)), &mut events).unwrap();
+            assert!(!events.is_empty(), "{} of {count} frames came", frames.len());
+        }
+    }
+}
+
+fn udp4(src_port: u16, payload: &[u8]) -> FrameBuilder {
+    FrameBuilder::udp4((V4, src_port), (V4, PORT)).macs(0, 0).payload(payload)
+}
+
+fn udp6(src_port: u16, payload: &[u8]) -> FrameBuilder {
+    FrameBuilder::udp6((V6, src_port), (V6, PORT)).macs(0, 0).payload(payload)
+}
+
+/// The payload of an outer UDP packet whose other headers are as they should be.
+fn payload_of(frame: &mut Frame) -> Vec<u8> {
+    assert_eq!(frame.encapsulated, Some(TunnelProtocol::Vxlan));
+    assert_eq!((frame.checksum, frame.segmentation), (Checksum::Valid, Segmentation::None));
+    assert_eq!(frame.bytes()[..12], [0; 12], "Ethernet addresses");
+    let key = PacketKey::extract(frame).unwrap();
+    assert_eq!((key.get(slot::NW_PROTO), key.get(slot::TP_DST)), (17, PORT.into()));
+    frame.bytes()[frame.layers.l4 as usize + 8..].to_vec()
+}
+
+/// Content that says which frame of which flow it is.
+fn content(flow: u16, number: u32, len: usize) -> Vec<u8> {
+    let mut bytes = flow.to_be_bytes().to_vec();
+    bytes.extend(number.to_be_bytes());
+    bytes.extend((bytes.len()..len).map(|i| (i as u32 ^ number) as u8));
+    bytes
+}
+
+#[test]
+fn outer_headers_cross() {
+    on_loopback(|| {
+        let mut end = End::new(TunnelProtocol::Vxlan);
+        end.send(udp4(50_000, b"over IPv4").set(slot::NW_TOS, 0xb9).set(slot::NW_TTL, 17));
+        end.send(udp6(50_000, b"over IPv6").set(slot::NW_TOS, 0x2a).set(slot::NW_TTL, 18));
+        assert_eq!(end.flush(), []);
+        let mut seen = BTreeMap::new();
+        for mut frame in end.receive(2) {
+            let key = PacketKey::extract(&mut frame).unwrap();
+            let addresses = match key.dl_type() {
+                0x0800 => (key.get(slot::NW_SRC), key.get(slot::NW_DST)),
+                _ => (key.get(slot::IPV6_SRC), key.get(slot::IPV6_DST)),
+            };
+            seen.insert(payload_of(&mut frame), (addresses, key.get(slot::NW_TOS), key.get(slot::NW_TTL)));
+        }
+        let v4 = u128::from(V4);
+        assert_eq!(seen[&b"over IPv4"[..]], ((v4, v4), 0xb9, 17));
+        assert_eq!(seen[&b"over IPv6"[..]], ((V6, V6), 0x2a, 18));
+    });
+}
+
+#[test]
+fn many_frames_of_many_flows_all_come_and_each_flow_in_order() {
+    on_loopback(|| {
+        let mut end = End::new(TunnelProtocol::Vxlan);
+        // Of one length, as bulk transfers are, with a shorter one now and then; both families.
+        let len = |n: u32| if n % 11 == 10 { 300 } else { 1_400 };
+        for number in 0..60u32 {
+            for flow in 0..5u16 {
+                let bytes = content(flow, number, len(number));
+                let source = 50_000 + flow;
+                end.send(if flow % 2 == 0 { udp4(source, &bytes) } else { udp6(source, &bytes) });
+            }
+        }
+        assert_eq!(end.flush(), []);
+        let mut next = [0u32; 5];
+        for mut frame in end.receive(300) {
+            let bytes = payload_of(&mut frame);
+            let flow = u16::from_be_bytes([bytes[0], bytes[1]]);
+            let number = &mut next[usize::from(flow)];
+            assert_eq!(bytes, content(flow, *number, len(*number)), "flow {flow}");
+            *number += 1;
+        }
+        assert_eq!(next, [60; 5]);
+        assert_eq!(end.port.losses().iter().map(|l| l.too_long.get() + l.unreadable.get()).sum::<u64>(), 0);
+    });
+}
+
+#[test]
+fn flows_keep_their_source_port_and_have_several() {
+    on_loopback(|| {
+        let mut end = End::new(TunnelProtocol::Vxlan);
+        for round in 0..2 {
+            for flow in 0..64 {
+                end.send(udp4(49_152 + flow, &content(flow, round, 100)));
+            }
+            assert_eq!(end.flush(), []);
+        }
+        let mut ports: BTreeMap<u16, BTreeSet<u128>> = BTreeMap::new();
+        for mut frame in end.receive(128) {
+            let bytes = payload_of(&mut frame);
+            let source = PacketKey::extract(&mut frame).unwrap().get(slot::TP_SRC);
+            ports.entry(u16::from_be_bytes([bytes[0], bytes[1]])).or_default().insert(source);
+        }
+        assert!(ports.values().all(|sources| sources.len() == 1), "{ports:?}");
+        let all: BTreeSet<u128> = ports.values().flatten().copied().collect();
+        assert_eq!(all.len(), 16);
+    });
+}
+
+#[test]
+fn what_is_too_long_is_lost_alone_or_fragmented() {
+    on_loopback(|| {
+        let mut end = End::new(TunnelProtocol::Vxlan);
+        // Don't Fragment is bit 6 of the byte behind the identification. Over IPv6 nobody fragments.
+        let with_df = |builder: FrameBuilder| {
+            let mut frame = Frame::from_bytes(&builder.build());
+            frame.bytes_mut()[20] |= 0x40;
+            frame
+        };
+        for (number, len) in [(0, 1_000), (1, 2_000), (2, 2_000), (3, 1_000)] {
+            let frame = with_df(udp4(50_000, &content(0, number, len)));
+            end.tx.send(frame, &mut end.pool).unwrap();
+        }
+        end.send(udp6(50_000, &content(1, 0, 2_000)));
+        let lost = end.flush();
+        let headers = (14 + 20 + 8, 14 + 40 + 8);
+        let bytes = 2 * (headers.0 + 2_000) + headers.1 + 2_000;
+        assert_eq!(lost, [TxLost { frames: 3, bytes, reason: Drop::TxTooBig }]);
+        assert_eq!(end.receive(2).len(), 2);
+        let paths: Vec<(String, u32)> =
+            end.port.path_mtus().into_iter().map(|(ip, mtu)| (ip.to_string(), mtu)).collect();
+        assert_eq!(paths, [("127.0.0.1".to_owned(), 1_500), ("::1".to_owned(), 1_500)]);
+        end.send(udp4(50_000, &content(0, 4, 2_000)));
+        assert_eq!(end.flush(), []);
+        assert_eq!(payload_of(&mut end.receive(1)[0]), content(0, 4, 2_000));
+    });
+}
+
+#[test]
+fn peers_that_do_not_listen_cost_others_nothing() {
+    on_loopback(|| {
+        let mut end = End::new(TunnelProtocol::Vxlan);
+        for number in 0..10 {
+            end.send(FrameBuilder::udp4((V4, 50_000), (V4, 9)).macs(0, 0).payload(b"nobody"));
+            end.send(udp4(50_000, &content(0, number, 100)));
+            assert_eq!(end.flush(), []);
+        }
+        let mut frames = end.receive(10);
+        for (number, frame) in (0..).zip(&mut frames) {
+            assert_eq!(payload_of(frame), content(0, number, 100));
+        }
+        assert!(end.port.icmp_errors() > 0);
+        assert_eq!(end.port.link().unwrap().kernel.unwrap().tx_errors, end.port.icmp_errors());
+    });
+}
+
+#[test]
+fn gre_crosses_over_both_families() {
+    on_loopback(|| {
+        let mut end = End::new(TunnelProtocol::Gre);
+        let gre = |n: u8| [0x20, 0, 0x65, 0x58, 0, 0, 0, n, 9, 9, 9];
+        end.send(FrameBuilder::ipv4(V4, V4, 47).macs(0, 0).set(slot::NW_TTL, 7).payload(&gre(4)));
+        end.send(FrameBuilder::ipv6(V6, V6, 47).macs(0, 0).set(slot::NW_TOS, 0x11).payload(&gre(6)));
+        assert_eq!(end.flush(), []);
+        let mut seen = Vec::new();
+        for mut frame in end.receive(2) {
+            assert_eq!(frame.encapsulated, Some(TunnelProtocol::Gre));
+            let key = PacketKey::extract(&mut frame).unwrap();
+            assert_eq!(key.get(slot::NW_PROTO), 47);
+            let start = if key.dl_type() == 0x0800 { 34 } else { 54 };
+            seen.push((frame.bytes()[start..].to_vec(), key.get(slot::NW_TTL), key.get(slot::NW_TOS)));
+        }
+        seen.sort();
+        assert_eq!(seen, [(gre(4).to_vec(), 7, 0), (gre(6).to_vec(), 64, 0x11)]);
+    });
+}
+
+#[test]
+fn what_is_no_tunnel_packet_is_refused() {
+    on_loopback(|| {
+        let mut end = End::new(TunnelProtocol::Vxlan);
+        for bytes in [
+            Vec::new(),
+            vec![0; 14],
+            FrameBuilder::arp(1, (1, 1), (2, 2)).build(),
+            FrameBuilder::tcp4((V4, 1), (V4, 2), 2).build(),
+            FrameBuilder::ipv4(V4, V4, 47).payload(&[0; 20]).build(),
+            udp4(1, b"cut off").build()[..45].to_vec(),
+        ] {
+            let (_, reason) = end.tx.send(Frame::from_bytes(&bytes), &mut end.pool).unwrap_err();
+            assert_eq!(reason, Drop::TxError, "{bytes:?}");
+        }
+        let mut whole = Frame::from_bytes(&udp4(1, &[0; 3_000]).build());
+        whole.segmentation = Segmentation::UdpL4 { size: 1_000 };
+        assert_eq!(end.tx.send(whole, &mut end.pool).unwrap_err().1, Drop::BadOffload);
+        // An address that is not the host's.
+        end.send(FrameBuilder::udp4((0x0102_0304, 1), (V4, PORT)).payload(b"spoofed"));
+        let lost = end.flush();
+        assert_eq!(lost.iter().map(|l| (l.frames, l.reason)).collect::<Vec<_>>(), [(1, Drop::TxError)]);
+    });
+}
+
+#[test]
+fn port_is_opened_once_and_has_no_device() {
+    on_loopback(|| {
+        let mut port = open(TunnelProtocol::Geneve, 6_081);
+        let config =
+            TunnelSocketConfig { name: "again".to_owned(), protocol: TunnelProtocol::Geneve, port: 6_081 };
+        let again = TunnelSocketPort::open(&config).unwrap_err();
+        assert!(again.to_string().contains("in use"), "{again}");
+        let change = port.change(DeviceChange::Mtu(1_400));
+        assert!(matches!(change, Err(PortConfigError::Unsupported(_))));
+        let link = port.link().unwrap();
+        assert_eq!((link.name.as_str(), link.admin_up, link.carrier), ("tunnel", true, true));
+        port.discard().unwrap();
+        drop(port);
+        TunnelSocketPort::open(&config).unwrap();
+    });
+}
+
+/// The bytes of the next pool frame are not those of the frame before.
+#[test]
+fn mark_does_not_outlive_the_frame() {
+    let mut pool = FramePool::default();
+    let mut frame = pool.take();
+    frame.encapsulated = Some(TunnelProtocol::Gre);
+    pool.give(frame);
+    assert_eq!(pool.take().encapsulated, None);
+}

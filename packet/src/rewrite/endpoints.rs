@@ -1,0 +1,198 @@
+//! Rewrites for address translation: both ends of a packet at once, so that each checksum is adapted once, and of the
+//! packet that an ICMP error quotes.
+
+use super::{Network, change_sctp, is_partial_at, is_routed, network, transport};
+use crate::checksum::Delta;
+use crate::frame::Frame;
+use crate::wire::*;
+
+/// The ends of a packet: addresses as numbers (an IPv4 address in the low 32 bits), and ports.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Endpoints {
+    /// Source address.
+    pub src: u128,
+    /// Destination address.
+    pub dst: u128,
+    /// Source port of TCP, UDP and SCTP; identifier of an ICMP or ICMPv6 query or answer.
+    pub src_port: u16,
+    /// Destination port of TCP, UDP and SCTP.
+    pub dst_port: u16,
+}
+
+/// A packet quoted by an ICMP error: where its headers begin, in bytes from the first byte of the frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Quoted {
+    /// Its network header, of the same family as the frame's.
+    pub l3: usize,
+    /// Its transport header, of which eight bytes may be all there is.
+    pub l4: usize,
+    /// Its IP protocol.
+    pub protocol: u8,
+}
+
+/// Which checksums a change is covered by.
+#[derive(Clone, Copy)]
+struct Change {
+    addresses: Delta,
+    ports: Delta,
+}
+
+/// No change: `x` and its complement add up to zero.
+const NOTHING: Delta = Delta::of_u16(0, 0);
+
+/// Writes both addresses of the IP packet, and both ports or the ICMP identifier if it has them, and adapts the checksums.
+/// Returns false, and changes nothing, if there is no IP packet.
+pub fn set_endpoints(frame: &mut Frame, new: &Endpoints) -> bool {
+    match transport(frame) {
+        Some((PROTO_SCTP, l4)) => set_sctp(frame, l4, new).is_some(),
+        Some((protocol, l4)) => set_with_transport(frame, (protocol, l4), new).is_some(),
+        None => set_addresses(frame, new.src, new.dst),
+    }
+}
+
+/// Writes both addresses of the IP packet and adapts the checksums. Returns false, and changes nothing, if there is none.
+pub fn set_addresses(frame: &mut Frame, src: u128, dst: u128) -> bool {
+    let Some(addresses) = write_addresses(frame, src, dst) else { return false };
+    if let Some((protocol, l4)) = transport(frame) {
+        adapt(frame, (protocol, l4), Change { addresses, ports: NOTHING });
+    }
+    true
+}
+
+fn set_with_transport(frame: &mut Frame, (protocol, l4): (u8, usize), new: &Endpoints) -> Option<()> {
+    let addresses = write_addresses(frame, new.src, new.dst)?;
+    let ports = match protocol {
+        PROTO_TCP | PROTO_UDP => write_ports(frame.bytes_mut(), l4, new),
+        _ => write_identifier(frame.bytes_mut(), l4, new.src_port),
+    };
+    adapt(frame, (protocol, l4), Change { addresses, ports: ports.unwrap_or(NOTHING) });
+    Some(())
+}
+
+fn set_sctp(frame: &mut Frame, l4: usize, new: &Endpoints) -> Option<()> {
+    write_addresses(frame, new.src, new.dst)?;
+    let old = be32_at(frame.bytes(), l4)?;
+    if old != u32::from(new.src_port) << 16 | u32::from(new.dst_port) {
+        // The CRC32c covers no pseudo header, but the ports.
+        change_sctp(frame, l4, |frame| write_ports(frame.bytes_mut(), l4, new).map(|_| ()))?;
+    }
+    Some(())
+}
+
+/// Writes the addresses, with the checksum of an IPv4 header; by how much a pseudo header's sum changes.
+fn write_addresses(frame: &mut Frame, src: u128, dst: u128) -> Option<Delta> {
+    match network(frame)? {
+        (Network::Ipv4, l3) => write_ipv4(frame.bytes_mut(), l3, src as u32, dst as u32),
+        (Network::Ipv6, l3) => {
+            // Behind a routing header the checksum covers another destination (RFC 8200 section 8.1).
+            let routed = frame.layers.l4 as usize != l3 + IPV6_LEN && is_routed(frame);
+            let (src, dst) = write_ipv6(frame.bytes_mut(), l3, src, dst)?;
+            Some(if routed { src } else { src.and(dst) })
+        }
+        (Network::Arp, _) => None,
+    }
+}
+
+fn write_ipv4(bytes: &mut [u8], l3: usize, src: u32, dst: u32) -> Option<Delta> {
+    let header = bytes.get_mut(l3..)?.first_chunk_mut::<IPV4_LEN>()?;
+    let old_src = be32_at(header, 12)?;
+    let old_dst = be32_at(header, 16)?;
+    let delta = Delta::of_u32(old_src, src).and(Delta::of_u32(old_dst, dst));
+    let checksum = delta.applied(be16_at(header, 10)?);
+    put_at(header, 10, checksum.to_be_bytes());
+    put_at(header, 12, src.to_be_bytes());
+    put_at(header, 16, dst.to_be_bytes());
+    Some(delta)
+}
+
+/// The changes of source and destination.
+fn write_ipv6(bytes: &mut [u8], l3: usize, src: u128, dst: u128) -> Option<(Delta, Delta)> {
+    let header = bytes.get_mut(l3..)?.first_chunk_mut::<IPV6_LEN>()?;
+    let old = |header: &[u8; IPV6_LEN], at: usize| header.get(at..)?.first_chunk().copied();
+    let (old_src, old_dst) = (old(header, 8)?, old(header, 24)?);
+    put_at(header, 8, src.to_be_bytes());
+    put_at(header, 24, dst.to_be_bytes());
+    let delta = |old: [u8; 16], new: u128| Delta::of_u128(u128::from_be_bytes(old), new);
+    Some((delta(old_src, src), delta(old_dst, dst)))
+}
+
+fn write_ports(bytes: &mut [u8], l4: usize, new: &Endpoints) -> Option<Delta> {
+    let old = be32_at(bytes, l4)?;
+    let new = u32::from(new.src_port) << 16 | u32::from(new.dst_port);
+    put_at(bytes, l4, new.to_be_bytes());
+    Some(Delta::of_u32(old, new))
+}
+
+fn write_identifier(bytes: &mut [u8], l4: usize, identifier: u16) -> Option<Delta> {
+    let old = be16_at(bytes, l4 + 4)?;
+    put_at(bytes, l4 + 4, identifier.to_be_bytes());
+    Some(Delta::of_u16(old, identifier))
+}
+
+/// Place of the checksum in a transport header, and whether it covers a pseudo header.
+const fn checksum_place(protocol: u8) -> Option<(usize, bool)> {
+    match protocol {
+        PROTO_TCP => Some((16, true)),
+        PROTO_UDP => Some((6, true)),
+        PROTO_ICMPV6 => Some((2, true)),
+        PROTO_ICMP => Some((2, false)),
+        _ => None,
+    }
+}
+
+fn adapt(frame: &mut Frame, (protocol, l4): (u8, usize), change: Change) {
+    let Some((offset, has_pseudo)) = checksum_place(protocol) else { return };
+    let partial = is_partial_at(frame, l4);
+    let bytes = frame.bytes_mut();
+    let Some(old) = be16_at(bytes, l4 + offset) else { return };
+    let addresses = if has_pseudo { change.addresses } else { NOTHING };
+    let new = if partial {
+        // Whoever completes the checksum adds the header; the field holds the pseudo header alone.
+        if has_pseudo { addresses.applied_to_sum(old) } else { old }
+    } else if protocol == PROTO_UDP {
+        addresses.and(change.ports).applied_to_udp(old)
+    } else {
+        addresses.and(change.ports).applied(old)
+    };
+    put_at(bytes, l4 + offset, new.to_be_bytes());
+}
+
+/// Writes both ends of the packet that an ICMP error quotes, with those of its checksums that are quoted, and computes the
+/// error's checksum anew. The CRC32c of SCTP stays: it covers bytes that are not there. Returns false, and changes nothing,
+/// if the headers do not lie in the frame.
+pub fn set_quoted_endpoints(frame: &mut Frame, quoted: Quoted, new: &Endpoints) -> bool {
+    let Some((network, _)) = network(frame) else { return false };
+    let end = frame.packet_end();
+    let Some(bytes) = frame.bytes_mut().get_mut(..end) else { return false };
+    if write_quoted(bytes, network, quoted, new).is_none() {
+        return false;
+    }
+    frame.refresh_transport_checksum();
+    true
+}
+
+fn write_quoted(bytes: &mut [u8], network: Network, quoted: Quoted, new: &Endpoints) -> Option<()> {
+    let Quoted { l3, l4, protocol } = quoted;
+    let has_ports = matches!(protocol, PROTO_TCP | PROTO_UDP | PROTO_SCTP | PROTO_ICMP | PROTO_ICMPV6);
+    if has_ports {
+        bytes.get(l4..)?.first_chunk::<8>()?;
+    }
+    let addresses = match network {
+        Network::Ipv4 => write_ipv4(bytes, l3, new.src as u32, new.dst as u32)?,
+        Network::Ipv6 => write_ipv6(bytes, l3, new.src, new.dst).map(|(src, dst)| src.and(dst))?,
+        Network::Arp => return None,
+    };
+    let ports = match protocol {
+        PROTO_TCP | PROTO_UDP | PROTO_SCTP => write_ports(bytes, l4, new)?,
+        PROTO_ICMP | PROTO_ICMPV6 => write_identifier(bytes, l4, new.src_port)?,
+        _ => return Some(()),
+    };
+    if let Some((offset, has_pseudo)) = checksum_place(protocol)
+        && let Some(old) = be16_at(bytes, l4 + offset)
+    {
+        let delta = if has_pseudo { addresses.and(ports) } else { ports };
+        let new = if protocol == PROTO_UDP { delta.applied_to_udp(old) } else { delta.applied(old) };
+        put_at(bytes, l4 + offset, new.to_be_bytes());
+    }
+    Some(())
+}
