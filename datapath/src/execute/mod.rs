@@ -23,8 +23,9 @@ use packet::{Checksum, DpPort, Frame, FramePool, Layers, PacketKey, Segmentation
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Frames that may wait to be looked up again, of one that was received: fragments of a packet, copies that recirculate.
-pub const WAITING_MAX: usize = 4_096;
+/// Frames that may wait to be looked up again, of one that was received: copies that recirculate, and the fragments of a
+/// packet, which are at most 164 of the least size that can be configured.
+pub const WAITING_MAX: usize = 256;
 
 /// Answers a second, of one worker, to senders of packets that do not fit their tunnel.
 const ANSWERS_PER_SECOND: u64 = 1_000;

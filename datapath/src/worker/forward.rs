@@ -19,7 +19,7 @@ use std::sync::Arc;
 /// Times that one frame may be recirculated.
 pub const RECIRCULATIONS_MAX: u32 = 16;
 /// Look-ups of copies and fragments that one received frame may cause.
-const WAITING_LOOKUPS_MAX: u32 = 8_192;
+const WAITING_LOOKUPS_MAX: u32 = 512;
 
 /// What is known of a frame before it is handled.
 #[derive(Default)]
@@ -262,7 +262,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
     fn recirculate(&mut self, first: (Frame, RecircId), staged: &mut Staged, ingress: PortIndex) {
         let mut next = Some(first);
         for _ in 0..RECIRCULATIONS_MAX {
-            let Some((mut frame, id)) = next else { return };
+            let Some((mut frame, id)) = next else { return self.finish_recording() };
             self.stats.cache.recirculated.add(1);
             self.restage(&mut frame, id, staged);
             if let Some(reason) = staged.refused {
