@@ -212,6 +212,33 @@ pub enum Caching {
     Off,
 }
 
+/// Settings of a worker that caches so many flows, of one port or several, and whose ports may cause any number of misses.
+pub fn unlimited(flows: u32) -> WorkerConfig {
+    WorkerConfig {
+        cache: CacheLimits { flows, flows_per_port: flows, ..CacheLimits::default() },
+        misses: MissLimits { rate: 1_000_000_000, burst: 1_000_000_000 },
+        ..WorkerConfig::default()
+    }
+}
+
+/// A worker without ports under a snapshot, and its events, whose channel has to stay open.
+pub fn bare_worker<S: SlowPath>(
+    snapshot: Arc<S>,
+    config: WorkerConfig,
+    tracker: Arc<ConnTracker>,
+) -> (Worker<S>, crossbeam_channel::Receiver<datapath::Event>) {
+    let (events_to, events) = crossbeam_channel::bounded(64);
+    let (worker, _peer) = Worker::new(WorkerSetup {
+        snapshot: Arc::new(ArcSwap::new(snapshot)),
+        seed: HashSeed::new(7, 11),
+        config,
+        tracker,
+        events: events_to,
+        wake: Arc::new(|| {}),
+    });
+    (worker, events)
+}
+
 /// A worker between a [`Source`] and a [`Sink`].
 pub struct Forwarder<S: SlowPath> {
     worker: Worker<S>,
@@ -223,21 +250,9 @@ pub struct Forwarder<S: SlowPath> {
 impl<S: SlowPath> Forwarder<S> {
     /// Forwards these frames under a snapshot.
     pub fn new(snapshot: Arc<S>, frames: Vec<Vec<u8>>, caching: Caching) -> Forwarder<S> {
-        let flows = if caching == Caching::On { 1 << 20 } else { 0 };
-        let config = WorkerConfig {
-            cache: CacheLimits { flows, flows_per_port: flows, ..CacheLimits::default() },
-            misses: MissLimits { rate: 1_000_000_000, burst: 1_000_000_000 },
-            ..WorkerConfig::default()
-        };
-        let (events_to, events) = crossbeam_channel::bounded(64);
-        let (worker, _peer) = Worker::new(WorkerSetup {
-            snapshot: Arc::new(ArcSwap::new(snapshot)),
-            seed: HashSeed::new(7, 11),
-            config,
-            tracker: Arc::new(ConnTracker::new(HashSeed::new(5, 13), CtConfig::default())),
-            events: events_to,
-            wake: Arc::new(|| {}),
-        });
+        let config = unlimited(if caching == Caching::On { 1 << 20 } else { 0 });
+        let tracker = Arc::new(ConnTracker::new(HashSeed::new(5, 13), CtConfig::default()));
+        let (worker, events) = bare_worker(snapshot, config, tracker);
         let mut forwarder = Forwarder { worker, now: Instant::from_secs(100), _events: events };
         forwarder.command(Command::AddTx { port: IN, tx: Box::new(Sink::new()), done: None });
         forwarder.command(Command::AddTx { port: OUT, tx: Box::new(Sink::new()), done: None });

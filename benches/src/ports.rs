@@ -4,19 +4,25 @@ use crate::Dice;
 use datapath::{Drop, PortError, Rx, Tx};
 use packet::{Batch, Frame, FramePool};
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 /// A receiving side that gives full batches of copies of its frames, over and over, in an order that is random but always
 /// the same.
 pub struct Source {
-    frames: Vec<Vec<u8>>,
+    frames: Arc<[Vec<u8>]>,
     next: usize,
 }
 
 impl Source {
     /// Gives these frames.
     pub fn new(mut frames: Vec<Vec<u8>>) -> Source {
-        assert!(!frames.is_empty());
         Dice(5).shuffle(&mut frames);
+        Source::in_order(frames.into())
+    }
+
+    /// Gives these frames in the order in which they are.
+    pub fn in_order(frames: Arc<[Vec<u8>]>) -> Source {
+        assert!(!frames.is_empty());
         Source { frames, next: 0 }
     }
 }
@@ -32,6 +38,36 @@ impl Rx for Source {
             if self.next == self.frames.len() {
                 self.next = 0;
             }
+        }
+        Ok(())
+    }
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
+
+/// A receiving side that gives each of its frames once and then nothing.
+pub struct Finite {
+    frames: Arc<[Vec<u8>]>,
+    next: usize,
+}
+
+impl Finite {
+    /// Gives these frames.
+    pub fn new(frames: Arc<[Vec<u8>]>) -> Finite {
+        Finite { frames, next: 0 }
+    }
+}
+
+impl Rx for Finite {
+    fn recv(&mut self, pool: &mut FramePool, out: &mut Batch) -> Result<(), PortError> {
+        while let Some(bytes) = self.frames.get(self.next).filter(|_| !out.is_full()) {
+            let mut frame = pool.take();
+            if frame.append(bytes).is_err() || out.push(frame).is_err() {
+                return Err(PortError::Gone);
+            }
+            self.next += 1;
         }
         Ok(())
     }
@@ -105,6 +141,20 @@ impl Wire {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn finite_source_gives_each_frame_once_in_order() {
+        let frames = crate::frames::udp_flows(40, 64);
+        let mut finite = Finite::new(frames.clone().into());
+        let (mut pool, mut got) = (FramePool::default(), Vec::new());
+        for expected in [32, 8, 0, 0] {
+            let mut batch = Batch::new();
+            finite.recv(&mut pool, &mut batch).unwrap();
+            assert_eq!(batch.len(), expected);
+            got.extend(batch.drain().map(|f| f.bytes().to_vec()));
+        }
+        assert_eq!(got, frames);
+    }
 
     #[test]
     fn wire_moves_full_batches_and_keeps_its_buffers() {

@@ -1,0 +1,141 @@
+//! Tapestry beside Debian's Open vSwitch with DPDK: the same rules, the same frames, one polling core, in turn.
+//!
+//! `scripts/compare` fetches what is needed and runs this. docs/performance.md has the figures and what they mean. Needs
+//! root, for a network namespace.
+
+mod cases;
+mod clock;
+mod measure;
+mod ours;
+mod ovs;
+mod report;
+
+use anyhow::{Context as _, Result, ensure};
+use cases::{CASES, Case, Figure};
+use clap::Parser;
+use measure::{Row, Settings};
+use ours::Limits;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Measures Tapestry and Open vSwitch with DPDK in turn.
+#[derive(Parser, Debug)]
+struct Arguments {
+    /// Directory with the unpacked packages of openvswitch-switch-dpdk.
+    #[arg(long)]
+    unpacked: PathBuf,
+    /// Directory for captures, sockets and logs.
+    #[arg(long)]
+    dir: PathBuf,
+    /// Core that both are measured on.
+    #[arg(long, default_value_t = 1)]
+    core: usize,
+    /// Turns.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Length of a window, in milliseconds.
+    #[arg(long, default_value_t = 2_000)]
+    window_ms: u64,
+    /// Only these cases; `ct-*` stands for all whose names begin with `ct-`.
+    #[arg(long, value_delimiter = ',')]
+    cases: Vec<String>,
+    /// Run ours with the limits of cached flows and of flow set-ups that it is shipped with.
+    #[arg(long)]
+    shipped_limits: bool,
+    /// Only list the cases and their rules.
+    #[arg(long)]
+    list: bool,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let wanted = |case: &&Case| {
+        arguments.cases.is_empty() || arguments.cases.iter().any(|name| matches(case.name, name))
+    };
+    let chosen: Vec<Case> = CASES.iter().filter(wanted).copied().collect();
+    ensure!(!chosen.is_empty(), "no case of that name; --list shows them");
+    if arguments.list {
+        for case in &chosen {
+            println!("{}: {}\n  {}", case.name, case.title, case.rules().join("\n  "));
+        }
+        return Ok(());
+    }
+    let settings = Settings {
+        unpacked: arguments.unpacked,
+        dir: arguments.dir,
+        core: arguments.core,
+        rounds: arguments.rounds.max(1),
+        window: Duration::from_millis(arguments.window_ms),
+        limits: if arguments.shipped_limits { Limits::Shipped } else { Limits::Raised },
+    };
+    let facts = facts(&settings)?;
+    let mut rows: Vec<(Case, Row)> = Vec::new();
+    for case in chosen {
+        eprintln!("{} ...", case.title);
+        let row = match case.figure {
+            Figure::Established => measure::established(&case, &settings),
+            Figure::New => measure::new(&case, &settings),
+        };
+        let row = row.with_context(|| case.title)?;
+        eprintln!("{} ... ours is {:.2} times as fast", case.title, report::ratio(&row));
+        rows.push((case, row));
+    }
+    let text = report::text(&rows, &facts);
+    println!("{text}");
+    std::fs::write(settings.dir.join("report.md"), &text)?;
+    let json = serde_json::to_string_pretty(&report::json(&rows, &facts))?;
+    std::fs::write(settings.dir.join("report.json"), json + "\n")?;
+    Ok(())
+}
+
+/// Whether a name is the one wanted, or begins with what stands before an asterisk.
+fn matches(name: &str, wanted: &str) -> bool {
+    wanted.strip_suffix('*').map_or(name == wanted, |start| name.starts_with(start))
+}
+
+/// What must be known to make sense of the figures.
+fn facts(settings: &Settings) -> Result<Vec<(String, String)>> {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let cpuinfo = read("/proc/cpuinfo");
+    let value = |name: &str| {
+        let line = cpuinfo.lines().find(|l| l.starts_with(name));
+        line.and_then(|l| l.split_once(':')).map_or("?", |(_, v)| v.trim()).to_owned()
+    };
+    let cores = cpuinfo.lines().filter(|l| l.starts_with("processor")).count();
+    ensure!(cores >= 2, "one core polls and another does everything else: {cores} is too few");
+    ensure!(settings.core < cores, "there is no core {}", settings.core);
+    let virtual_machine = cpuinfo.contains(" hypervisor");
+    let mut facts = vec![
+        ("processor", format!("{}, {cores} cores, {} MHz", value("model name"), value("cpu MHz"))),
+        ("cache", value("cache size")),
+        ("virtual machine", if virtual_machine { "yes" } else { "no" }.to_owned()),
+        (
+            "memory",
+            read("/proc/meminfo")
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .replace("MemTotal:", "")
+                .trim()
+                .to_owned(),
+        ),
+        ("kernel", format!("{} {}", sys::process::kernel_name(), sys::process::kernel_release())),
+        ("load before", read("/proc/loadavg").trim().to_owned()),
+        (
+            "measured",
+            format!("core {}, {} rounds, windows of {:?}", settings.core, settings.rounds, settings.window),
+        ),
+    ];
+    facts.push((
+        "limits of ours",
+        match settings.limits {
+            Limits::Raised => "flow cache and flow set-ups unlimited, connections as Open vSwitch",
+            Limits::Shipped => "as shipped",
+        }
+        .to_owned(),
+    ));
+    let versions =
+        ovs::Ovs::start(&settings.unpacked, &settings.dir.join("ovs"), settings.core)?.version()?;
+    facts.push(("theirs", versions.lines().collect::<Vec<_>>().join(", ")));
+    Ok(facts.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())
+}

@@ -1,0 +1,319 @@
+//! Tapestry: the production worker and brain, ports in memory that copy frames as `net_pcap` does and give them back.
+
+use crate::cases::{Case, Traffic};
+use crate::clock::{self, ThreadClock, ThreadTime};
+use anyhow::{Result, anyhow, ensure};
+use base::{HashSeed, Instant};
+use benches::forwarder::{BridgeConfig, IN, OUT, bare_worker, unlimited};
+use benches::ports::{Finite, Sink, Source};
+use crossbeam_channel::Receiver;
+use datapath::conntrack::{ConnTracker, CtConfig, DumpCursor};
+use datapath::{Command, Rx, Worker, WorkerConfig};
+use flowtable::text::{FlowUsage, NoPortNames, parse_flow};
+use flowtable::{FlowMod, FlowModCommand, OnMissing};
+use std::sync::Arc;
+use std::time::Duration;
+use switch::forwarding::Forwarding;
+
+/// Flows that the cache may hold, of each port and together: as many as the largest case has, of both ports.
+const FLOWS: u32 = 1 << 21;
+/// Passes over all frames before anything counts.
+const WARM_UP_PASSES: usize = 3;
+
+/// What the worker counted so far.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Frames received.
+    pub received: u64,
+    /// Frames sent.
+    pub sent: u64,
+    /// Frames dropped.
+    pub dropped: u64,
+    /// Frames without a cached flow.
+    pub misses: u64,
+    /// Frames looked up again after a pass through the tracker.
+    pub recirculated: u64,
+}
+
+impl Counts {
+    /// What was added since `before`.
+    pub fn since(self, before: Counts) -> Counts {
+        Counts {
+            received: self.received - before.received,
+            sent: self.sent - before.sent,
+            dropped: self.dropped - before.dropped,
+            misses: self.misses - before.misses,
+            recirculated: self.recirculated - before.recirculated,
+        }
+    }
+}
+
+/// A worker with two ports.
+pub struct Ours {
+    worker: Worker<Forwarding>,
+    tracker: Arc<ConnTracker>,
+    config: BridgeConfig,
+    /// Origin of the worker's clock.
+    start: std::time::Instant,
+    _events: Receiver<datapath::Event>,
+}
+
+/// How the switch is set up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Limits {
+    /// Cache and flow set-ups without limit, connections up to the same number as Open vSwitch.
+    Raised,
+    /// As the daemon has them unless told otherwise.
+    Shipped,
+}
+
+/// The flow_mods of rules in ovs-ofctl's language.
+///
+/// # Errors
+/// If one cannot be read.
+pub fn flow_mods(rules: &[String]) -> Result<Vec<FlowMod>> {
+    let one = |rule: &String| {
+        let command = FlowModCommand::Add;
+        let parsed = parse_flow(rule, FlowUsage::Mod(command), &NoPortNames);
+        Ok(parsed.map_err(|e| anyhow!("{rule}: {e}"))?.flow_mod(command, OnMissing::Ignore))
+    };
+    rules.iter().map(one).collect()
+}
+
+impl Ours {
+    /// A switch with these rules, its clock beginning now.
+    ///
+    /// # Errors
+    /// If a rule cannot be read.
+    pub fn new(rules: &[String], limits: Limits) -> Result<Ours> {
+        let mut config = BridgeConfig::new(&flow_mods(rules)?);
+        let mut connections = CtConfig::default();
+        let mut worker_config = WorkerConfig::default();
+        if limits == Limits::Raised {
+            worker_config = unlimited(FLOWS);
+            // All connections of these cases come from one port and may stay unanswered.
+            connections.embryonic_port_max = connections.connections_max;
+        }
+        let tracker = Arc::new(ConnTracker::new(HashSeed::new(5, 13), connections));
+        let (worker, events) = bare_worker(config.publish(), worker_config, Arc::clone(&tracker));
+        let mut ours = Ours { worker, tracker, config, start: clock::now(), _events: events };
+        for port in [IN, OUT] {
+            ours.command(Command::AddTx { port, tx: Box::new(Sink::new()), done: None });
+        }
+        Ok(ours)
+    }
+
+    fn now(&self) -> Instant {
+        // A daemon's clock does not begin at zero either.
+        Instant::from_secs(100) + (clock::now() - self.start)
+    }
+
+    fn command(&mut self, command: Command) {
+        let now = self.now();
+        self.worker.carry_out(command, now);
+    }
+
+    fn add_rx(&mut self, port: packet::DpPort, rx: Box<dyn Rx>) {
+        self.command(Command::AddRx { port, rx, done: None });
+    }
+
+    fn step(&mut self) -> usize {
+        let now = self.now();
+        self.worker.step(now).frames
+    }
+
+    /// Adds sources that never end.
+    pub fn feed(&mut self, traffic: &Traffic) {
+        for (port, frames) in [(IN, &traffic.originals), (OUT, &traffic.replies)] {
+            if !frames.is_empty() {
+                self.add_rx(port, Box::new(Source::in_order(Arc::clone(frames))));
+            }
+        }
+    }
+
+    /// Adds sources that never end: originals first, and answers when every connection is there.
+    ///
+    /// # Errors
+    /// If not every connection is made.
+    pub fn establish(&mut self, case: &Case, traffic: &Traffic) -> Result<()> {
+        self.add_rx(IN, Box::new(Source::in_order(Arc::clone(&traffic.originals))));
+        self.forward(traffic.originals.len());
+        if case.tracks() {
+            ensure!(self.connections() == case.flows, "{} connections of {}", self.connections(), case.flows);
+        }
+        if !traffic.replies.is_empty() {
+            self.add_rx(OUT, Box::new(Source::in_order(Arc::clone(&traffic.replies))));
+        }
+        self.forward(WARM_UP_PASSES * (traffic.originals.len() + traffic.replies.len()));
+        Ok(())
+    }
+
+    /// Forwards at least so many frames.
+    pub fn forward(&mut self, frames: usize) {
+        let mut done = 0;
+        while done < frames {
+            done += self.step();
+        }
+    }
+
+    /// Forwards for this time at least.
+    pub fn forward_for(&mut self, time: Duration) {
+        let until = clock::now() + time;
+        while clock::now() < until {
+            // A look at the clock costs a frame's time; sixteen steps are some microseconds.
+            for _ in 0..16 {
+                self.step();
+            }
+        }
+    }
+
+    /// Adds frames that come once, and forwards them all. Returns the time at each `step` frames, from the first on.
+    ///
+    /// # Errors
+    /// If the clock cannot be read.
+    pub fn forward_once(
+        &mut self,
+        traffic: &Traffic,
+        clock: &ThreadClock,
+        step: usize,
+    ) -> Result<Vec<(u64, ThreadTime)>> {
+        self.add_rx(IN, Box::new(Finite::new(Arc::clone(&traffic.originals))));
+        let mut samples = vec![(0, clock.read()?)];
+        let (mut done, mut next) = (0, step);
+        while done < traffic.originals.len() {
+            done += self.step();
+            if done >= next {
+                samples.push((done as u64, clock.read()?));
+                next += step;
+            }
+        }
+        Ok(samples)
+    }
+
+    /// Connections now.
+    pub fn connections(&self) -> usize {
+        self.tracker.connections() as usize
+    }
+
+    /// What was counted.
+    pub fn counts(&self) -> Counts {
+        let stats = self.worker.stats();
+        let mut counts = Counts {
+            misses: stats.cache.misses.get(),
+            recirculated: stats.cache.recirculated.get(),
+            ..Counts::default()
+        };
+        for port in [IN, OUT] {
+            if let Some(port) = stats.port(port) {
+                counts.received += port.rx_packets.get();
+                counts.sent += port.tx_packets.get();
+                counts.dropped += port.drops.total();
+            }
+        }
+        counts
+    }
+
+    /// Frames that rules with this cookie counted. Empties the flow cache, whose flows hold what is not yet counted.
+    pub fn rule_count(&mut self, cookie: u64) -> u64 {
+        self.command(Command::Flush { reply: None });
+        let rules = self.config.rules.tables().iter().flat_map(|t| t.rules());
+        rules.filter(|r| r.cookie.0 == cookie).map(|r| r.stats.packets()).sum()
+    }
+
+    /// All connections as `dpctl/dump-conntrack` prints them, sorted.
+    ///
+    /// # Errors
+    /// If a listing does not end.
+    pub fn dump(&self) -> Result<Vec<String>> {
+        let mut lines = Vec::new();
+        let mut from = Some(DumpCursor::default());
+        while let Some(cursor) = from {
+            let (part, next) = self.tracker.dump(None, cursor, self.now());
+            lines.extend(part.iter().map(ToString::to_string));
+            from = next;
+        }
+        lines.sort_unstable();
+        Ok(lines)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cases::{CASES, COOKIE_ESTABLISHED, COOKIE_NEW, Figure, Transport, Work, floor_rules};
+
+    fn case(transport: Transport, work: Work, figure: Figure, flows: usize) -> Case {
+        let case = CASES.iter().find(|c| (c.transport, c.work, c.figure) == (transport, work, figure)).unwrap();
+        Case { flows, ..*case }
+    }
+
+    /// What dump-conntrack prints for a connection, from its number alone.
+    fn line(n: usize, transport: Transport, snat: bool) -> String {
+        let client = format!("10.1.{}.{}", n >> 16, n >> 8 & 0xff);
+        let server = format!("10.{}.{}.{}", 128 + (n >> 16), n >> 8 & 0xff, n & 0xff);
+        let port = 1024 + (n & 0xff);
+        let (name, to, state) = match transport {
+            Transport::Udp => ("udp", 53, ""),
+            Transport::Tcp => ("tcp", 443, ",protoinfo=(state=ESTABLISHED)"),
+        };
+        let back = if snat { "198.51.100.1" } else { &client };
+        format!(
+            "{name},orig=(src={client},dst={server},sport={port},dport={to}),\
+             reply=(src={server},dst={back},sport={to},dport={port}){state}"
+        )
+    }
+
+    fn establish(transport: Transport, work: Work, flows: usize) {
+        let case = case(transport, work, Figure::Established, flows);
+        let traffic = case.traffic();
+        let mut ours = Ours::new(&case.rules(), Limits::Raised).unwrap();
+        ours.establish(&case, &traffic).unwrap();
+        let new = ours.rule_count(COOKIE_NEW);
+        let established = ours.rule_count(COOKIE_ESTABLISHED);
+        ours.forward(4 * flows);
+        let before = ours.counts();
+        ours.forward(4 * flows);
+        let counted = ours.counts().since(before);
+        assert_eq!((counted.misses, counted.dropped, counted.recirculated), (0, 0, 0), "{}: {counted:?}", case.name);
+        assert_eq!(counted.received, counted.sent);
+        assert_eq!(ours.rule_count(COOKIE_NEW), new, "{}", case.name);
+        assert!(ours.rule_count(COOKIE_ESTABLISHED) >= established + 8 * flows as u64);
+        let mut expected: Vec<_> = (0..flows).map(|n| line(n, transport, work == Work::TrackNat)).collect();
+        expected.sort_unstable();
+        let dumped = ours.dump().unwrap();
+        assert_eq!(dumped.len(), flows);
+        assert_eq!(dumped, expected, "{}", case.name);
+    }
+
+    #[test]
+    fn established_connections_are_what_the_frames_say_and_need_one_look_up() {
+        establish(Transport::Udp, Work::Track, 1);
+        establish(Transport::Udp, Work::Track, 3_000);
+        establish(Transport::Tcp, Work::Track, 1_000);
+        establish(Transport::Udp, Work::TrackNat, 1_000);
+    }
+
+    #[test]
+    fn new_ones_are_made_and_counted() {
+        for work in [Work::OwnFlow, Work::Track, Work::TrackNat] {
+            let case = case(Transport::Udp, work, Figure::New, 5_000);
+            let mut ours = Ours::new(&case.rules(), Limits::Raised).unwrap();
+            let samples = ours.forward_once(&case.traffic(), &ThreadClock::own(), 100).unwrap();
+            assert_eq!(samples.len(), 51);
+            let counts = ours.counts();
+            assert_eq!((counts.received, counts.sent, counts.dropped), (5_000, 5_000, 0), "{work:?}");
+            assert!(counts.misses >= 5_000, "each has a flow of its own");
+            assert_eq!(ours.connections(), if case.tracks() { 5_000 } else { 0 });
+        }
+    }
+
+    #[test]
+    fn floor_drops_all() {
+        let case = case(Transport::Udp, Work::Track, Figure::Established, 10);
+        let mut ours = Ours::new(&floor_rules(), Limits::Raised).unwrap();
+        ours.feed(&case.traffic());
+        ours.forward(1_000);
+        let counts = ours.counts();
+        assert_eq!((counts.sent, counts.received), (0, counts.dropped));
+    }
+}
