@@ -154,7 +154,9 @@ impl Ovs {
 
     fn ofctl(&self, command: &str, arguments: &[&str]) -> Result<String> {
         let socket = format!("unix:{}", self.dir.join(format!("{BRIDGE}.mgmt")).display());
-        run(Command::new("ovs-ofctl").args(["-O", "OpenFlow13", "-t", "30", command, &socket]).args(arguments))
+        run(Command::new("ovs-ofctl")
+            .args(["-O", "OpenFlow13", "-t", "30", command, &socket])
+            .args(arguments))
     }
 
     /// The version, as it says it itself.
