@@ -53,8 +53,14 @@ impl<T> TimingWheel<T> {
         self.len == 0
     }
 
-    /// Adds an item to be visited at `at`, or as far ahead as the wheel reaches.
-    pub fn insert(&mut self, at: Instant, item: T) {
+    /// Adds an item to be visited at `at`, or as far ahead of `now` as the wheel reaches.
+    pub fn insert(&mut self, now: Instant, at: Instant, item: T) {
+        // What is due moves aside first, or a wheel that nobody turned for long would not reach as far.
+        self.collect(now);
+        self.put(at, item);
+    }
+
+    fn put(&mut self, at: Instant, item: T) {
         // The first tick that begins at or after the time, so that no item is found before its time by rounding alone.
         let tick = at.as_nanos().div_ceil(self.tick_nanos);
         let ahead = tick.saturating_sub(self.now_tick).clamp(1, WHEEL_SLOTS as u64 - 1);
@@ -80,7 +86,7 @@ impl<T> TimingWheel<T> {
             let Some(item) = self.due.pop_front() else { break };
             self.len -= 1;
             if let Some((at, item)) = visit(item) {
-                self.insert(at, item);
+                self.put(at, item);
             }
         }
         if self.due.is_empty() && self.due.capacity() > DUE_KEPT_MAX {
@@ -155,7 +161,7 @@ mod tests {
             let mut list: Vec<(Instant, u64)> = Vec::new();
             for id in 0..400u64 {
                 let at = now + Duration::from_millis(random.next(200_000));
-                wheel.insert(at, (at, id));
+                wheel.insert(now, at, (at, id));
                 list.push((at, id));
                 if random.next(3) == 0 {
                     now += Duration::from_millis(random.next(20_000));
@@ -194,7 +200,7 @@ mod tests {
     fn work_is_limited_and_resumed() {
         let mut wheel = TimingWheel::new(TICK, Instant::ZERO);
         for id in 0..10 {
-            wheel.insert(Instant::from_secs(3), id);
+            wheel.insert(Instant::ZERO, Instant::from_secs(3), id);
         }
         assert_eq!(wheel.next_visit(), Some(Instant::from_secs(3)));
         let mut seen = Vec::new();
@@ -218,11 +224,27 @@ mod tests {
         assert_eq!((wheel.len(), wheel.next_visit()), (0, None));
     }
 
+    /// However long nobody turned the wheel, a time within its reach is kept to.
+    #[test]
+    fn an_item_added_after_a_pause_is_not_visited_early() {
+        let mut wheel = TimingWheel::new(TICK, Instant::ZERO);
+        wheel.insert(Instant::ZERO, Instant::from_secs(5), "old");
+        let now = Instant::from_secs(1_000);
+        wheel.insert(now, now + Duration::from_secs(60), "new");
+        let mut seen = Vec::new();
+        wheel.advance(now + Duration::from_secs(59), 9, |item| {
+            seen.push(item);
+            None
+        });
+        assert_eq!(seen, ["old"]);
+        assert_eq!(wheel.next_visit(), Some(now + Duration::from_secs(60)));
+    }
+
     #[test]
     fn a_long_pause_and_a_clock_that_stands_still() {
         let mut wheel = TimingWheel::new(TICK, Instant::ZERO);
-        wheel.insert(Instant::from_secs(1_000), "far");
-        wheel.insert(Instant::ZERO, "past");
+        wheel.insert(Instant::ZERO, Instant::from_secs(1_000), "far");
+        wheel.insert(Instant::ZERO, Instant::ZERO, "past");
         assert_eq!(wheel.advance(Instant::ZERO, 9, |_| None), 0, "not before the next tick");
         let mut seen = Vec::new();
         let visits = wheel.advance(Instant::from_secs(1_000_000), 9, |item| {

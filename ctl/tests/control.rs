@@ -32,6 +32,35 @@ fn commands_ask_for_what_ovs_appctl_would() {
             "ofproto/trace",
             json!(["br0", "in_port=1", "-generate"]),
         ),
+        (&["conntrack", "show"], "dpctl/dump-conntrack", json!(["-s"])),
+        (&["conntrack", "show", "--zone", "5"], "dpctl/dump-conntrack", json!(["-s", "zone=5"])),
+        (&["conntrack", "stats"], "dpctl/ct-stats-show", json!(["-m"])),
+        (&["conntrack", "flush", "--all"], "dpctl/flush-conntrack", json!([])),
+        (&["conntrack", "flush", "--zone", "5"], "dpctl/flush-conntrack", json!(["zone=5"])),
+        (&["conntrack", "flush", "ct_nw_proto=6"], "dpctl/flush-conntrack", json!(["ct_nw_proto=6"])),
+        (
+            &["conntrack", "flush", "--zone", "5", "--reply", "ct_nw_proto=6"],
+            "dpctl/flush-conntrack",
+            json!(["zone=5", "", "ct_nw_proto=6"]),
+        ),
+        (
+            &["conntrack", "set-limits", "--default", "9", "1=2", "3=0"],
+            "dpctl/ct-set-limits",
+            json!(["default=9", "zone=1,limit=2", "zone=3,limit=0"]),
+        ),
+        (&["conntrack", "del-limits", "1", "2"], "dpctl/ct-del-limits", json!(["zone=1,2"])),
+        (&["conntrack", "maxconns", "7"], "dpctl/ct-set-maxconns", json!(["7"])),
+        (&["conntrack", "seq-check"], "dpctl/ct-get-tcp-seq-chk", json!([])),
+        (&["conntrack", "seq-check", "off"], "dpctl/ct-disable-tcp-seq-chk", json!([])),
+        (&["conntrack", "buckets"], "dpctl/ct-bkts", json!([])),
+        (&["conntrack", "fragments"], "dpctl/ipf-get-status", json!(["-m"])),
+        (&["conntrack", "set-fragments", "--max", "9"], "dpctl/ipf-set-max-nfrags", json!(["9"])),
+        (
+            &["conntrack", "set-fragments", "--min-v6", "1280"],
+            "dpctl/ipf-set-min-frag",
+            json!(["v6", "1280"]),
+        ),
+        (&["conntrack", "set-fragments", "--v4", "off"], "dpctl/ipf-set-disabled", json!(["v4"])),
         (&["log"], "vlog/list", json!([])),
         (
             &["log", "bridge:file:dbg", "ANY:console:off"],
@@ -59,6 +88,31 @@ fn answers_are_columns_or_json() {
     assert!(out.ends_with("pod1       3  too_short  shorter than a header\n"), "{out}");
     let (out, ..) = ask(text("vswitchd 0.1\n"), &["version", "--json"]);
     assert!(out.contains("\"daemon\":\"vswitchd 0.1\""), "{out}");
+}
+
+#[test]
+fn limits_of_zones_are_columns_or_json() {
+    let limits = "default limit=0\nzone=1,limit=5,count=2\nzone=3,limit=0,count=0\n";
+    let (out, asked, with) = ask(text(limits), &["conntrack", "limits", "1", "3"]);
+    assert_eq!((asked, with), (json!("dpctl/ct-get-limits"), json!(["zone=1,3"])));
+    let lines: Vec<&str> = out.lines().map(str::trim).collect();
+    assert_eq!(lines[0], "Zones without a limit of their own may have any number of connections.");
+    assert_eq!(
+        lines[1..],
+        ["ZONE  CONNECTIONS       LIMIT", "1            2           5", "3            0  any number"]
+    );
+    let (out, ..) = ask(text(limits), &["--json", "conntrack", "limits"]);
+    let json: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(json["zones"][0], json!({ "zone": 1, "limit": 5, "connections": 2 }));
+}
+
+#[test]
+fn not_everything_is_flushed_by_mistake() {
+    let dir = TempDir::new();
+    for args in [&["conntrack", "flush"][..], &["conntrack", "flush", "--all", "--zone", "1"]] {
+        assert_eq!(tapctl(dir.path(), args).code, Some(2), "{args:?}");
+    }
+    assert_eq!(tapctl(dir.path(), &["conntrack", "set-limits", "70000=1"]).code, Some(2));
 }
 
 #[test]

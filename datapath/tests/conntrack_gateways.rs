@@ -1,5 +1,7 @@
 //! The FTP and TFTP gateways: two ends that keep the numbers of their own TCP, with the tracker between them.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
 mod conntrack_support;
 
 use conntrack_support::*;

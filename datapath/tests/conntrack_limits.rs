@@ -1,5 +1,7 @@
 //! Limits and who pays for them; ports until the last one; many threads.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
 mod conntrack_support;
 
 use base::{HashSeed, Instant};
@@ -118,7 +120,7 @@ fn a_lower_limit_ends_nothing() {
 #[test]
 fn a_port_range_fills_to_the_last() {
     let w = World::new();
-    let (first, last) = (1024u16, 65_535u16);
+    let (first, last) = (33_000u16, 49_383u16);
     let spec = nat(NatKind::Src, (N, N), Some((first, last)));
     let mut seen = HashSet::new();
     for n in 0..u32::from(last - first) + 1 {
@@ -130,11 +132,7 @@ fn a_port_range_fills_to_the_last() {
     let over = |n: u32| w.send(&spec, &udp((0x0c00_0000 + n, 40_000), (B, 53))).tracked.drop;
     assert!((0..20).all(|n| over(n) == Some(Drop::NatExhausted)));
     // Given back in any order, found again at once.
-    for port in [first, last, 30_000] {
-        let filter = TupleFilter { src: Some([11, 0, 0, 0].into()), ..TupleFilter::default() };
-        let _ = (port, filter);
-    }
-    for n in [0u32, 63_000, 64_511] {
+    for n in [0u32, 9_000, 16_383] {
         let address = (0x0b00_0000 + n).to_be_bytes();
         let filter = TupleFilter { src: Some(address.into()), ..TupleFilter::default() };
         assert_eq!(w.ct.flush(None, Some(&filter)), 1);

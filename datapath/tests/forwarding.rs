@@ -211,6 +211,18 @@ fn recirculation_parses_anew_and_keeps_metadata() {
     w.check_conservation();
 }
 
+/// A program that sends two copies round, each of which does the same, ends at a limit, and every copy is counted.
+#[test]
+fn copies_that_double_end() {
+    let twice = || vec![output(2), DpAction::Recirculate(RecircId(1)), DpAction::Recirculate(RecircId(1))];
+    let mut w = World::new(Fake::new(&[], move |_| Answer::new(twice())), 2);
+    w.send(1, &Udp::default().bytes());
+    let _ = w.step();
+    let looked_up = w.worker.stats().cache.recirculated.get();
+    assert!(looked_up > 100 && looked_up < 20_000, "{looked_up}");
+    w.check_conservation();
+}
+
 #[test]
 fn endless_recirculation_ends() {
     let mut w = World::new(Fake::new(&[], |_| Answer::new(vec![DpAction::Recirculate(RecircId(1))])), 1);

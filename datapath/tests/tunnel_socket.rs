@@ -14,8 +14,12 @@ use packet::tunnel::TunnelProtocol;
 use packet::{Batch, Checksum, Frame, FrameBuilder, FramePool, PacketKey, Segmentation, slot};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+use sys::alloc_count::CountingAllocator;
 use sys::netns::{Netns, run_in};
 use sys::poll::{Interest, PollToken, Poller};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 const PORT: u16 = 4789;
 const V4: u32 = 0x7f00_0001;
@@ -208,8 +212,9 @@ fn what_is_too_long_is_lost_alone_or_fragmented() {
         assert_eq!(lost, [TxLost { frames: 3, bytes, reason: Drop::TxTooBig }]);
         assert_eq!(end.receive(2).len(), 2);
         let paths: Vec<(String, u32)> =
-            end.port.path_mtus().into_iter().map(|(ip, mtu)| (ip.to_string(), mtu)).collect();
+            end.port.take_path_mtus().into_iter().map(|(ip, mtu)| (ip.to_string(), mtu)).collect();
         assert_eq!(paths, [("127.0.0.1".to_owned(), 1_500), ("::1".to_owned(), 1_500)]);
+        assert_eq!(end.port.take_path_mtus(), [], "told once");
         end.send(udp4(50_000, &content(0, 4, 2_000)));
         assert_eq!(end.flush(), []);
         assert_eq!(payload_of(&mut end.receive(1)[0]), content(0, 4, 2_000));
@@ -295,6 +300,46 @@ fn port_is_opened_once_and_has_no_device() {
         port.discard().unwrap();
         drop(port);
         TunnelSocketPort::open(&config).unwrap();
+    });
+}
+
+#[test]
+fn nothing_is_allocated_once_it_runs() {
+    on_loopback(|| {
+        let mut end = End::new(TunnelProtocol::Vxlan);
+        let templates: Vec<Vec<u8>> = (0..64u16)
+            .map(|n| {
+                let bytes = content(n % 8, n.into(), if n < 50 { 1_400 } else { 200 });
+                if n % 2 == 0 { udp4(50_000 + n % 8, &bytes) } else { udp6(50_000 + n % 8, &bytes) }.build()
+            })
+            .collect();
+        let mut batch = Batch::new();
+        let mut allocated = u64::MAX;
+        for _ in 0..10 {
+            let before = CountingAllocator::count();
+            for bytes in &templates {
+                let mut frame = end.pool.take();
+                frame.append(bytes).unwrap();
+                end.tx.send(frame, &mut end.pool).unwrap();
+            }
+            end.tx.flush(&mut end.pool).unwrap();
+            let mut received = 0;
+            // The loopback device hands over within the system call.
+            for rx in &mut end.rx {
+                loop {
+                    rx.recv(&mut end.pool, &mut batch).unwrap();
+                    if batch.is_empty() {
+                        break;
+                    }
+                    received += batch.len();
+                    batch.drain().for_each(|frame| end.pool.give(frame));
+                }
+            }
+            allocated = CountingAllocator::count() - before;
+            assert_eq!(received, templates.len());
+        }
+        assert!(CountingAllocator::count() > 0, "the counting allocator is in place");
+        assert_eq!(allocated, 0);
     });
 }
 

@@ -137,6 +137,9 @@ pub struct FrameState {
     /// The frame is a tunnel's packet for this host, from its outer Ethernet header on: what counts is inside, and the outer
     /// headers are to be popped before anything else. Set by ports whose device is a tunnel's socket.
     pub encapsulated: Option<TunnelProtocol>,
+    /// Segmentation of what is inside a tunnel packet, for when it has left the tunnel; a partial checksum is then the inner
+    /// packet's too. The outer packet is one super-packet, which no port can send.
+    pub inner_segmentation: Segmentation,
 }
 
 impl Deref for Frame {
@@ -167,6 +170,7 @@ impl Frame {
             segmentation: Segmentation::None,
             in_port: DpPort::NONE,
             encapsulated: None,
+            inner_segmentation: Segmentation::None,
         }))
     }
 
@@ -343,6 +347,7 @@ impl Frame {
         frame.segmentation = Segmentation::None;
         frame.in_port = DpPort::NONE;
         frame.encapsulated = None;
+        frame.inner_segmentation = Segmentation::None;
     }
 
     /// Takes over what is known about another frame with the same bytes.
@@ -353,6 +358,7 @@ impl Frame {
         self.segmentation = other.segmentation;
         self.in_port = other.in_port;
         self.encapsulated = other.encapsulated;
+        self.inner_segmentation = other.inner_segmentation;
     }
 
     #[cold]

@@ -14,6 +14,11 @@ use crate::wire::*;
 /// Most segments that a frame may be cut into: 64 KiB in pieces of a bit less than the least TCP segment size in use (48).
 pub const SEGMENTS_MAX: usize = 2048;
 
+/// TCP payload beyond which a frame is taken for several segments: the most that standard Ethernet carries.
+const SEGMENT_MAX: usize = 1460;
+/// Length of segments where the sender's is not known: what every IPv6 path carries (1280 bytes, RFC 8200 section 5).
+const SEGMENT_ANYWHERE: u16 = 1220;
+
 /// Place of the checksum field in a transport header.
 pub(crate) const fn checksum_offset(protocol: u8) -> Option<u16> {
     match protocol {
@@ -28,7 +33,10 @@ pub(crate) const fn checksum_offset(protocol: u8) -> Option<u16> {
 impl Frame {
     /// Checks a fresh frame's partial checksum and segmentation against its headers; to be called after extraction. What is
     /// true but useless is put right: padding behind a partial checksum is cut off, segmentation that would give one segment
-    /// is dropped, and a partial checksum of something inside the packet (a tunnel that the sender made) is completed.
+    /// is dropped, and a partial checksum of something inside the packet (a tunnel that the sender made) is completed. If
+    /// segments are to be cut inside, that is kept for when the tunnel has been left ([`FrameState::inner_segmentation`]).
+    ///
+    /// [`FrameState::inner_segmentation`]: crate::frame::FrameState::inner_segmentation
     ///
     /// # Errors
     /// [`Malformed::Checksum`] or [`Malformed::Segmentation`] if the announcement does not fit the headers; the frame must
@@ -40,6 +48,40 @@ impl Frame {
         }
         self.validate_partial()?;
         self.validate_segmentation()
+    }
+
+    /// Finds out whether the sender of a frame left its checksum to others before putting it into a tunnel, as a kernel on the
+    /// same machine does: the outer packet's way, a socket, does not tell. The sign is a TCP or UDP checksum field that holds
+    /// the sum of the pseudo header. Should that be the right checksum by chance, completing it gives the same again, so no
+    /// good frame is harmed. A TCP packet longer than any Ethernet carries is then one to be cut, by a length that fits
+    /// everywhere. To be called after extraction.
+    #[inline]
+    pub fn recognise_offload(&mut self) {
+        if self.checksum != Checksum::Unknown || is_fragment(self) || is_routed(self) {
+            return;
+        }
+        let (Some((protocol @ (PROTO_TCP | PROTO_UDP), l4)), Some((network, l3))) =
+            (transport(self), network(self))
+        else {
+            return;
+        };
+        let (Some(offset), Ok(start)) = (checksum_offset(protocol), u16::try_from(l4)) else { return };
+        let len = self.packet_end().saturating_sub(l4);
+        let pseudo = !self.pseudo_sum(l3, protocol, len).checksum();
+        if pseudo == 0 || be16_at(self.bytes(), l4 + offset as usize) != Some(pseudo) {
+            return;
+        }
+        self.checksum = Checksum::Partial { start, offset };
+        let header_len = transport_header_len(self.bytes(), protocol, l4).unwrap_or(len);
+        if protocol != PROTO_TCP || len <= header_len + SEGMENT_MAX {
+            return;
+        }
+        // CWR is the high bit of the flags (RFC 9293 section 3.1).
+        let ecn = self.bytes().get(l4 + 13).is_some_and(|flags| flags & 0x80 != 0);
+        self.segmentation = match network {
+            Network::Ipv4 => Segmentation::TcpV4 { size: SEGMENT_ANYWHERE, ecn },
+            _ => Segmentation::TcpV6 { size: SEGMENT_ANYWHERE, ecn },
+        };
     }
 
     fn validate_partial(&mut self) -> Result<(), Malformed> {
@@ -58,10 +100,12 @@ impl Frame {
             }
             outer => {
                 let headers_end = outer.map(|(_, l4)| l4 + 8).or_else(|| network_end(self));
-                if self.segmentation != Segmentation::None
-                    || headers_end.is_none_or(|end| (start as usize) < end)
-                {
+                if headers_end.is_none_or(|end| (start as usize) < end) {
                     return Err(Malformed::Checksum);
+                }
+                if self.segmentation != Segmentation::None {
+                    self.inner_segmentation = std::mem::take(&mut self.segmentation);
+                    return Ok(());
                 }
                 self.complete_checksum();
                 self.checksum = Checksum::Unknown;

@@ -203,7 +203,7 @@ impl Brain {
                 // Where a pod has the device, it is the pod's and not the host's.
                 let of_host = |i: &InterfaceConfig| i.kind == InterfaceKind::Tap && i.netns.is_none();
                 // Nor does it matter that the host is behind a port by which nobody reaches it.
-                if interface.is_some_and(of_host) && self.routes.has_address(&record.name) {
+                if interface.is_some_and(of_host) && self.routes.addresses_of(&record.name).next().is_some() {
                     let port = HostPort { bridge: state.id, of_port: record.of_port };
                     ports.insert(Arc::from(record.name.as_str()), port);
                 }

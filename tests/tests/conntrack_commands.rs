@@ -394,13 +394,116 @@ fn timeouts_of_zones_come_from_the_database_as_with_ovs() {
     pair.same("ovs-vsctl del-zone-tp system zone=7", Lines);
     pair.same("ovs-vsctl del-zone-tp system zone=7", Lines);
     pair.same("ovs-vsctl --if-exists del-zone-tp system zone=7", Lines);
-    // OVS's cached flows name the policy until a revalidator comes round, which none does while time stands still.
+    // OVS's cached flows and connections keep the policy until something comes round, which nothing does while time stands
+    // still.
     pair.both("ovs-appctl revalidator/purge");
+    pair.both("ovs-appctl dpctl/flush-conntrack");
     dump(&mut pair);
     pair.same("ovs-vsctl list-zone-tp system", Lines);
     let capabilities = pair.ours.run("ovs-vsctl list-dp-cap system");
     assert!(capabilities.contains("ct_timeout=true") && capabilities.contains("ct_flush=true"));
     pair.finish();
+}
+
+/// An Ethernet frame in hex with a fragment of a UDP packet over IPv4: identification, offset and length of its payload.
+fn fragment(identification: u16, offset: u16, len: u16, more: bool) -> String {
+    let flags = offset / 8 | if more { 0x2000 } else { 0 };
+    let mut header = [0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
+    header[2..4].copy_from_slice(&(20 + len).to_be_bytes());
+    header[4..6].copy_from_slice(&identification.to_be_bytes());
+    header[6..8].copy_from_slice(&flags.to_be_bytes());
+    let sum: u32 = header.chunks(2).map(|w| u32::from(w[0]) << 8 | u32::from(w[1])).sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    header[10..12].copy_from_slice(&(!(folded as u16)).to_be_bytes());
+    let mut payload = vec![0x78; usize::from(len)];
+    if offset == 0 {
+        // Without a UDP checksum.
+        payload[..8].copy_from_slice(&[0, 7, 0, 8, 0x0b, 0xb8, 0, 0]);
+    }
+    let ethernet = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0];
+    let bytes = ethernet.iter().chain(&header).chain(&payload);
+    bytes.map(|b| format!("{b:02x}")).collect()
+}
+
+#[test]
+fn fragments_are_counted_and_listed_as_by_ovs() {
+    let mut pair = tracking();
+    let receive = |pair: &Pair, hex: &str| pair.both(&format!("ovs-appctl netdev-dummy/receive p1 {hex}"));
+    // 3000 bytes, which is what the UDP header says, in three fragments.
+    for (offset, len, more) in [(0, 1_200, true), (2_400, 600, false), (1_200, 1_200, true)] {
+        receive(&pair, &fragment(1, offset, len, more));
+        pair.same("ovs-appctl dpctl/ipf-get-status -m", Set);
+    }
+    assert!(pair.ours.run("ovs-appctl dpctl/ipf-get-status").contains("v4 frags completed: 3\n"));
+    for (identification, offset, len, more) in [
+        (0x1234, 0, 1_200, true),
+        (0x1234, 2_400, 600, false),
+        (0x1235, 1_200, 1_200, true),
+        (0x1236, 0, 1_200, true),
+        (0x1237, 1_200, 8, false),
+    ] {
+        receive(&pair, &fragment(identification, offset, len, more));
+    }
+    pair.same("ovs-appctl dpctl/ipf-get-status -m", Set);
+    pair.same("ovs-appctl dpctl/ipf-get-status", Lines);
+    let shown = pair.ours.run("ovs-appctl dpctl/ipf-get-status -m");
+    assert_eq!(shown.matches("(src=10.0.0.1").count(), 4, "{shown}");
+    pair.finish();
+}
+
+/// The same views and settings by `tapctl`, and what a restart leaves of them.
+#[test]
+fn tapctl_shows_and_steers_connections() {
+    let mut switch =
+        Switch::start(&["--enable-dummy=override", "--disable-system", "--disable-system-route"]);
+    let ports = "add-port br0 p1 -- set Interface p1 type=dummy ofport_request=1";
+    switch.run(&format!("ovs-vsctl add-br br0 -- {ports}"));
+    let flows = ["ip,actions=ct(commit)", "ipv6,actions=ct(commit,zone=7)"];
+    let fill = |switch: &Switch| {
+        switch.flows("br0", &flows);
+        for frame in [v4("10.0.0.2", 17, ",udp(src=7,dst=8)"), v6(17, ",udp(src=7,dst=8)")] {
+            switch.run(&format!("ovs-appctl netdev-dummy/receive p1 '{frame}'"));
+        }
+    };
+    let json = |switch: &Switch, line: &str| -> serde_json::Value {
+        serde_json::from_str(&switch.tapctl(&format!("--json conntrack {line}"))).expect("JSON")
+    };
+    fill(&switch);
+    let shown = switch.tapctl("conntrack show");
+    assert!(
+        shown.contains("10.0.0.1:7 > 10.0.0.2:8") && shown.contains("[fd00::1]:7 > [fd00::2]:8"),
+        "{shown}"
+    );
+    let list = json(&switch, "show --zone 7");
+    assert_eq!((list.as_array().map(Vec::len), &list[0]["orig"]["src"]), (Some(1), &"fd00::1".into()));
+    assert_eq!(json(&switch, "stats")["udp"], 2);
+    assert_eq!(json(&switch, "maxconns")["connections"], 2);
+    switch.tapctl("conntrack set-limits --default 100 7=5");
+    let limits = json(&switch, "limits");
+    assert_eq!((&limits["default"], &limits["zones"][0]["connections"]), (&100.into(), &1.into()));
+    switch.tapctl("conntrack maxconns 1000");
+    assert_eq!(switch.run("ovs-appctl dpctl/ct-get-maxconns"), "1000\n");
+    switch.tapctl("conntrack seq-check off");
+    assert_eq!(json(&switch, "seq-check")["tcp_seq_check"], false);
+    switch.tapctl("conntrack set-fragments --max 50 --min-v4 500 --v6 off");
+    let fragments = json(&switch, "fragments");
+    let settings = ["max_num_frags_(v4/v6)", "min_v4_frag_size", "v6_enabled"].map(|k| fragments[k].as_u64());
+    assert_eq!(settings, [Some(50), Some(500), Some(0)], "{fragments}");
+    switch.tapctl("conntrack flush --zone 7");
+    assert_eq!(json(&switch, "show").as_array().map(Vec::len), Some(1));
+    switch.tapctl("conntrack flush --all");
+    assert_eq!(switch.tapctl("conntrack show"), "No connections are tracked.\n");
+    // What the database holds comes back; what commands set does not, as in OVS.
+    switch.run(
+        "ovs-vsctl -- --id=@d create Datapath datapath_version=0 -- set Open_vSwitch . datapaths:netdev=@d",
+    );
+    switch.run("ovs-vsctl add-zone-tp netdev zone=7 udp_first=1000");
+    switch.kill();
+    switch.restart();
+    fill(&switch);
+    let left = json(&switch, "show --zone 7")[0]["timeout"].as_u64();
+    assert!(left.is_some_and(|secs| (900..=1_000).contains(&secs)), "{left:?}");
+    assert_eq!(json(&switch, "maxconns")["maxconns"], 3_000_000);
 }
 
 /// Where OVS 3.1 takes what makes no sense, or ends, we refuse it; where it leaves something out, we do not.

@@ -1,7 +1,7 @@
 //! Routes and neighbours for tunnels: our daemon and Open vSwitch on one host, told the same, must answer the same.
 
 use tests::reference::Reference;
-use tests::{Switch, Tools, wait_for};
+use tests::{Namespace, Switch, Tools, ip, run, wait_for};
 
 /// Both daemons in one namespace.
 struct Host {
@@ -196,4 +196,47 @@ fn neighbours_are_set_listed_and_flushed_as_in_ovs() {
     ] {
         host.same(&format!("ovs-appctl tnl/{command}"));
     }
+}
+
+/// A router on the way to the other end of a tunnel has a link that takes shorter packets than ours. What it says by ICMP
+/// reaches the pod, for the packets that the pod sends.
+#[test]
+fn path_mtu_reaches_the_pod() {
+    let switch = Switch::start(&[]);
+    let (router, far) = (Namespace::new("router"), Namespace::new("far"));
+    let link = |a: &Namespace, b: &Namespace, name: &str| {
+        ip(&format!("-n {} link add {name} type veth peer name {name} netns {}", a.name(), b.name()));
+    };
+    let up = |ns: &Namespace, name: &str, address: &str, mtu: u32| {
+        ns.run_ok(&format!("ip addr add {address} dev {name}"));
+        ns.run_ok(&format!("ip link set {name} up mtu {mtu}"));
+    };
+    link(switch.ns(), &router, "near");
+    link(&router, &far, "narrow");
+    up(switch.ns(), "near", "192.168.1.1/24", 1_500);
+    up(&router, "near", "192.168.1.254/24", 1_500);
+    up(&router, "narrow", "192.168.2.254/24", 1_400);
+    up(&far, "narrow", "192.168.2.2/24", 1_400);
+    router.run_ok("sysctl -qw net.ipv4.ip_forward=1");
+    switch.ns().run_ok("ip route add 192.168.2.0/24 via 192.168.1.254");
+    far.run_ok("ip route add 192.168.1.0/24 via 192.168.2.254");
+    far.run_ok("ip link add vx type vxlan id 7 remote 192.168.1.1 dstport 4789");
+    up(&far, "vx", "10.7.0.2/24", 1_450);
+
+    switch.run("ovs-vsctl add-br br0");
+    let tunnel = "type=vxlan options:remote_ip=192.168.2.2 options:key=7";
+    switch.run(&format!("ovs-vsctl add-port br0 vx0 -- set Interface vx0 {tunnel}"));
+    let pod = switch.pod("br0", "pod1", "10.7.0.1/24");
+    pod.run_ok("ip link set pod1 mtu 1450");
+    assert!(pod.pings("10.7.0.2"));
+    // 28 bytes of IP and ICMP headers, 50 of outer ones: 1478 bytes, which only the first link takes.
+    let mut words = String::new();
+    wait_for("the pod is told", || {
+        words = run(pod.command("ping").args("-c2 -i0.2 -W1 -M do -s 1400 -n 10.7.0.2".split(' '))).stdout;
+        words.contains("mtu = 1350")
+    });
+    // What it was told fits, and no more.
+    pod.run_ok("ip route flush cache");
+    assert_eq!(run(pod.command("ping").args("-c1 -W1 -M do -s 1322 -n 10.7.0.2".split(' '))).code, 0);
+    assert_ne!(run(pod.command("ping").args("-c1 -W1 -M do -s 1323 -n 10.7.0.2".split(' '))).code, 0);
 }

@@ -13,6 +13,7 @@ use datapath::conntrack::{
 };
 use openflow::message::{CtFlush, CtTuple};
 use packet::wire::{PROTO_ICMP, PROTO_ICMPV6, PROTO_SCTP, PROTO_TCP, PROTO_UDP};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -105,7 +106,7 @@ impl Connections {
         let tracker = Arc::clone(&self.tracker);
         self.walks.retain_mut(|(walk, reply)| match sockets.appctl(reply) {
             None => false,
-            Some(session) if session.has_room() => walk.step(&tracker, session, reply, now),
+            Some(session) if session.has_room() => walk.step(&tracker, session, &reply.id, now),
             Some(_) => true,
         });
     }
@@ -188,13 +189,13 @@ impl Walk {
         &mut self,
         tracker: &ConnTracker,
         session: &mut unixctl::Session,
-        reply: &AppctlReply,
+        id: &Value,
         now: Instant,
     ) -> bool {
         let next = match &mut self.task {
             Task::List(form) => {
                 if !std::mem::replace(&mut self.begun, true) {
-                    session.begin(&reply.id);
+                    session.begin(id);
                 }
                 let (records, next) = tracker.dump(self.zone, self.from, now);
                 session.part(&lines(&records, *form));
@@ -207,7 +208,7 @@ impl Walk {
                 let (records, next) = tracker.dump(self.zone, self.from, now);
                 records.iter().for_each(|record| counts.add(record));
                 if next.is_none() {
-                    session.reply(&reply.id, &Ok(counts.text(*verbose)));
+                    session.reply(id, &Ok(counts.text(*verbose)));
                 }
                 next
             }
@@ -223,7 +224,7 @@ impl Walk {
                     let missing = exact.is_some() && *ended == 0;
                     let text = "ovs-vswitchd: failed to flush conntrack (No such file or directory)";
                     let answer = if missing { Err(text.to_owned()) } else { Ok(String::new()) };
-                    session.reply(&reply.id, &answer);
+                    session.reply(id, &answer);
                 }
                 next
             }
@@ -285,3 +286,7 @@ impl Counts {
         out
     }
 }
+
+#[cfg(test)]
+#[path = "connections_tests.rs"]
+mod tests;

@@ -12,6 +12,7 @@ use datapath::port::{
 use datapath::{Command, PortError};
 use packet::DpPort;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -288,6 +289,12 @@ impl Devices {
         (slot.device, slot.error, slot.opened_before) = (Some(device), None, true);
         (self.next_port, self.made_up) = (next_port, made_up);
         Some(News::Open(name.to_owned(), state))
+    }
+
+    /// What sockets have found of the paths that their packets take.
+    pub fn take_path_mtus(&mut self) -> Vec<(IpAddr, u32)> {
+        let devices = self.slots.values_mut().filter_map(|s| s.device.as_mut());
+        devices.flat_map(|d| d.port.take_path_mtus()).collect()
     }
 
     /// The error of an interface, if there is one.

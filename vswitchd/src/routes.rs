@@ -1,4 +1,5 @@
-//! The host's routes for tunnels: read from the kernel when it says that something has changed, and given to the brain.
+//! The host's routes for tunnels, and the MTU of paths: read from the kernel when it says that something has changed, and
+//! given to the brain. What sockets find of paths is asked for in each turn of the loop, every few seconds at least.
 
 use crate::daemon::Daemon;
 use base::Instant;
@@ -110,13 +111,25 @@ fn kernel_state(routing: Routing) -> KernelState {
 }
 
 impl Daemon {
-    /// Gives the brain the kernel's routes if they have changed. `at_once`: even if they have just been read.
+    /// Gives the brain the kernel's routes and what is known of paths if they have changed. `at_once`: even if the routes
+    /// have just been read.
     pub fn follow_routes(&mut self, at_once: bool, now: Instant) {
-        if let Some(kernel) = self.routes.take(at_once, now) {
-            let mut routes = self.brain.routes().clone();
-            routes.set_kernel(&kernel);
-            self.brain.set_routes(routes);
+        let kernel = self.routes.take(at_once, now);
+        let paths = self.devices.take_path_mtus();
+        let has_aged = self.brain.routes().next_expiry().is_some_and(|due| due <= now);
+        if kernel.is_none() && paths.is_empty() && !has_aged {
+            return;
         }
+        let mut routes = self.brain.routes().clone();
+        if let Some(kernel) = kernel {
+            routes.set_kernel(&kernel);
+        }
+        for (destination, mtu) in paths {
+            tracing::debug!(target: "tunnel", "the path to {destination} takes packets of {mtu} bytes");
+            routes.note_path_mtu(destination, mtu, now);
+        }
+        routes.expire_paths(now);
+        self.brain.set_routes(routes);
     }
 
     /// Runs a command over the routes as they are at this moment.

@@ -2,6 +2,7 @@
 //!
 //! Everything that `--help` says stands here and nowhere else; `GROUPS` only says under which heading a command is listed.
 
+mod conntrack;
 mod daemon;
 mod database;
 mod openflow;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use clap::builder::StyledStr;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
+pub use conntrack::*;
 pub use daemon::*;
 pub use database::*;
 pub use openflow::*;
@@ -143,6 +145,8 @@ pub enum Command {
     FdbFlush(MaybeBridge),
     /// Print the cached flows
     Cache(MaybeBridge),
+    /// Look at tracked connections, end them, and limit them
+    Conntrack(Conntrack),
     /// Print why frames were dropped, by port
     Drops,
     /// Watch packet rates, drops and the flow cache
@@ -184,7 +188,19 @@ const GROUPS: [(&str, &[&str]); 4] = [
     ),
     (
         "Looking into the daemon, and running it",
-        &["trace", "fdb", "fdb-flush", "cache", "drops", "top", "log", "version", "exit", "appctl"],
+        &[
+            "trace",
+            "fdb",
+            "fdb-flush",
+            "cache",
+            "conntrack",
+            "drops",
+            "top",
+            "log",
+            "version",
+            "exit",
+            "appctl",
+        ],
     ),
     ("This program", &["completions"]),
 ];

@@ -2,6 +2,7 @@
 //!
 //! Where a command's text has a form, it is read back into columns and JSON (`read`); what has none is passed on as it is.
 
+mod conntrack;
 mod read;
 
 use anyhow::{Context, anyhow, bail};
@@ -78,6 +79,7 @@ pub fn concerns(command: &Command) -> bool {
             | Command::Fdb(_)
             | Command::FdbFlush(_)
             | Command::Cache(_)
+            | Command::Conntrack(_)
             | Command::Drops
             | Command::Log(_)
             | Command::Version
@@ -109,6 +111,7 @@ pub fn run(command: &Command, rundir: &RunDir, deadline: Deadline, paint: Paint)
             let flows: Value = text.lines().filter(|line| !line.is_empty()).map(read::cached_flow).collect();
             Ok(Answer { text, json: flows })
         }
+        Command::Conntrack(args) => conntrack::run(&args.command, &ask, paint),
         Command::Drops => drops(&ask("tapestry/drops", &[])?, paint),
         Command::Trace(args) => {
             let mut words = vec![args.bridge.as_str(), args.flow.as_str()];

@@ -32,10 +32,10 @@ enum Failure {
 }
 
 impl Pass<'_> {
-    /// A packet without a connection.
-    pub fn begin(&self, parsed: &Parsed, frame: &mut Frame, key: &mut PacketKey) -> Tracked {
+    /// A packet without a connection. `None` if one was to be made and another has its tuple by now.
+    pub fn begin(&self, parsed: &Parsed, frame: &mut Frame, key: &mut PacketKey) -> Option<Tracked> {
         if !parsed.may_begin(self.config.tcp_loose) {
-            return self.invalid(Some(&parsed.tuple), key);
+            return Some(self.invalid(Some(&parsed.tuple), key));
         }
         let mut state = CtState::NEW | CtState::TRK;
         let foreseen = self.tracker.expectations.find(&parsed.tuple, self.now);
@@ -44,16 +44,16 @@ impl Pass<'_> {
         }
         let parent = foreseen.as_ref().map(|e| &e.parent);
         if !self.spec.commit {
-            return self.uncommitted(state, parsed, parent, key);
+            return Some(self.uncommitted(state, parsed, parent, key));
         }
-        match self.create(parsed, foreseen.as_ref()) {
+        Some(match self.create(parsed, foreseen.as_ref()) {
             Ok(connection) => self.committed(state, &connection, parsed, frame, key),
-            Err(Failure::Lost) => self.uncommitted(state, parsed, parent, key),
+            Err(Failure::Lost) => return None,
             Err(Failure::Full) => {
                 count(&self.tracker.counts.full);
                 // Untranslated it would be a wrong translation; else it goes on as OVS lets it, untracked.
-                if self.nat_kind().is_some() {
-                    return self.refuse(state, parsed, key, Drop::CtFull);
+                if self.would_translate(parsed, foreseen.as_ref()) {
+                    return Some(self.refuse(state, parsed, key, Drop::CtFull));
                 }
                 self.uncommitted(state, parsed, parent, key)
             }
@@ -61,7 +61,18 @@ impl Pass<'_> {
                 count(&self.tracker.counts.nat_exhausted);
                 self.refuse(state, parsed, key, Drop::NatExhausted)
             }
+        })
+    }
+
+    /// A packet whose connection cannot be made: without a translation, its answers would be another's.
+    pub fn unmade(&self, parsed: &Parsed, key: &mut PacketKey) -> Tracked {
+        count(&self.tracker.counts.full);
+        let state = CtState::NEW | CtState::TRK;
+        let foreseen = self.tracker.expectations.find(&parsed.tuple, self.now);
+        if self.would_translate(parsed, foreseen.as_ref()) {
+            return self.refuse(state, parsed, key, Drop::NatExhausted);
         }
+        self.uncommitted(state, parsed, None, key)
     }
 
     fn uncommitted(
@@ -101,6 +112,12 @@ impl Pass<'_> {
         }
         metadata::describe(connection, state, key);
         Tracked { class: CtClass::new(state, connection.revision()), state, hold: None, drop: None }
+    }
+
+    /// Whether the packet would not go on as it is if it had a connection.
+    fn would_translate(&self, parsed: &Parsed, foreseen: Option<&Expectation>) -> bool {
+        let follows = foreseen.is_some_and(|e| !nat::is_plain(&parsed.tuple, &e.target));
+        self.nat_kind().is_some() || follows && self.spec.nat.is_some()
     }
 
     fn nat_kind(&self) -> Option<NatKind> {
@@ -153,8 +170,8 @@ impl Pass<'_> {
         let connection = Arc::new(self.give_birth(parsed, reply, foreseen));
         for _ in 0..RETRIES_MAX {
             let until = self.now + timeout_of(&connection, self.config);
-            let until = until.min(self.now + super::table::VISIT_MAX);
-            let Err(Refused::Taken(other)) = self.tracker.table.insert(&connection, until) else {
+            let until = until.min(self.now + super::table::FIRST_VISIT_MAX);
+            let Err(Refused::Taken(other)) = self.tracker.table.insert(&connection, self.now, until) else {
                 return Attempt::Made(connection);
             };
             if !other.remaining(timeout_of(&other, self.config), self.now).is_zero() {

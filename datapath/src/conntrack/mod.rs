@@ -22,6 +22,8 @@ mod dump;
 mod expectation;
 mod flush;
 mod ftp;
+#[doc(hidden)]
+pub mod fuzz;
 mod gateway;
 mod metadata;
 mod nat;
@@ -158,7 +160,7 @@ impl ConnTracker {
         now: Instant,
     ) -> Option<CtClass> {
         let state = connection.load();
-        if state.has(State::DEAD | State::ALG) || !state.has(State::REPLIED) {
+        if state.has(State::DEAD | State::ALG) || !pass::may_hold(connection, state, direction) {
             return None;
         }
         if spec.force && direction == Direction::Reply || connection.would_change(spec.mark, spec.label) {
@@ -174,7 +176,7 @@ impl ConnTracker {
         }
         if let Some(segment) = parsed.segment() {
             let check = self.tcp_seq_check.load(Ordering::Relaxed);
-            if !tcp::is_plain(state, segment.flags)
+            if !tcp::is_plain(state, direction, segment.flags)
                 || tcp::update(connection, direction, segment, check) != tcp::Verdict::Valid
             {
                 return None;

@@ -191,7 +191,8 @@ impl<F: FnMut(Tuple) -> Attempt> Choice<'_, F> {
         if count <= SMALL_RANGE {
             return (0..count).find_map(|step| self.attempt(with(first + (start % count + step) % count)));
         }
-        for step in 0..RANDOM_TRIES {
+        let by_chance = if self.tracker.ports.has_map(&translated.reversed()) { 0 } else { RANDOM_TRIES };
+        for step in 0..by_chance {
             let draw = if step == 0 { start } else { self.tracker.draw() as u32 };
             if let done @ Some(_) = self.attempt(with(first + draw % count)) {
                 return done;

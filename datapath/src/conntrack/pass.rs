@@ -11,11 +11,15 @@ use super::{ConnTracker, CtConfig, count, timeout_of};
 use crate::drop::Drop;
 use base::Instant;
 use packet::rewrite::{self, Endpoints, Quoted};
+use packet::wire::PROTO_TCP;
 use packet::{DpPort, Frame, PacketKey, slot};
 use std::sync::Arc;
 
 /// How much earlier, in coarse units (a second is 60), a visit must be due to be worth a lock.
 const REARM_SLACK: i32 = 60;
+
+/// Times that a packet is looked up: again when somebody else was faster.
+const LOOK_UPS_MAX: usize = 2;
 
 /// What a pass is done with.
 pub(super) struct Pass<'a> {
@@ -40,21 +44,25 @@ impl Pass<'_> {
         let Some(parsed) = Parsed::read(frame, self.spec.zone) else {
             return self.invalid(None, key);
         };
-        if let Some(found) = self.look_up(&parsed, key, before) {
-            let carried = before.only(CtState::SNAT | CtState::DNAT);
-            if let Some(tracked) = self.existing(&found, &parsed, carried, frame, key) {
+        let carried = before.only(CtState::SNAT | CtState::DNAT);
+        for _ in 0..LOOK_UPS_MAX {
+            if let Some(found) = self.look_up(&parsed, key, before)
+                && let Some(tracked) = self.existing(&found, &parsed, carried, frame, key)
+            {
+                return tracked;
+            }
+            // None if another worker made the connection meanwhile: then it is there to be found.
+            if let Some(tracked) = self.begin(&parsed, frame, key) {
                 return tracked;
             }
         }
-        self.begin(&parsed, frame, key)
+        self.unmade(&parsed, key)
     }
 
     fn look_up(&self, parsed: &Parsed, key: &PacketKey, before: CtState) -> Option<Found> {
-        if let Some((connection, direction)) = self.find(&parsed.tuple) {
-            return Some(Found { connection, direction, by_tuple: true });
-        }
         if !before.any(CtState::SNAT | CtState::DNAT) {
-            return None;
+            let (connection, direction) = self.find(&parsed.tuple)?;
+            return Some(Found { connection, direction, by_tuple: true });
         }
         // Translated by an earlier pass in this zone, so it no longer bears a tuple of its connection.
         let original = metadata::original_tuple(key, self.spec.zone, &parsed.tuple)?;
@@ -86,7 +94,9 @@ impl Pass<'_> {
         let Found { connection, direction, by_tuple } = found;
         let is_error = parsed.inner().is_some();
         let counts = &self.tracker.counts;
-        if self.spec.force && self.spec.commit && *direction == Direction::Reply && !is_error {
+        // Only for a packet that can take its place: an invalid one ends nothing.
+        let turns = self.spec.force && self.spec.commit && *direction == Direction::Reply;
+        if turns && parsed.may_begin(self.config.tcp_loose) {
             self.tracker.end(connection, &counts.evicted);
             return None;
         }
@@ -128,11 +138,11 @@ impl Pass<'_> {
         }
         metadata::describe(connection, bits, key);
         let state = connection.load();
-        let holds = *by_tuple && bits.has(CtState::EST) && !bits.any(CtState::NEW | CtState::REL);
+        let holds = *by_tuple && !is_error && !state.has(State::ALG | State::DEAD);
         Some(Tracked {
             class: CtClass::new(bits, connection.revision()),
             state: bits,
-            hold: (holds && !state.has(State::ALG | State::DEAD))
+            hold: (holds && may_hold(connection, state, *direction))
                 .then(|| (Arc::clone(connection), *direction)),
             drop: None,
         })
@@ -162,7 +172,7 @@ impl Pass<'_> {
             connection.touch(self.now);
             let until = self.now + timeout_of(connection, self.config);
             if connection.armed_after(until) > REARM_SLACK {
-                self.tracker.table.rearm(connection, until);
+                self.tracker.table.rearm(connection, self.now, until);
             }
         }
         verdict
@@ -186,6 +196,16 @@ impl Pass<'_> {
         metadata::describe_packet(state, self.spec.zone, Some(&parsed.tuple), key);
         Tracked { class: CtClass::new(state, 0), state, hold: None, drop: Some(why) }
     }
+}
+
+/// Whether a cached flow may hold a connection: once it is established, and, where there is no state machine, while one
+/// end sends and nobody answers, as much of UDP does. The answer changes the class.
+#[inline]
+pub(super) fn may_hold(connection: &Connection, state: State, direction: Direction) -> bool {
+    let one_way = state.seen() == SEEN_SEVERAL
+        && direction == Direction::Original
+        && connection.original.protocol() != PROTO_TCP;
+    state.has(State::REPLIED) || one_way
 }
 
 /// Notes a packet of a protocol without a state machine.

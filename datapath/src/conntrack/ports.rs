@@ -8,6 +8,7 @@
 use super::connection::{Connection, State};
 use super::tuple::Tuple;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,10 +21,13 @@ pub(super) const PORT_MAPS_MAX: usize = 2048;
 const FORGET_REST: u32 = 64;
 const WORDS: usize = 1024;
 
+/// Maps by the tuple that [`key_of`] makes of a destination.
+type ByDestination = BTreeMap<Tuple, Box<PortMap>>;
+
 /// The maps of all destinations.
 #[derive(Debug)]
 pub(super) struct PortMaps {
-    shards: Box<[Mutex<BTreeMap<Tuple, Box<PortMap>>>]>,
+    shards: Box<[Mutex<ByDestination>]>,
     len: AtomicUsize,
 }
 
@@ -46,10 +50,16 @@ impl PortMaps {
     }
 
     #[expect(clippy::indexing_slicing, reason = "reduced to the number of locks")]
-    fn lock(&self, key: &Tuple) -> MutexGuard<'_, BTreeMap<Tuple, Box<PortMap>>> {
+    fn lock(&self, key: &Tuple) -> MutexGuard<'_, ByDestination> {
         let [_, a, _, b, c] = key.words();
         let mixed = (a ^ b.rotate_left(17) ^ c.rotate_left(31)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         self.shards[(mixed >> 60) as usize % MAP_SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the destination of `reply` has a map.
+    pub fn has_map(&self, reply: &Tuple) -> bool {
+        let key = key_of(reply);
+        self.len.load(Ordering::Relaxed) != 0 && self.lock(&key).contains_key(&key)
     }
 
     /// The next port of `range` that is not known to be taken, marked as taken, for the destination of `reply` (whose own
@@ -58,14 +68,16 @@ impl PortMaps {
     pub fn next(&self, reply: &Tuple, range: RangeInclusive<u16>, start: u16) -> Option<u16> {
         let key = key_of(reply);
         let mut maps = self.lock(&key);
-        if !maps.contains_key(&key) {
-            if self.len.fetch_add(1, Ordering::Relaxed) >= PORT_MAPS_MAX {
-                self.len.fetch_sub(1, Ordering::Relaxed);
-                return None;
+        match maps.entry(key) {
+            Entry::Occupied(map) => map.into_mut().take_next(range),
+            Entry::Vacant(place) => {
+                if self.len.fetch_add(1, Ordering::Relaxed) >= PORT_MAPS_MAX {
+                    self.len.fetch_sub(1, Ordering::Relaxed);
+                    return None;
+                }
+                place.insert(Box::new(PortMap::new(start))).take_next(range)
             }
-            maps.insert(key, Box::new(PortMap::new(start)));
         }
-        maps.get_mut(&key)?.take_next(range)
     }
 
     /// Notes that a port that [`next`](Self::next) gave is in use by a connection, which gives it back when it ends.

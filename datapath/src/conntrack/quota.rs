@@ -121,17 +121,12 @@ impl Quota {
 
     /// Asks for room where nothing more can be ended for it.
     pub fn readmit(&self, zone: Zone, config: &CtConfig) -> Admission {
-        if config.zone_limit(zone).is_some_and(|limit| self.zone(zone) >= limit) {
-            return Admission::Refused;
-        }
-        let max = config.connections_max;
         // Counted first and compared then, so that two workers cannot take the same last place.
-        if self.total.fetch_add(1, Ordering::AcqRel) >= max {
-            self.total.fetch_sub(1, Ordering::AcqRel);
+        let is_full = self.total.fetch_add(1, Ordering::AcqRel) >= config.connections_max;
+        let in_zone = self.zone_counter(zone).map_or(0, |count| count.fetch_add(1, Ordering::AcqRel));
+        if is_full || config.zone_limit(zone).is_some_and(|limit| in_zone >= limit) {
+            self.cancel(zone);
             return Admission::Refused;
-        }
-        if let Some(count) = self.zone_counter(zone) {
-            count.fetch_add(1, Ordering::AcqRel);
         }
         Admission::Granted
     }

@@ -276,8 +276,9 @@ pub struct Tracked {
     pub class: CtClass,
     /// The state bits, as in `class`.
     pub state: CtState,
-    /// The connection, if the packet is of an established one and was found by its own tuple: then a cached flow may hold
-    /// it and call [`track_held`](super::ConnTracker::track_held).
+    /// The connection, if it was there before the packet, the packet was found by its own tuple, and what comes next will
+    /// hardly change its state (it is established, or sends one way without a state machine): then a cached flow may hold
+    /// it and call [`track_held`](super::ConnTracker::track_held). Not for ICMP errors and control connections.
     pub hold: Option<(Arc<Connection>, Direction)>,
     /// Set if the packet must not go on: it was to be translated and could not be.
     pub drop: Option<Drop>,

@@ -16,6 +16,8 @@ use std::time::Duration;
 pub(super) const SHARDS: usize = 512;
 /// Longest time between two visits of the wheel, so that what was removed early does not hold its memory for a day.
 pub(super) const VISIT_MAX: Duration = Duration::from_secs(60);
+/// Longest time to the first visit: what an answer leaves most protocols, so that it need not set an earlier one.
+pub(super) const FIRST_VISIT_MAX: Duration = Duration::from_secs(30);
 /// What a slot of the wheels stands for.
 const WHEEL_TICK: Duration = Duration::from_secs(1);
 /// Room that a shard keeps however few connections it has.
@@ -129,7 +131,12 @@ impl Table {
     ///
     /// # Errors
     /// [`Refused::Taken`] if one of its tuples names another; the table is then unchanged.
-    pub fn insert(&self, connection: &Arc<Connection>, visit_at: Instant) -> Result<(), Refused> {
+    pub fn insert(
+        &self,
+        connection: &Arc<Connection>,
+        now: Instant,
+        visit_at: Instant,
+    ) -> Result<(), Refused> {
         let home = self.hash(&connection.original);
         let away = connection.load().has(State::TRANSLATED).then(|| self.hash(&connection.reply));
         // With both tuples in one shard, or only one tuple, there is one lock.
@@ -152,7 +159,7 @@ impl Table {
             return Err(Refused::Taken(Arc::clone(&other.connection)));
         }
         at_home.add(home.kept(), true, connection);
-        at_home.wheel.insert(visit_at, Arc::clone(connection));
+        at_home.wheel.insert(now, visit_at, Arc::clone(connection));
         connection.arm(visit_at);
         if let Some(away) = away {
             at_away.unwrap_or(at_home).add(away.kept(), false, connection);
@@ -164,9 +171,9 @@ impl Table {
     }
 
     /// Sets a connection to be visited earlier than it is.
-    pub fn rearm(&self, connection: &Arc<Connection>, visit_at: Instant) {
+    pub fn rearm(&self, connection: &Arc<Connection>, now: Instant, visit_at: Instant) {
         let index = self.hash(&connection.original).shard();
-        Self::lock(self.shard(index)).wheel.insert(visit_at, Arc::clone(connection));
+        Self::lock(self.shard(index)).wheel.insert(now, visit_at, Arc::clone(connection));
         connection.arm(visit_at);
         self.wake_at(index, visit_at);
     }

@@ -304,16 +304,17 @@ impl<'a> View<'a> {
     }
 }
 
+/// The sequence number behind a segment; SYN and FIN count for one each.
+#[inline]
+fn end_of(segment: &Segment) -> u32 {
+    let flags = u32::from(segment.flags & SYN != 0) + u32::from(segment.flags & FIN != 0);
+    segment.seq.wrapping_add(segment.len).wrapping_add(flags)
+}
+
 /// Sets up both ends for a connection that begins with `segment`.
 pub(super) fn begin(connection: &Connection, segment: &Segment) {
-    let mut hi = segment.seq.wrapping_add(segment.len).wrapping_add(1);
+    let end = end_of(segment);
     let is_syn = segment.flags & SYN != 0;
-    if is_syn {
-        hi = hi.wrapping_add(1);
-    }
-    if segment.flags & FIN != 0 {
-        hi = hi.wrapping_add(1);
-    }
     let mut size = segment.window.max(1);
     let (mine, theirs) = match (is_syn, segment.scale) {
         (true, Some(scale)) => {
@@ -326,8 +327,8 @@ pub(super) fn begin(connection: &Connection, segment: &Segment) {
         (false, _) => (Window::new(size, 0, SCALE_UNKNOWN), Window::new(1, 0, SCALE_UNKNOWN)),
     };
     let [original, reply] = &connection.ends;
-    original.store(u64::from(segment.seq) << 32 | 1, Ordering::Relaxed);
-    reply.store(u64::from(hi), Ordering::Relaxed);
+    original.store(u64::from(end) << 32 | 1, Ordering::Relaxed);
+    reply.store(u64::from(end.wrapping_add(1)), Ordering::Relaxed);
     let [original, reply] = &connection.windows;
     original.store(mine.0, Ordering::Relaxed);
     reply.store(theirs.0, Ordering::Relaxed);
@@ -366,8 +367,7 @@ pub(super) fn update(
     let before = View::of(connection, direction);
     let (mut src_scale, mut dst_scale) = scales(segment.flags, view.src_window, view.dst_window);
     let mut segment = *segment;
-    let mut end = segment.seq.wrapping_add(segment.len);
-    end = end.wrapping_add(u32::from(segment.flags & SYN != 0) + u32::from(segment.flags & FIN != 0));
+    let end = end_of(&segment);
     let mut skew_counts = true;
     let is_first = src < TcpState::SynSent;
     if is_first {
@@ -388,7 +388,7 @@ pub(super) fn update(
         (seq, end) = (view.src_lo, view.src_lo);
     }
     let skew = if skew_counts { view.dst_lo.wrapping_sub(ack) as i32 } else { 0 };
-    let reset_fits = segment.flags & RST == 0 || segment.seq.wrapping_sub(view.src_lo).wrapping_add(1) <= 2;
+    let reset_fits = segment.flags & RST == 0 || reset_fits(segment.seq, &view);
     let in_window = at_or_after(view.src_hi, end)
         && at_or_after(seq, view.src_lo.wrapping_sub(view.dst_window.size() << dst_scale))
         && skew >= -ACK_SKEW_MAX
@@ -438,6 +438,11 @@ fn first_of_end(view: &mut View<'_>, segment: &mut Segment, scales: (u8, u8)) ->
     }
 }
 
+/// Whether a RST is exactly where its sender is, give or take one (RFC 5961 section 3.2 asks for the exact place).
+fn reset_fits(seq: u32, view: &View<'_>) -> bool {
+    seq.wrapping_sub(view.src_lo).wrapping_add(1) <= 2
+}
+
 /// What a segment acknowledges; what the other end has sent if it acknowledges nothing.
 #[inline]
 fn acknowledged(segment: &Segment, view: &View<'_>) -> u32 {
@@ -472,13 +477,14 @@ fn advance(connection: &Connection, direction: Direction, flags: u8) {
     });
 }
 
-/// Whether a segment may be tracked by a connection that a cached flow holds: nothing but data and acknowledgements of an
-/// established one, so that neither the class nor a shorter timeout can come of it.
+/// Whether a segment may be tracked by a connection that a cached flow holds: nothing but data and acknowledgements that
+/// move no state, so that neither another class nor a shorter timeout can come of it. Of a half-closed connection too.
 #[inline]
-pub(super) fn is_plain(state: State, flags: u8) -> bool {
+pub(super) fn is_plain(state: State, direction: Direction, flags: u8) -> bool {
+    let (src, dst) = (state.tcp(direction), state.tcp(direction.opposite()));
     flags & (SYN | FIN | RST) == 0
-        && state.tcp(Direction::Original) == TcpState::Established
-        && state.tcp(Direction::Reply) == TcpState::Established
+        && matches!(src, TcpState::Established | TcpState::Closing | TcpState::FinWait2)
+        && matches!(dst, TcpState::Established | TcpState::FinWait2)
 }
 
 /// What a connection waits for.

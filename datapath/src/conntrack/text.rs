@@ -103,7 +103,7 @@ impl fmt::Display for ConnectionLine<'_> {
         if let Some(alg) = record.alg {
             write!(f, ",helper={}", alg.name())?;
         }
-        if let Some(parent) = &record.parent {
+        if let Some(parent) = record.parent.as_ref().filter(|_| form.more) {
             f.write_str(",parent=")?;
             tuple(f, parent)?;
         }
@@ -144,5 +144,13 @@ mod tests {
         assert_eq!(line(false, true), format!("{ends},zone=5,timeout=29,{rest}"));
         let rest = "mark=42,labels=0x1234,protoinfo=(state_orig=SYN_SENT,state_reply=CLOSED,flags_orig=0,flags_reply=0),helper=ftp";
         assert_eq!(line(true, true), format!("{ends},id=0,zone=5,status=0,timeout=29,{rest}"));
+        // The connection that it is related to is told with -m only.
+        let related = |more| {
+            let record = ConnectionRecord { parent: Some(tcp().original), ..tcp() };
+            record.line(LineForm { more, statistics: false }).to_string()
+        };
+        let parent = ",parent=(src=10.0.0.1,dst=10.0.0.2,sport=7,dport=8)";
+        assert_eq!(related(true), line(true, false) + parent);
+        assert_eq!(related(false), line(false, false));
     }
 }

@@ -18,13 +18,17 @@ use crate::drop::Drop;
 use crate::fragments::{FragmentLimits, Reassembler};
 use crate::ports::{PortIndex, Ports};
 use crate::slowpath::SlowPath;
-use base::{HashSeed, Instant};
+use base::{HashSeed, Instant, RateLimit};
 use packet::{Checksum, DpPort, Frame, FramePool, Layers, PacketKey, Segmentation, rewrite, slot};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Frames that may wait to be looked up again, of one that was received: fragments of a packet, copies that recirculate.
-pub const WAITING_MAX: usize = 4_096;
+/// Frames that may wait to be looked up again, of one that was received: copies that recirculate, and the fragments of a
+/// packet, which are at most 164 of the least size that can be configured.
+pub const WAITING_MAX: usize = 256;
+
+/// Answers a second, of one worker, to senders of packets that do not fit their tunnel.
+const ANSWERS_PER_SECOND: u64 = 1_000;
 
 /// What running programs needs and changes.
 pub(crate) struct Executor {
@@ -36,6 +40,10 @@ pub(crate) struct Executor {
     pub waiting: VecDeque<Waiting>,
     /// Secret of the source ports of tunnel packets.
     seed: HashSeed,
+    /// Room for the fragments of a packet that goes into a tunnel.
+    pieces: Vec<Frame>,
+    /// Answers to senders of packets that do not fit their tunnel (RFC 4443 section 2.4 f).
+    answers: RateLimit,
 }
 
 /// A frame that is to be looked up again.
@@ -148,6 +156,8 @@ impl Executor {
             fragments: Reassembler::new(fragments),
             waiting: VecDeque::new(),
             seed,
+            pieces: Vec::new(),
+            answers: RateLimit::new(ANSWERS_PER_SECOND, ANSWERS_PER_SECOND),
         }
     }
 
@@ -245,7 +255,7 @@ impl Executor {
                 }
                 DpAction::PopTunnel { protocol, port } => {
                     self.count_clones(ingress, ends.all());
-                    return self.pop_tunnel(*protocol, *port, frame, origin, slow);
+                    return self.leave_tunnel(*protocol, *port, frame, origin, slow);
                 }
                 DpAction::Recirculate(id) if Some(i) == last => {
                     self.count_clones(ingress, ends.all());

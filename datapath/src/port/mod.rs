@@ -22,6 +22,7 @@ mod vnet;
 use crate::drop::Drop;
 use base::Counter;
 use packet::{Batch, Frame, FramePool};
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use thiserror::Error;
@@ -251,6 +252,12 @@ pub trait Port: Send {
 
     /// What was lost before a worker saw it.
     fn losses(&self) -> Vec<Arc<RxLoss>>;
+
+    /// Destinations whose paths were found to take only packets of so many bytes, since this was last asked. Only of ports that
+    /// the host routes for.
+    fn take_path_mtus(&mut self) -> Vec<(IpAddr, u32)> {
+        Vec::new()
+    }
 
     /// Lets a device that this port made vanish once all sides of the port have been dropped. Without this a persistent TAP
     /// stays for the next start.

@@ -19,7 +19,7 @@ use std::sync::Arc;
 /// Times that one frame may be recirculated.
 pub const RECIRCULATIONS_MAX: u32 = 16;
 /// Look-ups of copies and fragments that one received frame may cause.
-const WAITING_LOOKUPS_MAX: u32 = 8_192;
+const WAITING_LOOKUPS_MAX: u32 = 512;
 
 /// What is known of a frame before it is handled.
 #[derive(Default)]
@@ -176,14 +176,19 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         if std::mem::take(&mut staged.has_metadata) {
             staged.key = PacketKey::default();
         }
-        if let Some(protocol) = frame.encapsulated.take() {
+        let protocol = frame.encapsulated.take();
+        if let Some(protocol) = protocol {
             staged.has_metadata = true;
             if tunnel::pop(frame, protocol, &mut staged.key, self.slow.geneve_map()).is_err() {
                 staged.refused = Some(Drop::BadTunnel);
                 return;
             }
         }
-        match staged.key.extract_headers(frame).and_then(|()| frame.validate_offload()) {
+        let extracted = staged.key.extract_headers(frame);
+        if protocol.is_some() {
+            frame.recognise_offload();
+        }
+        match extracted.and_then(|()| frame.validate_offload()) {
             Ok(()) => self.classify(staged),
             Err(malformed) => staged.refused = Some(malformed_drop(malformed)),
         }

@@ -196,3 +196,77 @@ fn write_quoted(bytes: &mut [u8], network: Network, quoted: Quoted, new: &Endpoi
     }
     Some(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build::FrameBuilder;
+    use crate::frame::Checksum;
+    use crate::key::{PacketKey, Slot, slot};
+    use crate::rewrite::set_slot;
+
+    fn frame(builder: &FrameBuilder, partial: bool) -> Frame {
+        let mut frame = Frame::from_bytes(&builder.build());
+        PacketKey::extract(&mut frame).expect("a frame");
+        if partial {
+            let offset = if builder.key().get(slot::NW_PROTO) == 6 { 16 } else { 6 };
+            frame.checksum = Checksum::Partial { start: frame.layers.l4, offset };
+        }
+        frame
+    }
+
+    /// Both ends at once give the same bytes as field by field.
+    #[test]
+    fn as_field_by_field() {
+        let (a, b) = (0x2001_0db8_u128 << 96 | 0xffff_fffe, 0x2001_0db8_u128 << 96);
+        let sctp = |b: FrameBuilder| b.set(slot::TP_SRC, 7).set(slot::TP_DST, 0xffff);
+        let builders = [
+            FrameBuilder::tcp4((1, 2), (u32::MAX, 4), 2),
+            FrameBuilder::udp4((1, 2), (3, 4)).vlan(0x8100, 5).ipv4_options(&[1; 8]),
+            sctp(FrameBuilder::ipv4(1, 2, 132)),
+            FrameBuilder::ipv4(1, 2, 47),
+            FrameBuilder::tcp6((a, 2), (b, 4), 2),
+            FrameBuilder::udp6((a, 2), (b, 4)),
+            sctp(FrameBuilder::ipv6(a, b, 132)),
+        ];
+        for builder in builders.iter().map(|b| b.clone().payload(b"odd")) {
+            let is_ipv6 = builder.key().dl_type() == ETHERTYPE_IPV6;
+            let protocol = builder.key().get(slot::NW_PROTO) as u8;
+            for partial in [false, true] {
+                if partial && protocol != PROTO_TCP && protocol != PROTO_UDP {
+                    continue;
+                }
+                let new = Endpoints { src: 0x0a00_0001, dst: 0xffff_0000, src_port: 0xfffe, dst_port: 1 };
+                let (mut at_once, mut one_by_one) = (frame(&builder, partial), frame(&builder, partial));
+                assert!(set_endpoints(&mut at_once, &new));
+                let fields: [(Slot, u128); 4] = [
+                    (if is_ipv6 { slot::IPV6_SRC } else { slot::NW_SRC }, new.src),
+                    (if is_ipv6 { slot::IPV6_DST } else { slot::NW_DST }, new.dst),
+                    (slot::TP_SRC, new.src_port.into()),
+                    (slot::TP_DST, new.dst_port.into()),
+                ];
+                for (slot, value) in fields {
+                    set_slot(&mut one_by_one, slot, value, u128::MAX);
+                }
+                assert_eq!(at_once.bytes(), one_by_one.bytes(), "{builder:?} partial: {partial}");
+                assert!(partial || at_once.verify_transport());
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_written_stays() {
+        let new = Endpoints { src: 1, dst: 2, src_port: 3, dst_port: 4 };
+        let mut arp = frame(&FrameBuilder::arp(1, (1, 2), (3, 4)), false);
+        let before = arp.bytes().to_vec();
+        assert!(!set_endpoints(&mut arp, &new) && !set_addresses(&mut arp, 1, 2));
+        assert_eq!(arp.bytes(), before);
+        let mut error = frame(&FrameBuilder::icmp4(1, 2, 3, 3).payload(&[0x45; 27]), false);
+        let before = error.bytes().to_vec();
+        for (l3, l4) in [(42, 62), (42, 63), (42, 1000), (usize::MAX - 50, 42)] {
+            let quoted = Quoted { l3, l4, protocol: 17 };
+            assert!(!set_quoted_endpoints(&mut error, quoted, &new), "{l3} {l4}");
+            assert_eq!(error.bytes(), before);
+        }
+    }
+}

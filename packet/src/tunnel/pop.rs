@@ -39,7 +39,9 @@ const GRE_VERSION: u16 = 0x0007;
 /// without IP in it is let through with or without. A VXLAN group policy is read whenever its G flag is set: the caller
 /// clears the slots where the extension is not configured. Sequence numbers of GRE are skipped (RFC 2890 leaves it to the
 /// receiver whether order matters). UDP over IPv6 may have no checksum (RFC 6935). Packets of flannel get an Ethernet header
-/// with addresses of zero, for the caller to fill in. Ethernet padding behind the outer packet is cut off.
+/// with addresses of zero, for the caller to fill in. Ethernet padding behind the outer packet is cut off. Of a packet with
+/// segments to be cut inside ([`FrameState::inner_segmentation`](crate::frame::FrameState::inner_segmentation)) the inner
+/// frame is a super-frame, whose announcement the caller has to validate.
 ///
 /// # Errors
 /// See [`TunnelError`]; `metadata` is then unchanged, and the frame too, but for a partial checksum which was completed.
@@ -56,6 +58,8 @@ pub fn pop(
     let is_vouched_for = match frame.checksum {
         Checksum::Valid => true,
         Checksum::Partial { start, .. } if start as usize == outer.payload.start => true,
+        // Nobody has filled in the outer checksum of what is still to be cut.
+        Checksum::Partial { .. } if frame.inner_segmentation != Segmentation::None => true,
         Checksum::Partial { .. } => {
             // Of the inner packet; the sender's outer checksum counts on its being completed.
             frame.complete_checksum();
@@ -111,7 +115,10 @@ fn strip(
         put_at(header, ETHERNET_LEN - 2, ETHERTYPE_IPV4.to_be_bytes());
     }
     frame.layers = Layers::default();
-    frame.checksum = Checksum::Unknown;
+    frame.segmentation = std::mem::take(&mut frame.inner_segmentation);
+    if frame.segmentation == Segmentation::None {
+        frame.checksum = Checksum::Unknown;
+    }
     if let Some(ecn) = ecn {
         set_inner_ecn(frame.bytes_mut(), ecn);
     }

@@ -22,7 +22,7 @@ use flowtable::field::Prereq;
 use flowtable::{FlowKey, Words};
 use packet::key::{FRAG_ANY, Slot, TUN_METADATA, TUN_OAM, slot};
 use packet::tunnel::{Inherit, TunnelProtocol, TunnelPush, encapsulated};
-use packet::wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, PROTO_GRE, PROTO_UDP};
+use packet::wire::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, PROTO_GRE, PROTO_UDP};
 use packet::{DpPort, PacketKey};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -175,7 +175,7 @@ impl<'a> Walk<'a> {
                     Some(self.flow.slot(slot::TUN_ID) as u64)
                 }
             },
-            mtu: route.mtu.unwrap_or(MTU_DEFAULT).min(u16::MAX.into()) as u16,
+            mtu: self.fwd.host().routes.mtu_to(dst, route).unwrap_or(MTU_DEFAULT).min(u16::MAX.into()) as u16,
             ..base
         };
         if config.gbp {
@@ -297,10 +297,21 @@ impl<'a> Walk<'a> {
     }
 
     fn note_neighbour(&mut self) {
-        let Some((ip, mac)) = announced(&self.flow.packet) else { return };
-        // The next such packet may say something else that no profile looks at, and keeps the neighbour young.
+        let key = &self.flow.packet;
+        let is_discovery = match key.dl_type() {
+            ETHERTYPE_ARP => true,
+            ETHERTYPE_IPV6 => key.get(slot::ND_TARGET) != 0,
+            _ => false,
+        };
+        if !is_discovery {
+            return;
+        }
+        // The next such packet may say something that no profile looks at, or keeps the neighbour young: not even one that
+        // says nothing may answer for it.
         self.cacheable = false;
-        self.learn(Effect::Neighbour { bridge: self.bridge.id(), ip, mac });
+        if let Some((ip, mac)) = announced(key) {
+            self.learn(Effect::Neighbour { bridge: self.bridge.id(), ip, mac });
+        }
     }
 }
 

@@ -8,11 +8,13 @@
 //! several next hops count with their first, unreachable destinations are not sent to the next shorter prefix, and a route
 //! whose own network has no address of the device takes another address of it.
 
+use base::Instant;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Added to the priority of routes of the local table: they go before all others.
 pub const LOCAL_BONUS: i32 = 256;
@@ -24,6 +26,12 @@ const DEFAULT_TABLE_MALUS: i32 = -256;
 pub const KERNEL_ROUTES_MAX: usize = 1 << 18;
 /// The most routes that an administrator can add.
 pub const USER_ROUTES_MAX: usize = 1_024;
+/// The most destinations of which a path MTU is remembered.
+pub const PATHS_MAX: usize = 1_024;
+/// How long a path MTU is believed (RFC 1191 section 6.3, RFC 8201 section 4).
+pub const PATH_MTU_AGE: Duration = Duration::from_secs(600);
+/// The least path MTU over IPv4 that is believed, as by Linux: who forges a lesser one only wants to do harm.
+const PATH_MTU_MIN: u32 = 552;
 /// Bits by which an IPv4 prefix is longer as an IPv4-mapped one (RFC 4291 section 2.5.5.2).
 const MAPPED_BITS: u8 = 96;
 
@@ -233,6 +241,8 @@ pub struct RouteTable {
     user: Vec<UserRoute>,
     links: Vec<KernelLink>,
     addresses: Vec<KernelAddress>,
+    /// Bounds that paths were found to have, and until when they are believed.
+    paths: BTreeMap<IpAddr, (u32, Instant)>,
 }
 
 impl RouteTable {
@@ -293,10 +303,36 @@ impl RouteTable {
         found?.route.as_ref()
     }
 
-    /// Whether a device has an address that packets may be sent to and from.
-    pub fn has_address(&self, device: &str) -> bool {
-        let link = self.links.iter().find(|l| l.name == device);
-        link.is_some_and(|l| self.addresses.iter().any(|a| a.link == l.index))
+    /// The addresses of a device.
+    pub fn addresses_of(&self, device: &str) -> impl Iterator<Item = IpAddr> + '_ {
+        let link = self.links.iter().find(|l| l.name == device).map(|l| l.index);
+        self.addresses.iter().filter(move |a| Some(a.link) == link).map(|a| a.address)
+    }
+
+    /// Longest packet to `dst` by `route`, in bytes: the route's own bound, or that of the path if it is known and less.
+    pub fn mtu_to(&self, dst: IpAddr, route: &Route) -> Option<u32> {
+        let path = self.paths.get(&dst).map(|(mtu, _)| *mtu);
+        route.mtu.into_iter().chain(path).min()
+    }
+
+    /// Notes that the path to `dst` takes packets of `mtu` bytes and no longer ones, for [`PATH_MTU_AGE`]. Impossibly small
+    /// values count as the least possible.
+    pub fn note_path_mtu(&mut self, dst: IpAddr, mtu: u32, now: Instant) {
+        // RFC 8200 section 5 for IPv6.
+        let least = if dst.is_ipv4() { PATH_MTU_MIN } else { 1_280 };
+        if self.paths.len() < PATHS_MAX || self.paths.contains_key(&dst) {
+            self.paths.insert(dst, (mtu.max(least), now + PATH_MTU_AGE));
+        }
+    }
+
+    /// Forgets path MTUs that have grown old.
+    pub fn expire_paths(&mut self, now: Instant) {
+        self.paths.retain(|_, (_, until)| *until > now);
+    }
+
+    /// When [`RouteTable::expire_paths`] has something to do.
+    pub fn next_expiry(&self) -> Option<Instant> {
+        self.paths.values().map(|(_, until)| *until).min()
     }
 
     /// Adds a route for packets with `mark`, or changes the one to that network. The source is the address of the device

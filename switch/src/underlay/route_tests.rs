@@ -164,6 +164,29 @@ fn mtu_is_of_the_route_or_the_device() {
     assert_eq!((mtu(&table, "10.3.0.1"), table.lookup(ip("10.1.0.1"))), (Some(9_000), None));
 }
 
+#[test]
+fn path_mtus_bound_those_of_routes_for_ten_minutes() {
+    let mut table = table(&[via("0.0.0.0/0", "192.168.7.6"), via("::/0", "2001:db8:7::6")]);
+    let at = Instant::from_secs;
+    let mtu = |t: &RouteTable, dst| t.mtu_to(ip(dst), t.lookup(ip(dst)).unwrap());
+    table.note_path_mtu(ip("10.1.0.1"), 1_400, at(0));
+    table.note_path_mtu(ip("10.1.0.2"), 9_000, at(0));
+    table.note_path_mtu(ip("10.1.0.3"), 60, at(0));
+    table.note_path_mtu(ip("2001:db8::1"), 60, at(100));
+    let all = ["10.1.0.1", "10.1.0.2", "10.1.0.3", "10.1.0.4", "2001:db8::1"];
+    let mtus = |t: &RouteTable| all.map(|dst| mtu(t, dst).unwrap());
+    assert_eq!(mtus(&table), [1_400, 1_500, 552, 1_500, 1_280]);
+    let kernel = host(&[via("0.0.0.0/0", "192.168.7.6"), via("::/0", "2001:db8:7::6")]);
+    table.set_kernel(&kernel);
+    assert_eq!((mtus(&table), table.next_expiry()), ([1_400, 1_500, 552, 1_500, 1_280], Some(at(600))));
+    table.expire_paths(at(600));
+    assert_eq!((mtus(&table), table.next_expiry()), ([1_500, 1_500, 1_500, 1_500, 1_280], Some(at(700))));
+    for n in 0..2 * PATHS_MAX as u32 {
+        table.note_path_mtu(std::net::Ipv4Addr::from_bits(n).into(), 1_300, at(0));
+    }
+    assert_eq!(table.paths.len(), PATHS_MAX);
+}
+
 /// What Debian's Open vSwitch 3.1 answered on a host with these addresses and routes.
 #[test]
 fn user_routes_are_taken_refused_and_preferred_as_by_ovs() {

@@ -2,7 +2,8 @@
 //! of which port, with the `ct_state` that rules saw, and the table of connections must be the same.
 //!
 //! What Open vSwitch 3.1 does wrong, or leaves to chance, is not asked: SCTP without ports, ports out of a range by a hash,
-//! exhausted ranges that let packets through untranslated, fragments that overlap.
+//! exhausted ranges that let packets through untranslated, fragments that overlap, a SYN in the reply direction that makes
+//! no reply.
 
 mod hosts;
 mod nat;
@@ -17,6 +18,10 @@ use tests::{Tools, frames};
 
 /// Ports p1 to p4 of the bridge.
 const PORTS: usize = 4;
+
+/// Pauses are no whole seconds: ours tells time in ticks of 17 ms, so a time-out that ends on a second could be told as
+/// either.
+const PAUSE_EXTRA_MS: u64 = 137;
 
 /// Writes what rules see as `ct_state` into the source address of a frame that is sent.
 macro_rules! state {
@@ -43,7 +48,7 @@ pub enum Step {
     Frames(u8, Vec<Vec<u8>>),
     /// A line is run; what it prints is compared line by line, sorted, and so is whether it worked.
     Run(&'static str),
-    /// So many seconds pass.
+    /// So many seconds pass, and [`PAUSE_EXTRA_MS`].
     Wait(u64),
 }
 
@@ -114,7 +119,8 @@ impl<'a> Run<'a> {
                 let _ = writeln!(out, "exit {}\n{}", ran.code, lines.join("\n"));
             }
             Step::Wait(seconds) => {
-                self.daemon.run(&format!("ovs-appctl time/warp {} 1000", seconds * 1000));
+                let time = seconds * 1000 + PAUSE_EXTRA_MS;
+                self.daemon.run(&format!("ovs-appctl time/warp {time} 1000"));
             }
         }
         // Asked in any case: the answer comes after the frames were handled.

@@ -2,6 +2,10 @@
 //!
 //! Errors about TCP quote its whole header: where eight bytes of it are quoted, as RFC 792 has it, Open vSwitch 3.1 writes the
 //! checksum behind the end of its buffer, and ends some packets later.
+//!
+//! Not asked, since we differ on purpose: which port the second client gets that has the same one (we choose at random, Open
+//! vSwitch takes the next); an echo under a range of ports (its identifier is translated by us); an invalid packet of a
+//! translated connection (we leave it alone).
 
 use crate::hosts::*;
 use crate::{Scenario, Step, at, scenarios, state};
@@ -44,11 +48,6 @@ pub const SCENARIOS: &[Scenario] = &[
                 at(1, udp(a, b, b"query")),
                 at(2, udp(b, outside, b"reply")),
                 at(1, udp(a, b, b"query")),
-                // Another client with the same port gets the next one.
-                at(1, udp(end("10.0.0.7", 1000), b, b"query")),
-                at(1, udp(end("10.0.0.8", 1000), b, b"query")),
-                at(2, udp(b, end("10.1.1.1", 1001), b"reply")),
-                at(2, udp(b, end("10.1.1.1", 1002), b"reply")),
                 at(2, error(b.ip, outside.ip, (3, 3), &sent, 1_000)),
                 at(2, error("10.9.9.9".parse().expect("an address"), outside.ip, (11, 0), &sent, 28)),
                 at(1, icmp(a.ip, b.ip, (8, 0), [1, 2, 0, 1], b"ping")),
@@ -77,7 +76,6 @@ pub const SCENARIOS: &[Scenario] = &[
                 at(1, tcp(client(), server(), "S", 100, 0, b"")),
                 at(2, tcp(server(), end("10.1.1.1", 5000), "SA", 500, 101, b"")),
                 at(1, tcp(client(), server(), "A", 101, 501, b"")),
-                at(1, icmp(a.ip, b.ip, (8, 0), [1, 2, 0, 1], b"ping")),
             ]
         },
     },
@@ -167,8 +165,6 @@ pub const SCENARIOS: &[Scenario] = &[
                 at(1, tcp(a, b, "S", 100, 0, b"")),
                 at(2, tcp(b, outside, "SA", 500, 101, b"")),
                 at(1, tcp(a, b, "PA", 101, 501, b"odd")),
-                at(1, icmp(a.ip, b.ip, (128, 0), [1, 2, 0, 1], b"ping")),
-                at(2, icmp(b.ip, outside.ip, (129, 0), [1, 2, 0, 1], b"ping")),
             ]
         },
     },
@@ -183,7 +179,6 @@ pub const SCENARIOS: &[Scenario] = &[
                 at(1, damaged(syn.clone(), 36, 1)),
                 at(1, tcp(client(), server(), "SA", 100, 1, b"")),
                 at(1, tcp(client(), server(), "PA", 100, 1, b"in the middle")),
-                at(1, tcp(client(), server(), "SF", 100, 1, b"")),
             ]
         },
     },

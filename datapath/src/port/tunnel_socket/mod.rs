@@ -7,8 +7,8 @@
 //!
 //! A socket sends from one port only, so each worker has [`SOURCES`] of them for each family, bound to ports that the kernel
 //! chooses; the source port of the outer header, which stands for the inner flow, says which. That is entropy enough for the
-//! queues of a receiver; peers accept any source port (RFC 7348 section 4.1, RFC 8926 section 3.3). The UDP checksum is the
-//! kernel's to fill: it always does.
+//! queues of a receiver; peers accept any source port (RFC 7348 section 4.1, RFC 8926 section 3.3). Where the header
+//! has a UDP checksum it is the kernel's to fill; only such datagrams can go several as one.
 
 mod outer;
 mod rx;
@@ -25,7 +25,7 @@ use sys::tunnel_socket::{Carrier, IpFamily, TunnelSocket};
 
 pub use tx::SOURCES;
 
-/// The most destinations whose path MTU is remembered.
+/// The most destinations whose path MTU is remembered until the port's owner asks.
 const PATHS_MAX: usize = 1_024;
 
 /// How a tunnel port on sockets is to be opened.
@@ -96,15 +96,6 @@ impl TunnelSocketPort {
         })
     }
 
-    /// The longest IP packets that paths take as far as senders have met a bound: destination and bytes.
-    pub fn path_mtus(&self) -> Vec<(IpAddr, u32)> {
-        let mut all = BTreeMap::new();
-        for reports in &self.reports {
-            all.extend(reports.mtus.lock().unwrap_or_else(PoisonError::into_inner).iter());
-        }
-        all.into_iter().collect()
-    }
-
     /// Errors that routers and peers have told by ICMP: unreachable hosts and ports.
     pub fn icmp_errors(&self) -> u64 {
         self.reports.iter().map(|r| r.icmp_errors.get()).sum()
@@ -155,6 +146,14 @@ impl Port for TunnelSocketPort {
 
     fn losses(&self) -> Vec<Arc<RxLoss>> {
         self.receivers.iter().map(|(_, loss)| Arc::clone(loss)).collect()
+    }
+
+    fn take_path_mtus(&mut self) -> Vec<(IpAddr, u32)> {
+        let mut all = BTreeMap::new();
+        for reports in &self.reports {
+            all.append(&mut reports.mtus.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        all.into_iter().collect()
     }
 
     fn discard(&mut self) -> Result<(), PortError> {
