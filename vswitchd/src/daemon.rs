@@ -668,6 +668,10 @@ impl Daemon {
     }
 
     fn refresh_statistics(&mut self) {
+        if !self.snapshot.load().tunnels().is_empty() {
+            // They count as rules do.
+            self.workers.fold();
+        }
         let mut all = BTreeMap::new();
         for bridge in self.brain.bridges() {
             for port in bridge.ports.values() {
@@ -774,7 +778,11 @@ impl Daemon {
 
     /// Counters of a port over all workers.
     pub fn counters_of(&self, port: &PortRecord) -> PortCounters {
-        let Device::Datapath(dp) = port.device else { return PortCounters::default() };
+        let dp = match port.device {
+            Device::Datapath(dp) => dp,
+            Device::Tunnel { .. } => return self.brain.tunnel_counters(&port.name),
+            Device::Patch(_) => return PortCounters::default(),
+        };
         let mut sum = PortCounters::default();
         for peer in self.workers.peers() {
             if let Some(c) = peer.stats().port(dp) {
