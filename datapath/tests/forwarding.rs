@@ -5,6 +5,7 @@
 mod world;
 
 use datapath::Drop::{Consumed, NoAction, NoPort, Rewrite, Rule, TtlExceeded};
+use datapath::meter::{BandConfig, Excess, MeterUnit};
 use datapath::worker::{RECIRCULATIONS_MAX, RX_RETRY};
 use datapath::{Drop, *};
 use packet::{DpPort, Frame, slot};
@@ -138,6 +139,43 @@ fn every_output_gets_the_bytes_of_its_moment() {
         assert_eq!(w.sink(6).take(), std::slice::from_ref(&last));
     }
     assert_eq!(w.worker.stats().total().clones.get(), 8);
+    w.check_conservation();
+}
+
+/// A meter on the way ends the frames beyond its rate, after what stands before it; or it remarks them.
+#[test]
+fn meters_drop_or_remark_what_is_beyond_their_rate() {
+    let band = |excess, burst| BandConfig { excess, rate: 1, burst };
+    let drops = Arc::new(Meter::new(1, MeterUnit::Packets, &[band(Excess::Drop, 3)]));
+    let remarks = Arc::new(Meter::new(2, MeterUnit::Packets, &[band(Excess::Remark(1), 2)]));
+    // The next drop precedence after AF11 is AF12.
+    let dscp_af11 = DpAction::SetField { slot: slot::NW_TOS, value: 10 << 2, mask: 0xfc };
+    let programs = [
+        vec![DpAction::Meter(drops.clone()), output(2)],
+        vec![output(2), DpAction::Meter(drops.clone()), output(3)],
+        vec![dscp_af11, DpAction::Meter(remarks.clone()), output(4)],
+    ];
+    let fake =
+        Fake::new(&[slot::TP_DST], move |key| Answer::new(programs[key.get(slot::TP_DST) as usize].clone()));
+    let mut w = World::new(fake, 4);
+    let frame = |dport| Udp { dport, ..Udp::default() }.bytes();
+    for _ in 0..5 {
+        w.send(1, &frame(0));
+    }
+    assert_eq!((w.sink(2).take().len(), w.drops(1, Drop::Meter)), (3, 2));
+    w.send(1, &frame(1));
+    assert_eq!((w.sink(2).take().len(), w.sink(3).count()), (1, 0), "what came before the meter stays");
+    assert_eq!(w.drops(1, Drop::Meter), 2, "a frame that has gone out is not dropped");
+    w.now += Duration::from_secs(1);
+    w.send(1, &frame(1));
+    assert_eq!((w.sink(2).take().len(), w.sink(3).take().len()), (1, 1), "a second later one more may pass");
+    assert_eq!(drops.input(), (7, 7 * 60));
+    assert_eq!(drops.exceeded().collect::<Vec<_>>(), [(3, 3 * 60)]);
+    for _ in 0..3 {
+        w.send(1, &frame(2));
+    }
+    let tos: Vec<_> = w.sink(4).take().iter().map(|bytes| bytes[15] >> 2).collect();
+    assert_eq!(tos, [10, 10, 12]);
     w.check_conservation();
 }
 

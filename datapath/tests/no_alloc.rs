@@ -4,9 +4,11 @@
 
 mod world;
 
-use datapath::{Command, Domain, DpAction, Drop, PortError, RecircId, Rx, Tx};
+use datapath::meter::{BandConfig, Excess, MeterUnit};
+use datapath::{Command, Domain, DpAction, Drop, Meter, PortError, RecircId, Rx, Tx};
 use packet::{Batch, DpPort, Frame, FramePool, slot};
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use sys::alloc_count::CountingAllocator;
 use world::{Answer, Fake, Udp, World, output};
 
@@ -53,6 +55,10 @@ impl Tx for Null {
 #[test]
 fn hits_allocate_nothing() {
     let set = |slot, value| DpAction::SetField { slot, value, mask: slot.ones() };
+    let meter = |excess| {
+        let band = BandConfig { excess, rate: 5, burst: 5 };
+        DpAction::Meter(Arc::new(Meter::new(1, MeterUnit::Packets, &[band])))
+    };
     let programs = [
         vec![output(2)],
         vec![output(2), set(slot::DL_DST, 5), set(slot::NW_DST, 0x0a000009), output(3)],
@@ -65,6 +71,8 @@ fn hits_allocate_nothing() {
         vec![DpAction::Drop(Drop::Rule)],
         vec![],
         vec![output(99)],
+        vec![meter(Excess::Drop), output(2)],
+        vec![meter(Excess::Remark(1)), output(3)],
         vec![set(slot::PKT_MARK, 7), DpAction::Recirculate(RecircId(1))],
     ];
     let kinds = programs.len() as u16;
