@@ -184,6 +184,7 @@ impl BridgeConfig {
                 mac: MacAddr(0x0200_0000_00f0 + u64::from(port.0)),
                 config: PortConfig::default(),
                 link: Link::Up,
+                carrier: Link::Up,
                 device: Device::Datapath(port),
                 bundle,
             });

@@ -2,6 +2,7 @@
 
 use crate::conntrack::CtSpec;
 use crate::drop::Drop;
+use crate::meter::Meter;
 use packet::key::{DpPort, Slot};
 use packet::tunnel::{TunnelProtocol, TunnelPush};
 use std::any::Any;
@@ -56,6 +57,8 @@ pub enum DpAction {
         /// EtherType of what remains.
         ethertype: u16,
     },
+    /// Measures the frame; one beyond the rate is dropped, which ends the program, or remarked.
+    Meter(Arc<Meter>),
     /// Hands a copy of the frame to the slow path (`SlowPath::punt`).
     Upcall {
         /// Bytes wanted; `u32::MAX` for all.

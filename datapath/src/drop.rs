@@ -67,6 +67,8 @@ drops! {
     UpcallFull "upcall_full" "queue to the controller is full";
     /// A header could not be written: no room or no such header.
     Rewrite "rewrite" "header rewrite impossible";
+    /// Beyond the rate of a meter.
+    Meter "meter" "beyond the rate of a meter";
     /// The frame was only for the controller.
     Consumed "consumed" "consumed by the controller";
     /// No tunnel interface lets the packet in: none has its key and addresses.

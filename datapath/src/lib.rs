@@ -12,6 +12,7 @@ pub mod conntrack;
 pub mod drop;
 mod execute;
 pub mod fragments;
+pub mod meter;
 pub mod port;
 mod ports;
 pub mod slowpath;
@@ -25,6 +26,7 @@ pub use command::{Command, CommandRefused, Event, FragmentDump, Reply, Wake, Wor
 pub use conntrack::{ConnTracker, Connection, CtClass, CtConfig, CtSpec, CtState, NatSpec, Tracked, Zone};
 pub use drop::Drop;
 pub use fragments::{FragmentLimits, FragmentStats, HeldDatagram, Reassembler};
+pub use meter::Meter;
 pub use port::{PortError, Rx, Tx};
 pub use slowpath::{
     Credit, Deps, Domain, FrameClass, Profile, ProfileId, Revision, SlowPath, Stage, Translation, Upcall,

@@ -417,3 +417,113 @@ fn half_closed_connections_are_held() {
     let last = w.send(&commit(), &tcp(a, b, ACK, 102, 505)).tracked;
     assert!(last.hold.is_some());
 }
+
+/// A sequence with its states as Debian's Open vSwitch gave them, packet by packet.
+#[test]
+fn windows_as_debians_switch_judged_them() {
+    let w = World::new();
+    let (a, b) = ((A, 7), (B, 80));
+    // The builder announces the largest window; these ends announce 1000.
+    let window = |builder: &FrameBuilder| w.send_frame(&commit(), with_window(builder, 1000)).state();
+    let scale = [3, 3, 7, 0];
+    let data = |seq, ack| tcp(a, b, PSH_ACK, seq, ack).payload(b"x");
+    let steps = [
+        ("syn", tcp(a, b, SYN, 100, 0).tcp_options(&scale), NEW),
+        ("syn+ack", tcp(b, a, SYN_ACK, 500, 101).tcp_options(&scale), EST_RPL),
+        ("ack", tcp(a, b, ACK, 101, 501), EST),
+        ("beyond the window of the syn+ack, which is not scaled", data(100_101, 501), INV),
+        ("far beyond it", data(400_101, 501), INV),
+        ("keepalive", tcp(a, b, ACK, 100, 501), EST),
+        ("old acknowledgement", tcp(a, b, ACK, 101, 450), EST),
+        ("acknowledging what was not sent", tcp(a, b, ACK, 101, 70_501), INV),
+        ("acknowledging much more", tcp(a, b, ACK, 101, 20_000_501), INV),
+        ("syn within an established connection", tcp(a, b, SYN, 777_777_777, 0), INV),
+        ("rst beside the mark", tcp(b, a, RST, 5000, 0), INV),
+        ("rst", tcp(b, a, RST, 501, 0), EST_RPL),
+    ];
+    for (what, builder, expected) in steps {
+        assert_eq!(window(&builder), expected, "{what}");
+    }
+}
+
+/// What else was tried on Debian's Open vSwitch.
+#[test]
+fn odd_packets_as_debians_switch_judged_them() {
+    let w = World::new();
+    let (s, d) = (0x2001_0db8_u128 << 96 | 1, 0x2001_0db8_u128 << 96 | 2);
+    let icmp6 = |src, dst, kind| {
+        w.send_frame(&commit(), with_icmp_rest(FrameBuilder::icmp6(src, dst, kind, 0), 0x1_0001))
+    };
+    assert_eq!(icmp6(s, d, 128).state(), NEW);
+    assert_eq!(icmp6(d, s, 129).state(), EST_RPL);
+    for kind in [133, 135, 136, 137, 131] {
+        assert_eq!(icmp6(s, d, kind).state(), INV, "{kind}");
+    }
+    assert_eq!(
+        w.state(&commit(), &FrameBuilder::ipv4(A, B, 2).payload(&[0x16, 0, 0, 0, 0xe0, 0, 0, 1])),
+        NEW
+    );
+    let without_checksum = |len: u8, payload: &[u8]| {
+        let header = [0, 1, 0, len, 0, len, 0, 0];
+        let udp = FrameBuilder::ipv4(A, B, 17).payload(b"").build();
+        let mut bytes = udp[..34].to_vec();
+        bytes.extend(header);
+        bytes.extend(payload);
+        let mut frame = Frame::from_bytes(&bytes);
+        frame.bytes_mut()[16..18].copy_from_slice(&((28 + payload.len()) as u16).to_be_bytes());
+        PacketKey::extract(&mut frame).unwrap();
+        assert!(packet::rewrite::refresh_ipv4_checksum(&mut frame));
+        w.send_frame(&commit(), Frame::from_bytes(frame.bytes())).state()
+    };
+    assert_eq!(without_checksum(7, b"abc"), INV, "shorter than its header");
+    assert_eq!(without_checksum(12, b"abc"), INV, "longer than the packet");
+    assert_eq!(without_checksum(11, b"abc"), NEW);
+    assert_eq!(without_checksum(10, b"abc"), NEW);
+    // From an end to itself, by the same port: no reply can be told from the original.
+    for _ in 0..3 {
+        assert_eq!(w.state(&commit(), &udp((A, 5), (A, 5))), NEW);
+    }
+}
+
+/// A segment whose window field is `window`.
+fn with_window(builder: &FrameBuilder, window: u16) -> Frame {
+    let mut frame = Frame::from_bytes(&builder.build());
+    PacketKey::extract(&mut frame).unwrap();
+    let at = frame.layers.l4 as usize + 14;
+    frame.bytes_mut()[at..at + 2].copy_from_slice(&window.to_be_bytes());
+    assert!(frame.refresh_transport_checksum());
+    Frame::from_bytes(frame.bytes())
+}
+
+/// The window of a SYN is not scaled, those that follow are: a repeated segment may lie one of them back, and no more.
+#[test]
+fn repeated_segments_lie_within_the_largest_window() {
+    let w = World::new();
+    let (a, b) = ((A, 1), (B, 80));
+    let scale = [3, 3, 7, 0];
+    let send = |builder: &FrameBuilder, window| w.send_frame(&commit(), with_window(builder, window)).state();
+    send(&tcp(a, b, SYN, 100, 0).tcp_options(&scale), 65_535);
+    send(&tcp(b, a, SYN_ACK, 500, 101).tcp_options(&scale), 65_535);
+    let bulk = vec![0; 50_000];
+    let mut seq = 501;
+    for _ in 0..6 {
+        assert_eq!(send(&tcp(a, b, ACK, 101, seq), 1000), EST);
+        assert_eq!(send(&tcp(b, a, PSH_ACK, seq, 101).payload(&bulk), 1000), EST_RPL);
+        seq += 50_000;
+    }
+    let again = |back| send(&tcp(b, a, PSH_ACK, seq - back, 101).payload(b"x"), 1000);
+    assert_eq!(again(127_000), EST_RPL);
+    assert_eq!(again(129_000), INV);
+}
+
+/// Only one end offers to scale: the window that it announced counts as it stands.
+#[test]
+fn an_offer_to_scale_that_is_not_taken() {
+    let w = World::new();
+    let (a, b) = ((A, 1), (B, 80));
+    w.send(&commit(), &tcp(a, b, SYN, 100, 0).tcp_options(&[3, 3, 7, 0]));
+    assert_eq!(w.state(&commit(), &tcp(b, a, SYN_ACK, 500, 101)), EST_RPL);
+    let early = tcp(b, a, PSH_ACK, 501, 101).payload(&[0; 1000]);
+    assert_eq!(w.state(&commit(), &early), EST_RPL);
+    assert_eq!(w.state(&commit(), &early), EST_RPL, "repeated");
+}

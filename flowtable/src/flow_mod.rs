@@ -66,10 +66,12 @@ pub struct FlowMod {
     pub flags: RuleFlags,
     /// Delete only: rules with an output to this port, [`OfPort::ANY`] for all.
     pub out_port: OfPort,
-    /// Delete only: rules with this group. None for all.
+    /// Delete only: rules with this group, with `OFPG_ALL` those with any. None for all.
     pub out_group: Option<u32>,
     /// What a modify does that finds no rule.
     pub on_missing: OnMissing,
+    /// Delete only: why rules go.
+    pub removal: RemovalReason,
     /// What rules do from now on.
     pub actions: Arc<[OfAction]>,
 }
@@ -93,6 +95,7 @@ impl FlowMod {
             out_port: OfPort::ANY,
             out_group: None,
             on_missing: OnMissing::Ignore,
+            removal: RemovalReason::Delete,
             actions: Arc::from([]),
         }
     }
@@ -276,7 +279,7 @@ pub fn apply(tables: &mut Tables, flow_mod: &FlowMod, now: Instant) -> Result<Ve
         }
         FlowModCommand::Delete | FlowModCommand::DeleteStrict => {
             let rules = changeable(tables, flow_mod)?;
-            Ok(rules.into_iter().filter_map(|rule| remove(tables, &rule, RemovalReason::Delete)).collect())
+            Ok(rules.into_iter().filter_map(|rule| remove(tables, &rule, flow_mod.removal)).collect())
         }
     }
 }

@@ -179,14 +179,21 @@ impl Rule {
         port == OfPort::ANY || actions_output_to(&self.actions, port)
     }
 
-    /// Whether an action names a group; what `out_group` of requests asks (OpenFlow 1.3.5 §A.3.4.1).
+    /// Whether an action names a group, with [`GroupId::ALL`] any; what `out_group` of requests asks (OpenFlow 1.3.5
+    /// §A.3.4.1).
     pub fn names_group(&self, group: GroupId) -> bool {
-        actions_any(&self.actions, &|action| *action == OfAction::Group(group))
+        actions_any(&self.actions, &|action| match action {
+            OfAction::Group(id) => group == GroupId::ALL || *id == group,
+            _ => false,
+        })
     }
 
-    /// Whether an action names a meter.
+    /// Whether an action names a meter, with [`MeterId::ALL`] any.
     pub fn names_meter(&self, meter: MeterId) -> bool {
-        actions_any(&self.actions, &|action| *action == OfAction::Meter(meter))
+        actions_any(&self.actions, &|action| match action {
+            OfAction::Meter(id) => meter == MeterId::ALL || *id == meter,
+            _ => false,
+        })
     }
 }
 

@@ -29,6 +29,11 @@ fn ours(what: &str) -> Option<(&'static str, &'static str)> {
         "meter action" | "meter" | "meter unknown" | "meter action 1.5" | "meter action late 1.5" => {
             ("ok", "the switch knows which meters there are")
         }
+        "group 13 insert" => ("OFPGMFC_BAD_COMMAND", "a command of OpenFlow 1.5"),
+        "group 15 ntr exp" => ("OFPBPC_BAD_EXPERIMENTER", "the standard's error"),
+        "group 15 ntr field zero" => ("OFPBMC_BAD_MASK", "a field of which nothing is looked at"),
+        "group 15 bucket weight long" => ("OFPBPC_BAD_LEN", "longer than the property is"),
+        "meter mod dscp 9" => ("OFPMMFC_BAD_BAND_VALUE", "the band is built, the level is none"),
         "nx group" | "group" => ("ok", "the switch knows which groups there are"),
         "ct alg 5" => ("OFPBAC_BAD_ARGUMENT", "no such protocol is tracked"),
         "nat twice" => ("OFPBAC_BAD_ARGUMENT", "the second would be without effect"),

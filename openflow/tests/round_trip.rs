@@ -756,7 +756,6 @@ proptest! {
             Message::TlvTableRequest,
             Message::Resume(data.clone()),
             Message::Hello(Hello { versions: OfVersions(word) }),
-            Message::GroupMod(GroupMod { command: short % 6, kind: (other % 4) as u8, group: word, rest: data.clone() }),
         ] {
             same_again(version, &message);
         }
@@ -764,7 +763,6 @@ proptest! {
             same_again(version, &Message::SetFlowFormat(FlowFormat::Nxm));
         } else {
             same_again(version, &Message::GetAsyncRequest);
-            same_again(version, &Message::MeterMod(MeterMod { command: short % 3, flags: other, meter: word, bands: data.clone() }));
             same_again(version, &Message::TableMod(TableConfig { table: TableId(short as u8), eviction: false, vacancy: None, bits: word & 3 }));
         }
         if version >= V14 {

@@ -413,6 +413,8 @@ impl Run<'_> {
                     rewrite::set_slot(frame, *slot, *value, *mask);
                     true
                 }
+                // The worker measured this frame; measuring it again would count it twice.
+                DpAction::Meter(_) => true,
                 DpAction::PushVlan { tpid, tci } => rewrite::push_vlan(frame, *tpid, *tci),
                 DpAction::PopVlan => {
                     rewrite::pop_vlan(frame);
@@ -528,6 +530,7 @@ fn uses_frame(step: &DpAction) -> bool {
             | DpAction::PopVlan
             | DpAction::PushMpls { .. }
             | DpAction::PopMpls { .. }
+            | DpAction::Meter(_)
             | DpAction::CtClear
     )
 }

@@ -10,11 +10,13 @@ use crate::bridge::{
 use crate::config::{BridgeConfig, Config, InterfaceConfig, InterfaceKind, PortConfig, is_active};
 use crate::forwarding::{Forwarding, PuntSink, Solicitation, Staging};
 use crate::mac::MacAddr;
+use crate::meter::Meters;
 use crate::ofproto::{ConnId, ConnKind, OfConnection, Outgoing, PacketOutRequest, PortCounters, PortRecord};
 use crate::tunnel::solicit::question;
 use crate::tunnel::{Host, HostPort};
 use crate::underlay::{Neighbours, RouteTable};
 use base::{HashSeed, Instant};
+use flowtable::group::Groups;
 use flowtable::text::{FlowLine, FlowLineForm, TextStyle};
 use flowtable::{OfAction, OfPort, RuleStore, TableAccess, TableConfig, TableId};
 use openflow::message::{AsyncClass, CtFlush};
@@ -91,7 +93,11 @@ pub struct BridgeState {
     pub generation_id: Option<u64>,
     /// Its rules.
     pub rules: RuleStore,
-    /// Whether `rules` are newer than what was published.
+    /// Its groups.
+    pub groups: Groups,
+    /// Its meters.
+    pub meters: Meters,
+    /// Whether rules, groups or meters are newer than what was published.
     rules_changed: bool,
     /// Since when none of the controllers that it should have is there.
     abandoned_since: Option<Instant>,
@@ -158,6 +164,8 @@ impl Brain {
     pub fn publish(&mut self) -> Arc<Forwarding> {
         for state in self.bridges.values_mut().filter(|b| b.rules_changed) {
             state.rules_changed = false;
+            self.staging.set_groups(state.id, &state.groups);
+            self.staging.set_meters(state.id, &state.meters);
             let rules = state.fail_open.as_deref_mut().unwrap_or(&mut state.rules);
             self.staging.set_rules(state.id, rules);
         }
@@ -203,7 +211,7 @@ impl Brain {
                 // Where a pod has the device, it is the pod's and not the host's.
                 let of_host = |i: &InterfaceConfig| i.kind == InterfaceKind::Tap && i.netns.is_none();
                 // Nor does it matter that the host is behind a port by which nobody reaches it.
-                if interface.is_some_and(of_host) && self.routes.has_address(&record.name) {
+                if interface.is_some_and(of_host) && self.routes.addresses_of(&record.name).next().is_some() {
                     let port = HostPort { bridge: state.id, of_port: record.of_port };
                     ports.insert(Arc::from(record.name.as_str()), port);
                 }
@@ -334,6 +342,8 @@ impl Brain {
             datapath_id: 0,
             generation_id: None,
             rules: self.staging.new_rules(),
+            groups: Groups::default(),
+            meters: Meters::default(),
             rules_changed: true,
             abandoned_since: None,
             fail_open: None,
@@ -414,7 +424,7 @@ impl Brain {
         }
     }
 
-    /// Notes that the snapshot's tables have to follow the rules, which happens once, when it is published.
+    /// Notes that the snapshot has to follow rules, groups and meters, which happens once, when it is published.
     pub(crate) fn stage_tables(&mut self, name: &str) {
         if let Some(state) = self.bridges.get_mut(name) {
             state.rules_changed = true;
@@ -599,6 +609,7 @@ impl Brain {
             mac: record.mac,
             config: record.config,
             link: if record.state.link_up || !bond { Link::Up } else { Link::Down },
+            carrier: if record.state.link_up { Link::Up } else { Link::Down },
             device: record.device.clone(),
             bundle,
         };

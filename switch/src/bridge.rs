@@ -6,12 +6,14 @@
 
 use crate::forwarding::Epoch;
 use crate::mac::{Flush, MacAddr, MacTable};
-use crate::profile::{ProfileSet, RuleNeeds};
+use crate::meter::Meters;
+use crate::profile::{GroupNeeds, ProfileSet, RuleNeeds};
 use crate::tunnel::TunnelConfig;
 use crate::underlay::NeighbourCache;
 use crate::vlan::{VlanConfig, VlanSet};
 use base::HashSeed;
 use datapath::Revision;
+use flowtable::group::Groups;
 use flowtable::store::{ActionSummary, RuleStore};
 use flowtable::{OfPort, Table, TableId, Tables};
 use packet::{DpPort, GeneveMap};
@@ -102,8 +104,10 @@ pub struct BridgePort {
     pub mac: MacAddr,
     /// Its configuration.
     pub config: PortConfig,
-    /// Its carrier.
+    /// Its carrier, as far as forwarding is concerned: see [`BridgePort::is_up`].
     pub link: Link,
+    /// Its carrier as the device has it: what groups watch.
+    pub carrier: Link,
     /// What stands behind it.
     pub device: Device,
     /// The logical port that it belongs to.
@@ -114,6 +118,11 @@ impl BridgePort {
     /// Whether frames can be sent: link up and not administratively down.
     pub fn is_up(&self) -> bool {
         self.link == Link::Up && !self.config.has(PortConfig::PORT_DOWN)
+    }
+
+    /// Whether a group that watches the port takes it for alive.
+    pub fn is_live(&self) -> bool {
+        self.carrier == Link::Up && !self.config.has(PortConfig::PORT_DOWN)
     }
 }
 
@@ -200,6 +209,13 @@ pub enum Fragments {
     NxMatch,
 }
 
+/// Revisions by the low 16 bits of numbers, which is what a dependency can name.
+#[derive(Clone, Debug, Default)]
+struct PartRevisions {
+    groups: BTreeMap<u16, Revision>,
+    meters: BTreeMap<u16, Revision>,
+}
+
 /// Ports and logical ports by number.
 #[derive(Clone, Debug, Default)]
 struct PortSet {
@@ -215,7 +231,15 @@ pub struct Bridge {
     /// Address of the bridge (`hwaddr`).
     pub hw_mac: MacAddr,
     tables: Tables,
-    /// What the rules look at.
+    groups: Groups,
+    meters: Meters,
+    /// When groups and meters last changed.
+    revisions: Arc<PartRevisions>,
+    /// What the groups look at.
+    group_needs: Arc<GroupNeeds>,
+    /// Whether `rule_needs` does not know the newest `group_needs` yet.
+    needs_stale: bool,
+    /// What the rules and groups look at.
     pub(crate) rule_needs: Arc<RuleNeeds>,
     ports: Arc<PortSet>,
     settings: Arc<Settings>,
@@ -249,6 +273,11 @@ impl Bridge {
             name: name.into(),
             hw_mac: MacAddr(0),
             tables: Tables::new(seed),
+            groups: Groups::default(),
+            meters: Meters::default(),
+            revisions: Arc::default(),
+            group_needs: Arc::default(),
+            needs_stale: false,
             rule_needs: Arc::default(),
             ports: Arc::default(),
             settings: Arc::default(),
@@ -284,10 +313,56 @@ impl Bridge {
     pub(crate) fn set_rules(&mut self, rules: &mut RuleStore, changed: &[TableId], now: Revision) {
         changed.iter().for_each(|id| rules.set_revision(*id, now.0));
         self.tables = rules.tables().clone();
-        let needs = RuleNeeds::of(rules);
+        let needs = RuleNeeds::of(rules, &self.group_needs.summary());
         if needs != *self.rule_needs {
             self.rule_needs = Arc::new(needs);
         }
+        self.needs_stale = false;
+    }
+
+    /// Whether the rules have to be looked at again, as groups look at something else now.
+    pub(crate) fn needs_stale(&self) -> bool {
+        self.needs_stale
+    }
+
+    /// Takes over groups, stamping those that changed.
+    pub(crate) fn set_groups(&mut self, groups: &Groups, now: Revision) {
+        let changed = groups.differing(&self.groups);
+        let (revisions, needs) = (Arc::make_mut(&mut self.revisions), Arc::make_mut(&mut self.group_needs));
+        for id in changed {
+            revisions.groups.insert(id.0 as u16, now);
+            needs.replace(self.groups.get(id).map(|g| &**g), groups.get(id).map(|g| &**g));
+        }
+        self.groups = groups.clone();
+        self.needs_stale = true;
+    }
+
+    /// Takes over meters, stamping those that changed.
+    pub(crate) fn set_meters(&mut self, meters: &Meters, now: Revision) {
+        let changed = meters.differing(&self.meters);
+        let revisions = Arc::make_mut(&mut self.revisions);
+        revisions.meters.extend(changed.into_iter().map(|id| (id.0 as u16, now)));
+        self.meters = meters.clone();
+    }
+
+    /// The groups.
+    pub fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    /// The meters.
+    pub fn meters(&self) -> &Meters {
+        &self.meters
+    }
+
+    /// When one of the groups whose numbers end in these bits last changed.
+    pub(crate) fn group_revision(&self, low: u16) -> Revision {
+        self.revisions.groups.get(&low).copied().unwrap_or(Revision(0))
+    }
+
+    /// When one of the meters whose numbers end in these bits last changed.
+    pub(crate) fn meter_revision(&self, low: u16) -> Revision {
+        self.revisions.meters.get(&low).copied().unwrap_or(Revision(0))
     }
 
     /// Identity.

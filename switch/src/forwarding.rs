@@ -11,6 +11,7 @@
 
 use crate::bridge::{Bridge, BridgeId, BundleId, Device, PortConfig};
 use crate::mac::{BUCKET_COUNT, MacAddr, MacKey};
+use crate::meter::Meters;
 use crate::profile::{ProfileInterner, ProfileSet, Surroundings, class_of};
 use crate::recirc::RecircTable;
 use crate::translate;
@@ -21,8 +22,9 @@ use base::{HashSeed, Instant};
 use datapath::{
     Deps, Domain, Drop, FrameClass, Profile, Revision, SlowPath, Translation, Upcall, UpcallCookie,
 };
+use flowtable::group::Groups;
 use flowtable::store::RuleStore;
-use flowtable::{OfAction, OfPort, PacketInReason, PipelineKey, TableId};
+use flowtable::{GroupId, MeterId, OfAction, OfPort, PacketInReason, PipelineKey, TableId};
 use packet::{DpPort, Frame, GeneveMap, PacketKey};
 use std::fmt;
 use std::net::IpAddr;
@@ -56,6 +58,8 @@ const KIND_RECIRC: u64 = 3;
 const KIND_BRIDGES: u64 = 4;
 const KIND_HOST: u64 = 5;
 const KIND_NEIGHBOUR: u64 = 6;
+const KIND_GROUP: u64 = 7;
+const KIND_METER: u64 = 8;
 
 const fn domain(bridge: BridgeId, kind: u64, index: u64) -> Domain {
     Domain((bridge.0 as u64) << 32 | kind << 16 | index)
@@ -74,6 +78,16 @@ pub(crate) const fn settings_domain(bridge: BridgeId) -> Domain {
 /// A bucket of a MAC table.
 pub(crate) const fn mac_domain(bridge: BridgeId, bucket: usize) -> Domain {
     domain(bridge, KIND_MAC, bucket as u64)
+}
+
+/// A group, and those whose numbers have the same low 16 bits.
+pub(crate) const fn group_domain(bridge: BridgeId, group: GroupId) -> Domain {
+    domain(bridge, KIND_GROUP, group.0 as u64 & 0xffff)
+}
+
+/// A meter, and those whose numbers have the same low 16 bits.
+pub(crate) const fn meter_domain(bridge: BridgeId, meter: MeterId) -> Domain {
+    domain(bridge, KIND_METER, meter.0 as u64 & 0xffff)
 }
 
 /// The recirculation ids.
@@ -339,6 +353,8 @@ impl Forwarding {
             _ => self.bridge(bridge).map_or(Revision(u64::MAX), |b| match kind {
                 KIND_TABLE => b.table_revision(TableId(index as u8)),
                 KIND_SETTINGS => b.settings_revision(),
+                KIND_GROUP => b.group_revision(index as u16),
+                KIND_METER => b.meter_revision(index as u16),
                 KIND_NEIGHBOUR => b.neighbours().revision(),
                 KIND_MAC if (index as usize) < BUCKET_COUNT => b.mac().bucket_revision(index as usize),
                 _ => Revision(u64::MAX),
@@ -509,10 +525,32 @@ impl Staging {
     pub fn set_rules(&mut self, id: BridgeId, rules: &mut RuleStore) {
         let now = Revision(self.next.number);
         let changed = self.bridge(id).map(|b| b.changed_tables(rules)).unwrap_or_default();
-        if !changed.is_empty()
+        let stale = self.bridge(id).is_some_and(Bridge::needs_stale);
+        if (stale || !changed.is_empty())
             && let Some(bridge) = self.bridge_mut(id)
         {
             bridge.set_rules(rules, &changed, now);
+        }
+    }
+
+    /// Takes over the groups of a bridge. [`Staging::set_rules`] must follow, as groups decide with the rules what the
+    /// profiles are.
+    pub fn set_groups(&mut self, id: BridgeId, groups: &Groups) {
+        let now = Revision(self.next.number);
+        if self.bridge(id).is_some_and(|b| !b.groups().is_same(groups))
+            && let Some(bridge) = self.bridge_mut(id)
+        {
+            bridge.set_groups(groups, now);
+        }
+    }
+
+    /// Takes over the meters of a bridge.
+    pub fn set_meters(&mut self, id: BridgeId, meters: &Meters) {
+        let now = Revision(self.next.number);
+        if self.bridge(id).is_some_and(|b| !b.meters().is_same(meters))
+            && let Some(bridge) = self.bridge_mut(id)
+        {
+            bridge.set_meters(meters, now);
         }
     }
 

@@ -17,6 +17,7 @@ pub mod config;
 pub mod dp_text;
 pub mod forwarding;
 pub mod mac;
+pub mod meter;
 pub mod normal;
 pub mod ofproto;
 pub mod plan;

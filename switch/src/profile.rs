@@ -12,6 +12,7 @@ use crate::tunnel::{Host, Octet, TunnelConfig, TunnelKind, TunnelMap};
 use crate::vlan::VlanMode;
 use datapath::{Profile, ProfileId, Stage};
 use flowtable::field::Prereq;
+use flowtable::group::Group;
 use flowtable::store::{ActionSummary, RuleStore, TableIdSet};
 use flowtable::{CtAction, FieldId, FlowKey, Mask, OfAction, OfPort, SubField, TableId, ZoneSource};
 use packet::PacketKey;
@@ -294,11 +295,51 @@ struct Needs {
     tables: TableIdSet,
 }
 
+/// What the groups of a bridge can look at: the summaries of groups, each with the number of groups that have it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct GroupNeeds(HashMap<ActionSummary, usize>);
+
+impl GroupNeeds {
+    /// A group has become another, come or gone.
+    pub fn replace(&mut self, before: Option<&Group>, after: Option<&Group>) {
+        if let Some(group) = after {
+            *self.0.entry(summarize_group(group)).or_default() += 1;
+        }
+        if let Some(summary) = before.map(summarize_group)
+            && let Some(count) = self.0.get_mut(&summary)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.0.remove(&summary);
+            }
+        }
+    }
+
+    /// All together.
+    pub fn summary(&self) -> ActionSummary {
+        let mut union = ActionSummary::default();
+        self.0.keys().for_each(|summary| union.union(summary));
+        union
+    }
+}
+
+/// What choosing a bucket and carrying it out may read, and where it may lead.
+fn summarize_group(group: &Group) -> ActionSummary {
+    let mut summary = ActionSummary { reads: group.reads(), ..ActionSummary::default() };
+    // A resubmit to the same table leads to where the group was met, which is reachable anyhow, as table 0 is.
+    group.buckets.iter().for_each(|b| add_actions(&mut summary, TableId(0), &b.actions));
+    summary
+}
+
 impl RuleNeeds {
-    pub fn of(rules: &RuleStore) -> RuleNeeds {
+    /// Of rules, and of groups, which any rule may lead to.
+    pub fn of(rules: &RuleStore, groups: &ActionSummary) -> RuleNeeds {
         let mut needs = RuleNeeds::default();
         let mut seen = TableIdSet::default();
         let mut todo = vec![TableId(0)];
+        todo.extend(groups.tables.iter());
+        needs.reachable.add_summary(groups);
+        needs.all.add_summary(groups);
         while let Some(id) = todo.pop() {
             if !seen.contains(id) {
                 seen.insert(id);
@@ -329,6 +370,10 @@ impl Needs {
         let summary = rules.summary(id);
         self.tables.insert(id);
         self.bits.union(&table.union_mask().packet());
+        self.add_summary(&summary);
+    }
+
+    fn add_summary(&mut self, summary: &ActionSummary) {
         self.bits.union(&summary.reads.packet());
         self.normal |= summary.marks & MARK_NORMAL != 0;
         self.tracked |= summary.marks & MARK_TRACKED != 0;

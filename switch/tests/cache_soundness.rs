@@ -6,9 +6,11 @@
 
 use base::{HashSeed, Instant};
 use datapath::{Deps, DpAction, FrameClass, Profile, ProfileId, Revision, SlowPath, Translation, Upcall};
+use flowtable::group::{Bucket, GroupCommand, GroupMod, GroupType, Groups, SelectionMethod};
+use flowtable::meter::{BandType, MeterBand, MeterCommand, MeterConfig, MeterMod};
 use flowtable::{
-    Cookie, FieldId, FlowMod, FlowModCommand, Mask, Match, OfAction, OfPort, PacketInReason, RuleStore,
-    SubField, TableId, Words,
+    Cookie, FieldId, FlowMod, FlowModCommand, GroupId, Mask, Match, MeterId, OfAction, OfPort,
+    PacketInReason, RuleStore, SubField, TableId, Words,
 };
 use packet::key::slot;
 use packet::{DpPort, PacketKey};
@@ -18,6 +20,7 @@ use std::sync::Arc;
 use switch::bridge::*;
 use switch::forwarding::*;
 use switch::mac::{Flush, MacAddr};
+use switch::meter::Meters;
 use switch::vlan::{VlanConfig, VlanMode};
 
 /// A small generator of its own, so that one number makes a whole world.
@@ -44,6 +47,7 @@ impl Dice {
 
 const TABLES: u64 = 4;
 const PORTS: u32 = 5;
+const GROUPS: u64 = 4;
 
 /// A random value of a field, from a handful.
 fn value_of(d: &mut Dice, field: FieldId) -> u128 {
@@ -143,7 +147,9 @@ fn an_action(d: &mut Dice, table: u8) -> OfAction {
     let field = d.of(&WRITABLE);
     let ones = field.slot().ones();
     let up = TableId(table + 1 + d.below(2) as u8);
-    match d.below(24) {
+    match d.below(29) {
+        24..=27 => OfAction::Group(GroupId(1 + d.below(GROUPS) as u32)),
+        28 => OfAction::Meter(MeterId(1 + d.below(3) as u32)),
         0..=6 => OfAction::Output { port: a_port(d), max_len: 64 },
         7 => OfAction::OutputReg { src: SubField { field: FieldId::Reg0, start: 0, width: 16 }, max_len: 0 },
         8 | 9 => {
@@ -189,6 +195,59 @@ fn an_action(d: &mut Dice, table: u8) -> OfAction {
     }
 }
 
+/// Refused if it would lead back to itself; then nothing has changed.
+fn a_group_mod(d: &mut Dice) -> GroupMod {
+    let kind = d.of(&GroupType::ALL);
+    let command = d.of(&[GroupCommand::AddOrModify, GroupCommand::AddOrModify, GroupCommand::Delete]);
+    let mut m = GroupMod::new(command, kind, GroupId(1 + d.below(GROUPS) as u32));
+    if command == GroupCommand::Delete {
+        return m;
+    }
+    let buckets = if kind == GroupType::Indirect { 1 } else { d.below(4) };
+    for _ in 0..buckets {
+        let mut bucket = Bucket::new(kind);
+        bucket.actions =
+            (0..1 + d.below(3)).map(|_| an_action(d, 1)).filter(|a| !a.is_instruction()).collect();
+        let may_watch = matches!(kind, GroupType::Select | GroupType::FastFailover);
+        if kind == GroupType::FastFailover || may_watch && d.one_in(3) {
+            bucket.watch_port = OfPort(1 + d.below(PORTS.into()) as u32);
+        }
+        if may_watch && d.one_in(4) {
+            bucket.watch_group = GroupId(1 + d.below(GROUPS) as u32);
+        }
+        if kind == GroupType::Select {
+            bucket.weight = d.below(3) as u16;
+        }
+        m.buckets.push(bucket);
+    }
+    if kind == GroupType::Select {
+        m.selection.method = d.of(&[
+            SelectionMethod::Default,
+            SelectionMethod::DpHash,
+            SelectionMethod::Hash,
+            SelectionMethod::Maglev,
+        ]);
+        let takes_fields = matches!(m.selection.method, SelectionMethod::Hash | SelectionMethod::Maglev);
+        if takes_fields && d.one_in(2) {
+            m.selection.fields =
+                vec![(FieldId::Reg1, 1), (FieldId::EthDst, 0xff), (FieldId::IpSrc, 0xffff_ffff)];
+            m.selection.fields.sort_unstable();
+        }
+        if m.selection.method == SelectionMethod::Maglev {
+            m.selection.param = 251;
+        }
+    }
+    m
+}
+
+fn a_meter_mod(d: &mut Dice) -> MeterMod {
+    let meter = MeterId(1 + d.below(3) as u32);
+    let kind = d.of(&[BandType::Drop, BandType::DscpRemark { prec_level: 1 }]);
+    let bands = vec![MeterBand { kind, rate: 1 + d.below(9) as u32, burst_size: 0 }];
+    let command = d.of(&[MeterCommand::Add, MeterCommand::Modify, MeterCommand::Delete]);
+    MeterMod { command, meter, config: MeterConfig { bands, ..MeterConfig::default() } }
+}
+
 fn a_flow_mod(d: &mut Dice) -> FlowMod {
     let table = d.below(TABLES) as u8;
     let mut actions: Vec<OfAction> = (0..d.below(5)).map(|_| an_action(d, table)).collect();
@@ -219,9 +278,17 @@ fn a_vlan_config(d: &mut Dice) -> VlanConfig {
     }
 }
 
+/// What a bridge's owner keeps beside the staging.
+struct Owned {
+    id: BridgeId,
+    rules: RuleStore,
+    groups: Groups,
+    meters: Meters,
+}
+
 struct World {
     staging: Staging,
-    bridges: Vec<(BridgeId, RuleStore)>,
+    bridges: Vec<Owned>,
     now: Instant,
 }
 
@@ -239,6 +306,7 @@ fn world(d: &mut Dice) -> World {
                 mac: MacAddr(0x0200_0000_0000 + u64::from(n)),
                 config: PortConfig::default(),
                 link: Link::Up,
+                carrier: Link::Up,
                 device: if last {
                     Device::Patch(Some(peer))
                 } else {
@@ -259,7 +327,9 @@ fn world(d: &mut Dice) -> World {
         bridge.settings_mut().miss =
             d.of(&[MissBehaviour::Drop, MissBehaviour::Controller { max_len: 128 }, MissBehaviour::Continue]);
     }
-    let bridges = ids.map(|id| (id, staging.new_rules())).into_iter().collect();
+    let own =
+        |id| Owned { id, rules: staging.new_rules(), groups: Groups::default(), meters: Meters::default() };
+    let bridges = ids.map(own).into_iter().collect();
     let mut world = World { staging, bridges, now: Instant::from_secs(1) };
     for _ in 0..d.below(24) {
         change_rules(&mut world, d);
@@ -268,7 +338,7 @@ fn world(d: &mut Dice) -> World {
         return world;
     }
     let normal = Arc::from([OfAction::Output { port: OfPort::NORMAL, max_len: 0 }]);
-    for (_, rules) in &mut world.bridges {
+    for Owned { rules, .. } in &mut world.bridges {
         let mut fm = FlowMod::new(FlowModCommand::Add, TableId(0), Match::any());
         (fm.priority, fm.actions) = (0, Arc::clone(&normal));
         rules.apply(&fm, world.now).unwrap();
@@ -277,15 +347,18 @@ fn world(d: &mut Dice) -> World {
 }
 
 fn change_rules(w: &mut World, d: &mut Dice) {
-    let fm = a_flow_mod(d);
-    let (_, rules) = &mut w.bridges[d.below(2) as usize];
-    // Refusals (table full, overlap) do not occur; if one did, nothing would have changed.
-    let _ = rules.apply(&fm, w.now);
+    let owned = &mut w.bridges[d.below(2) as usize];
+    // A refused request changes nothing.
+    match d.below(8) {
+        0..=2 => drop(owned.groups.apply(&a_group_mod(d), w.now)),
+        3 => drop(owned.meters.apply(&a_meter_mod(d), w.now)),
+        _ => drop(owned.rules.apply(&a_flow_mod(d), w.now)),
+    }
 }
 
 fn change(w: &mut World, d: &mut Dice) {
     w.now += std::time::Duration::from_secs(d.below(200));
-    let id = w.bridges[d.below(2) as usize].0;
+    let id = w.bridges[d.below(2) as usize].id;
     let bridge = w.staging.bridge_mut(id).unwrap();
     let port = OfPort(1 + d.below(PORTS.into()) as u32);
     match d.below(10) {
@@ -295,6 +368,7 @@ fn change(w: &mut World, d: &mut Dice) {
             let (bit, on) = (d.of(&bits), d.one_in(2));
             let p = bridge.port_mut(port).unwrap();
             p.config = p.config.with(bit, on);
+            p.carrier = if d.one_in(2) { Link::Up } else { Link::Down };
         }
         6 => {
             let mut bundle = bridge.bundle(BundleId(port.0)).unwrap().clone();
@@ -320,8 +394,10 @@ fn change(w: &mut World, d: &mut Dice) {
 }
 
 fn publish(w: &mut World) -> Arc<Forwarding> {
-    for (id, rules) in &mut w.bridges {
-        w.staging.set_rules(*id, rules);
+    for owned in &mut w.bridges {
+        w.staging.set_groups(owned.id, &owned.groups);
+        w.staging.set_meters(owned.id, &owned.meters);
+        w.staging.set_rules(owned.id, &mut owned.rules);
     }
     w.staging.publish()
 }

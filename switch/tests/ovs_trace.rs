@@ -168,6 +168,7 @@ impl Pair {
                 mac: MacAddr(0),
                 config: PortConfig::default(),
                 link: Link::Up,
+                carrier: Link::Up,
                 device: Device::Datapath(DpPort(dp[name])),
                 bundle: BundleId(of_port.0),
             });
@@ -488,7 +489,17 @@ fn patches() {
         let bridge = pair.staging.bridge_mut(bridge).unwrap();
         let (of_port, bundle, mac) = (OfPort(n), BundleId(n), MacAddr(0));
         let (config, link) = (PortConfig::default(), Link::Up);
-        bridge.put_port(BridgePort { of_port, name: name.into(), mac, config, link, device, bundle });
+        let carrier = link;
+        bridge.put_port(BridgePort {
+            of_port,
+            name: name.into(),
+            mac,
+            config,
+            link,
+            carrier,
+            device,
+            bundle,
+        });
         let vlan = VlanConfig::default();
         bridge.put_bundle(Bundle {
             id: bundle,

@@ -30,6 +30,7 @@ fn add_port(bridge: &mut Bridge, n: u32, device: Device) {
         mac: MacAddr(n.into()),
         config: PortConfig::default(),
         link: Link::Up,
+        carrier: Link::Up,
         device,
         bundle: BundleId(n),
     });

@@ -65,6 +65,7 @@ fn add_port(bridge: &mut Bridge, n: OfPort, mac: u64, device: Device) {
         mac: MacAddr(mac),
         config: PortConfig::default(),
         link: Link::Up,
+        carrier: Link::Up,
         device,
         bundle: BundleId(n.0),
     });

@@ -4,6 +4,7 @@
 /// Numbers that depend on the moment or on chance, by what stands before them.
 const VOLATILE: &[&str] = &[
     "duration=",
+    "duration:",
     "idle_age=",
     "hard_age=",
     "xid=0x",
@@ -19,8 +20,7 @@ const VOLATILE: &[&str] = &[
 const DIFFERENT: &[(&str, &str)] = &[
     // Ports of OVS's dummy netdevs have no counters of errors and one queue with custom counters.
     ("=?", "=0"),
-    // Groups are not built yet; flow monitors are, and OVS does not say that it has them.
-    (" GROUP_STATS", ""),
+    // OVS has flow monitors too, but does not say so.
     (" FLOW_MONITORING", ""),
     // Names of the datapath and of the internal port's kind.
     ("system@ovs-system", "netdev@ovs-netdev"),
@@ -47,7 +47,7 @@ fn mask(text: &str, prefix: &str, is_value: impl Fn(char) -> bool) -> String {
 pub fn steady(text: &str) -> String {
     let mut out = text.to_owned();
     for prefix in VOLATILE {
-        let hexadecimal = prefix.ends_with("0x") || prefix.ends_with(':');
+        let hexadecimal = prefix.ends_with("0x") || matches!(*prefix, "dpid:" | "addr:");
         out = mask(&out, prefix, |c| {
             if hexadecimal { c.is_ascii_hexdigit() || c == ':' } else { c.is_ascii_digit() || c == '.' }
         });

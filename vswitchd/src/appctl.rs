@@ -22,6 +22,7 @@ use switch::dp_text;
 use switch::forwarding::Forwarding;
 use switch::mac::Flush;
 use switch::trace::{CtNext, SideEffects, Traced};
+use switch::tunnel::listening::{Detail, listening};
 use switch::underlay::command as underlay;
 
 /// Bytes of payload in a frame that is made up from a flow.
@@ -164,6 +165,10 @@ pub const COMMANDS: &[Command] = &[
         Answer::Now(underlay::neigh_set(d.brain.neighbours(), a, n))
     }),
     command("tnl/arp/show", "", 0, 0, |d, _, _| Answer::Now(Ok(underlay::neigh_show(d.brain.neighbours())))),
+    command("tnl/egress_port_range", "", 0, 0, |_, _, _| {
+        let (first, last) = (packet::tunnel::SOURCE_PORT_MIN, u16::MAX);
+        Answer::Now(Ok(format!("Tunnel UDP source port range: {first}-{last}\n")))
+    }),
     command("tnl/neigh/aging", "[SECS]", 0, 1, |d, a, _| {
         Answer::Now(underlay::neigh_aging(d.brain.neighbours(), a))
     }),
@@ -175,6 +180,10 @@ pub const COMMANDS: &[Command] = &[
     }),
     command("tnl/neigh/show", "", 0, 0, |d, _, _| {
         Answer::Now(Ok(underlay::neigh_show(d.brain.neighbours())))
+    }),
+    command("tnl/ports/show", "-v", 0, 1, |d, a, _| {
+        let detail = if a.is_empty() { Detail::Ports } else { Detail::Addresses };
+        Answer::Now(Ok(listening(&d.snapshot.load(), detail)))
     }),
     command("version", "", 0, 0, |_, _, _| Answer::Now(Ok(crate::version_text()))),
     command("vlog/close", "", 0, 0, |d, _, _| {
@@ -474,7 +483,8 @@ fn dpctl_show(daemon: &Daemon) -> String {
     let _ = writeln!(out, "  lookups: hit:{} missed:{} lost:{}", totals.hits, totals.missed, totals.lost);
     let _ = writeln!(out, "  flows: {}", totals.flows);
     for (name, port, _, _) in daemon.devices.open() {
-        let _ = writeln!(out, "  port {port}: {name}");
+        let kind = daemon.socket_kind(name).map_or_else(String::new, |k| format!(" ({k})"));
+        let _ = writeln!(out, "  port {port}: {name}{kind}");
     }
     out
 }

@@ -129,9 +129,10 @@ fn zones_have_the_timeouts_of_the_database() {
 
 #[test]
 fn counts_as_text() {
-    let mut counts = Counts::default();
-    counts.protocols = [(6, 2), (17, 3), (132, 1), (1, 1), (58, 4), (47, 1), (50, 1)].into();
-    counts.tcp_states = [(TcpState::SynSent, 1), (TcpState::TimeWait, 1)].into();
+    let counts = Counts {
+        protocols: [(6, 2), (17, 3), (132, 1), (1, 1), (58, 4), (47, 1), (50, 1)].into(),
+        tcp_states: [(TcpState::SynSent, 1), (TcpState::TimeWait, 1)].into(),
+    };
     let states = "    Conn per TCP states:\n\t  [SYN_SENT]=1\n\t  [TIME_WAIT]=1\n";
     let rest = "  UDP: 3\n  SCTP: 1\n  ICMP: 1\n  ICMPv6: 4\n  Other: 2\n";
     assert_eq!(counts.text(true), format!("Connections Stats:\n    Total: 13\n  TCP: 2\n{states}{rest}"));

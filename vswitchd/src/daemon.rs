@@ -33,7 +33,7 @@ use switch::config::{Config, InterfaceKind};
 use switch::forwarding::{Forwarding, PuntSink, Punted, Solicitation};
 use switch::ofproto::{PacketOutRequest, PortCounters, PortRecord};
 use switch::plan::{Step, plan};
-use switch::tunnel::TunnelConfig;
+use switch::tunnel::{Setting, TunnelConfig};
 use sys::netlink::{LinkEvent, LinkWatch};
 use sys::process::PidFile;
 use sys::signal::{DaemonSignal, Signals};
@@ -613,9 +613,29 @@ impl Daemon {
         } else if status.ofport.is_some_and(|p| p >= 0) {
             // A patch port is up as long as it is there.
             (status.admin_up, status.link_up) = (Some(true), Some(true));
+            self.tunnel_status(name, &mut status);
         }
         status.statistics = self.statistics.get(name).cloned();
         status
+    }
+
+    /// What is known of a tunnel: its address, made up, and the device by which the host would send its packets.
+    fn tunnel_status(&self, name: &str, status: &mut InterfaceStatus) {
+        let Some(tunnel) = self.tunnel_of(name) else { return };
+        let record = self.brain.bridges().find_map(|b| b.ports.values().find(|p| p.name == name));
+        status.mac_in_use = record.map(|r| r.mac);
+        if let Setting::Fixed(remote) = tunnel.remote
+            && let Some(route) = self.brain.routes().lookup(remote)
+        {
+            status.status.insert("tunnel_egress_iface".to_owned(), (*route.device).to_owned());
+        }
+    }
+
+    /// What kind of tunnels share a device.
+    pub fn socket_kind(&self, device: &str) -> Option<&'static str> {
+        let snapshot = self.snapshot.load();
+        let (_, socket) = snapshot.tunnels().sockets().find(|(_, s)| s.name() == device)?;
+        Some(socket.kind().name())
     }
 
     /// The tunnel that an interface is.

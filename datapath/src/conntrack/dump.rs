@@ -22,6 +22,11 @@ pub struct DumpCursor {
 }
 
 impl DumpCursor {
+    /// At this shard.
+    pub(super) fn at(shard: usize) -> DumpCursor {
+        DumpCursor { shard }
+    }
+
     /// The shards of a part that begins here.
     pub(super) fn shards(self) -> std::ops::Range<usize> {
         self.shard..self.shard + DUMP_SHARDS_MAX
@@ -29,7 +34,7 @@ impl DumpCursor {
 
     /// Behind those.
     pub(super) fn behind(self) -> DumpCursor {
-        DumpCursor { shard: self.shard + DUMP_SHARDS_MAX }
+        DumpCursor::at(self.shard + DUMP_SHARDS_MAX)
     }
 }
 
@@ -100,7 +105,7 @@ impl ConnTracker {
                 (!left.is_zero()).then(|| record(c, left.as_secs() as u32))
             }));
             if part.len() >= DUMP_PART_MAX {
-                return (part, Some(DumpCursor { shard: shard + 1 }));
+                return (part, Some(DumpCursor::at(shard + 1)));
             }
         }
         (part, Some(from.behind()))

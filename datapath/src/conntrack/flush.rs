@@ -2,7 +2,7 @@
 
 use super::ConnTracker;
 use super::connection::{Connection, State};
-use super::dump::DumpCursor;
+use super::dump::{DUMP_PART_MAX, DumpCursor};
 use super::tuple::{Direction, Tuple, TupleFields, TupleFilter, Zone};
 use packet::wire::{PROTO_ICMP, PROTO_ICMPV6, PROTO_SCTP, PROTO_TCP, PROTO_UDP};
 
@@ -52,6 +52,9 @@ impl ConnTracker {
             let wanted = |c: &Connection| filter.matches(c);
             let Some(connections) = self.table.connections_of(shard, wanted) else { return (ended, None) };
             ended += connections.iter().filter(|c| self.end(c, &self.counts.evicted)).count();
+            if ended >= DUMP_PART_MAX {
+                return (ended, Some(DumpCursor::at(shard + 1)));
+            }
         }
         (ended, Some(from.behind()))
     }

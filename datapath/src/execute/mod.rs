@@ -16,6 +16,7 @@ use crate::cache::Link;
 use crate::conntrack::{ConnTracker, Connection, CtClass, Direction};
 use crate::drop::Drop;
 use crate::fragments::{FragmentLimits, Reassembler};
+use crate::meter::{self, Excess, Verdict};
 use crate::ports::{PortIndex, Ports};
 use crate::slowpath::SlowPath;
 use base::{HashSeed, Instant, RateLimit};
@@ -138,6 +139,7 @@ fn uses_frame(action: &DpAction) -> bool {
         | DpAction::PopVlan
         | DpAction::PushMpls { .. }
         | DpAction::PopMpls { .. }
+        | DpAction::Meter(_)
         | DpAction::CtClear => false,
     }
 }
@@ -244,6 +246,17 @@ impl Executor {
                     }
                 }
                 DpAction::CtClear => ConnTracker::clear(origin.key),
+                DpAction::Meter(meter) => match meter.measure(frame.len(), origin.now) {
+                    Verdict::Pass => {}
+                    Verdict::Excess(Excess::Remark(levels)) => {
+                        meter::remark(&mut frame, levels);
+                        origin.rewritten = true;
+                    }
+                    Verdict::Excess(Excess::Drop) => {
+                        reason = Some(Drop::Meter);
+                        break;
+                    }
+                },
                 DpAction::Clone(steps) => {
                     self.run_clone(steps, &frame, origin, slow);
                     ends.sent += 1;
@@ -415,6 +428,7 @@ fn rewrite_frame(frame: &mut Frame, origin: &mut Origin<'_>, step: &DpAction) ->
         | DpAction::PushTunnel(_)
         | DpAction::PopTunnel { .. }
         | DpAction::Recirculate(_)
+        | DpAction::Meter(_)
         | DpAction::Drop(_) => true,
     }
 }

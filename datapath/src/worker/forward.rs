@@ -395,7 +395,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         ingress: PortIndex,
     ) -> Option<(Frame, RecircId)> {
         let (bytes, flags) = (frame.len() as u64, tcp_flags(&staged.key));
-        let Some(hot) = self.cache.hot_mut(table, slot) else { return None };
+        let hot = self.cache.hot_mut(table, slot)?;
         let (Some(program), Some(chain)) = (&hot.program, &mut hot.chain) else { return None };
         let mut origin = Origin::new(ingress, &mut staged.key, self.now);
         let mut steps = &program.actions;
@@ -405,7 +405,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
                 let link = links.next();
                 match self.executor.run(steps, frame, &mut origin, self.slow, link.as_deref()) {
                     Some(Next::Follow(followed)) => {
-                        let Some(link) = link else { return None };
+                        let link = link?;
                         link.count(bytes, flags, self.now);
                         frame = followed;
                         steps = &link.then.actions;

@@ -63,13 +63,6 @@ pub(crate) fn actions(text: &str, names: &dyn PortNames) -> Parsed<Vec<OfAction>
     Ok(list.actions)
 }
 
-/// Actions without instructions: those of a group's bucket.
-pub(crate) fn bucket_actions(text: &str, names: &dyn PortNames) -> Parsed<Vec<OfAction>> {
-    let mut list = ActionList::new(names, Place::Bucket, 0);
-    list.read(text)?;
-    Ok(list.actions)
-}
-
 /// Where a list of actions stands; it decides which of them may.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Place {
@@ -140,7 +133,7 @@ pub(crate) struct ActionList<'n> {
 }
 
 impl<'n> ActionList<'n> {
-    fn new(names: &'n dyn PortNames, place: Place, depth: usize) -> Self {
+    pub(crate) fn new(names: &'n dyn PortNames, place: Place, depth: usize) -> Self {
         ActionList { names, place, depth, actions: Vec::new(), count: 0, dropped: false, others: false }
     }
 
@@ -158,14 +151,14 @@ impl<'n> ActionList<'n> {
         Ok(list.actions)
     }
 
-    fn read(&mut self, text: &str) -> Parsed<()> {
+    pub(crate) fn read(&mut self, text: &str) -> Parsed<()> {
         for word in Words::new(text) {
             self.word(word)?;
         }
         self.drop_stands_alone(text)
     }
 
-    fn drop_stands_alone(&self, text: &str) -> Parsed<()> {
+    pub(crate) fn drop_stands_alone(&self, text: &str) -> Parsed<()> {
         if self.dropped && self.others { Err(fault(text, TextFault::DropNotAlone)) } else { Ok(()) }
     }
 
@@ -178,7 +171,7 @@ impl<'n> ActionList<'n> {
                 Some(field) => TextFault::NestedField { outer, field: field.row().name },
                 None => TextFault::NestedAction { outer, action: action.name() },
             },
-            Some(outer) if matches!(action, OfAction::Meter(_)) => {
+            Some(outer) if self.place != Place::Bucket && matches!(action, OfAction::Meter(_)) => {
                 TextFault::NestedAction { outer, action: action.name() }
             }
             Some(_) if action.is_instruction() => TextFault::NotHere(action.name()),

@@ -380,6 +380,12 @@ pub enum TextFault {
         /// How many there may be.
         max: usize,
     },
+    /// About a group.
+    #[error("{0}")]
+    Group(#[from] super::group::GroupFault),
+    /// About a meter.
+    #[error("{0}")]
+    Meter(#[from] super::meter::MeterFault),
     /// In a key: no such field.
     #[error("unknown field {0}")]
     UnknownField(String),

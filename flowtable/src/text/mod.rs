@@ -20,10 +20,12 @@ mod flags;
 mod flow;
 #[doc(hidden)]
 pub mod fuzz;
+mod group;
 mod key;
 mod line;
 mod match_parse;
 mod match_print;
+mod meter;
 mod names;
 mod number;
 mod subfield;
@@ -34,10 +36,14 @@ pub use action_parse::parse_actions;
 pub use action_print::{DisplayActions, display_actions};
 pub use error::{TextError, TextFault};
 pub use flow::{FlowUsage, ParsedFlow, parse_flow, parse_flow_line};
+pub use group::{
+    BucketIds, DisplayGroup, GroupFault, display_group, parse_group_filter, parse_group_line, parse_group_mod,
+};
 pub use key::{DisplayKey, display_key, parse_key};
 pub use line::{FlowLine, FlowLineForm};
 pub use match_parse::{normalize, parse_match};
 pub use match_print::{DisplayMatch, display_match};
+pub use meter::{DisplayMeter, MeterFault, display_meter, parse_meter_filter, parse_meter_mod};
 pub use names::{Dialect, NoPortNames, PortNames, TextStyle};
 pub use number::parse_port;
 pub use subfield::{DisplaySubField, display_subfield, parse_subfield};

@@ -131,7 +131,9 @@ fn check_one(against: &CheckActions<'_>, frame: &mut Match, action: &OfAction) -
 
 /// Only IP is tracked, a translation is of the family of its addresses, and FTP is spoken over TCP, TFTP over UDP.
 fn check_ct(against: &CheckActions<'_>, frame: &Match, ct: &CtAction) -> Result<(), OfError> {
-    let needs = |prereq: Prereq| match prereq.implied_by(frame) {
+    // Of the frame of a packet-out nothing is known here.
+    let unknown = against.table == TableId::ALL;
+    let needs = |prereq: Prereq| match unknown || prereq.implied_by(frame) {
         true => Ok(()),
         false => Err(OfError::BadActionMatchInconsistent),
     };

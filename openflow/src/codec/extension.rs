@@ -1,6 +1,6 @@
 //! Vendor messages: Nicira's and ONF's.
 
-use super::{EncodeError, Frame, connection, conntrack, flow, packet};
+use super::{EncodeError, Frame, connection, conntrack, flow, group, packet};
 use crate::error::{NICIRA, ONF, OfError};
 use crate::message::*;
 use crate::version::{Dialect, FlowFormat, OfVersion, PacketInFormat};
@@ -115,7 +115,7 @@ fn read_nicira(dialect: &Dialect, subtype: u32, r: &mut Reader<'_>) -> Result<Me
         }
         nxt::CT_FLUSH => Message::CtFlush(conntrack::read(r)?),
         nxt::PACKET_IN2 => Message::PacketIn(packet::read_nxt_in2(r)?),
-        nxt::GROUP_MOD if v10 => Message::GroupMod(flow::read_group_mod(r)?),
+        nxt::GROUP_MOD if v10 => Message::GroupMod(group::read_mod(dialect.version, r)?),
         _ => return Err(OfError::BadRequestBadSubtype),
     })
 }

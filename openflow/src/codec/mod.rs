@@ -11,8 +11,10 @@ mod conntrack;
 mod extension;
 mod fields;
 mod flow;
+mod group;
 mod instruction;
 mod match10;
+mod meter;
 mod monitor;
 mod multipart;
 mod nested;
@@ -24,6 +26,8 @@ mod table;
 
 pub use check::{CheckActions, check_actions};
 pub use fields::{decode_match, encode_match};
+pub use group::group_error;
+pub use meter::meter_error;
 
 use crate::error::{NICIRA, OfError};
 use crate::message::{Message, Xid};
@@ -188,7 +192,7 @@ fn decode_13(dialect: &Dialect, header: Header, r: &mut Reader<'_>) -> Result<Me
     let v13 = version == OfVersion::V13;
     Ok(match header.kind {
         ofpt::FLOW_MOD => Message::FlowMod(flow::read_mod_13(version, r)?),
-        ofpt::GROUP_MOD => Message::GroupMod(flow::read_group_mod(r)?),
+        ofpt::GROUP_MOD => Message::GroupMod(group::read_mod(version, r)?),
         ofpt::PORT_MOD => Message::PortMod(port::read_mod(version, r)?),
         ofpt::TABLE_MOD => Message::TableMod(table::read_mod(version, r)?),
         ofpt::MULTIPART_REQUEST => Message::MultipartRequest(multipart::read_request(version, r)?),
@@ -204,7 +208,7 @@ fn decode_13(dialect: &Dialect, header: Header, r: &mut Reader<'_>) -> Result<Me
         ofpt::GET_ASYNC_REQUEST => Message::GetAsyncRequest,
         ofpt::GET_ASYNC_REPLY => Message::GetAsyncReply(connection::read_async_reply(version, r)?),
         ofpt::SET_ASYNC => Message::SetAsync(connection::read_async(version, r)?),
-        ofpt::METER_MOD => Message::MeterMod(flow::read_meter_mod(r)?),
+        ofpt::METER_MOD => Message::MeterMod(meter::read_mod(r)?),
         ofpt::ROLE_STATUS if !v13 => Message::RoleStatus(connection::read_role_status(r)?),
         ofpt::BUNDLE_CONTROL if !v13 => Message::BundleControl(connection::read_bundle_control(r)?),
         ofpt::BUNDLE_ADD_MESSAGE if !v13 => {
@@ -304,10 +308,10 @@ fn encode_into(f: &mut Frame<'_>, message: &Message) -> Result<(), EncodeError> 
         M::FlowRemoved(removed) => flow::put_removed(f, removed),
         M::PortStatus(status) => port::put_status(f, status),
         M::FlowMod(flow_mod) => flow::put_mod(f, flow_mod),
-        M::GroupMod(group_mod) => flow::put_group_mod(f, group_mod),
+        M::GroupMod(group_mod) => group::put_mod(f, group_mod),
         M::PortMod(port_mod) => port::put_mod(f, port_mod),
         M::TableMod(table_mod) => table::put_mod(f, table_mod),
-        M::MeterMod(meter_mod) => flow::put_meter_mod(f, meter_mod),
+        M::MeterMod(meter_mod) => meter::put_mod(f, meter_mod),
         M::BarrierRequest => {
             f.message(if v10 { ofpt::BARRIER_REQUEST_10 } else { ofpt::BARRIER_REQUEST }, |_| ())
         }

@@ -1,6 +1,8 @@
 //! Statistics requests and replies: which body belongs to which type in which version, and how long replies are split.
 
-use super::{EncodeError, Frame, MESSAGE_MAX, monitor, ofpt, port, port16, read_port, statistics, table};
+use super::{
+    EncodeError, Frame, MESSAGE_MAX, group, meter, monitor, ofpt, port, port16, read_port, statistics, table,
+};
 use crate::error::{NICIRA, ONF, OfError};
 use crate::message::*;
 use crate::version::OfVersion;
@@ -208,10 +210,9 @@ fn read_nx_request(
         nxst::FLOW_MONITOR => read_monitors(version, r)?,
         nxst::IPFIX_BRIDGE | nxst::IPFIX_FLOW => Q::Ipfix(subtype),
         nxst::GROUP_STATS => Q::GroupStats(padded_id(r)?),
-        nxst::GROUP_DESC => {
-            r.rest();
-            Q::GroupDesc(GROUP_ALL)
-        }
+        // ovs-ofctl names a group, or leaves that out.
+        nxst::GROUP_DESC if r.is_empty() => Q::GroupDesc(GROUP_ALL),
+        nxst::GROUP_DESC => Q::GroupDesc(padded_id(r)?),
         nxst::GROUP_FEATURES => Q::GroupFeatures,
         _ => return Err(OfError::BadRequestBadSubtype),
     })
@@ -293,7 +294,7 @@ pub(crate) fn put_request(f: &mut Frame<'_>, request: &MultipartRequest) -> Resu
             port::put_queue_id(out, version, *port, *queue)?
         }
         Q::GroupStats(id) | Q::MeterStats(id) | Q::MeterConfig(id) => put_padded_id(out, *id),
-        Q::GroupDesc(id) if v15 => put_padded_id(out, *id),
+        Q::GroupDesc(id) if v10 || v15 => put_padded_id(out, *id),
         Q::TableFeatures(tables) => {
             for features in tables {
                 table::put_features(out, version, features)?;
@@ -352,11 +353,11 @@ fn read_standard_reply(version: OfVersion, kind: u16, r: &mut Reader<'_>) -> Res
         mp::TABLE => A::Table(list(r, |r| table::read_stats(version, r))?),
         mp::PORT_STATS => A::PortStats(list(r, |r| port::read_stats(version, r))?),
         mp::QUEUE => A::Queue(list(r, |r| port::read_queue_stats(version, r))?),
-        mp::GROUP_STATS => A::GroupStats(r.rest().to_vec()),
-        mp::GROUP_DESC => A::GroupDesc(r.rest().to_vec()),
+        mp::GROUP_STATS => A::GroupStats(list(r, group::read_stats)?),
+        mp::GROUP_DESC => A::GroupDesc(list(r, |r| group::read_desc(version, r))?),
         mp::GROUP_FEATURES => A::GroupFeatures(read_group_features(r)?),
-        mp::METER_STATS => A::MeterStats(r.rest().to_vec()),
-        mp::METER_CONFIG => A::MeterConfig(r.rest().to_vec()),
+        mp::METER_STATS => A::MeterStats(list(r, meter::read_stats)?),
+        mp::METER_CONFIG => A::MeterConfig(list(r, meter::read_desc)?),
         mp::METER_FEATURES => A::MeterFeatures(read_meter_features(r)?),
         mp::TABLE_FEATURES => A::TableFeatures(list(r, |r| table::read_features(version, r))?),
         mp::PORT_DESC => A::PortDesc(list(r, |r| port::read_desc(version, r))?),
@@ -377,8 +378,8 @@ fn read_nx_reply(version: OfVersion, subtype: u32, r: &mut Reader<'_>) -> Result
         nxst::FLOW => A::Flow(form, list(r, |r| statistics::read_entry(version, form, r))?),
         nxst::AGGREGATE => A::Aggregate(form, statistics::read_aggregate(version, form, r)?),
         nxst::FLOW_MONITOR => read_updates(version, r)?,
-        nxst::GROUP_STATS => A::GroupStats(r.rest().to_vec()),
-        nxst::GROUP_DESC => A::GroupDesc(r.rest().to_vec()),
+        nxst::GROUP_STATS => A::GroupStats(list(r, group::read_stats)?),
+        nxst::GROUP_DESC => A::GroupDesc(list(r, |r| group::read_desc(version, r))?),
         nxst::GROUP_FEATURES => A::GroupFeatures(read_group_features(r)?),
         _ => return Err(OfError::BadRequestBadSubtype),
     })
@@ -456,9 +457,10 @@ pub(crate) fn put_reply(f: &mut Frame<'_>, more: bool, reply: &MultipartReply) -
         A::PortDesc(ports) => parts.list(ports, |o, d| port::put_desc(o, version, d))?,
         A::TableFeatures(tables) => parts.list(tables, |o, t| table::put_features(o, version, t))?,
         A::TableDesc(tables) => parts.list(tables, |o, t| table::put_desc(o, version, t))?,
-        A::GroupStats(raw) | A::GroupDesc(raw) | A::MeterStats(raw) | A::MeterConfig(raw) => {
-            parts.f.out.put(raw)
-        }
+        A::GroupStats(groups) => parts.list(groups, group::put_stats)?,
+        A::GroupDesc(groups) => parts.list(groups, |o, g| group::put_desc(o, version, g))?,
+        A::MeterStats(meters) => parts.list(meters, meter::put_stats)?,
+        A::MeterConfig(meters) => parts.list(meters, meter::put_desc)?,
         A::GroupFeatures(features) => put_group_features(parts.f.out, features),
         A::MeterFeatures(features) => put_meter_features(parts.f.out, features),
         A::QueueDesc(queues) => parts.list(queues, |o, q| port::put_queue_desc(o, version, q))?,

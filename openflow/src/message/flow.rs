@@ -170,29 +170,3 @@ pub struct FlowRemoved {
     /// Bytes that matched; `None` if not known.
     pub bytes: Option<u64>,
 }
-
-/// OFPT_GROUP_MOD, NXT_GROUP_MOD. Enough is read to answer; groups are not built.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct GroupMod {
-    /// `ofp_group_mod_command`: 0 add, 1 modify, 2 delete, 3 insert bucket, 5 remove bucket.
-    pub command: u16,
-    /// `ofp_group_type`: 0 all, 1 select, 2 indirect, 3 fast failover.
-    pub kind: u8,
-    /// Which group; 0xfffffffc for all.
-    pub group: u32,
-    /// What follows the group's number on the wire, undecoded: buckets and properties.
-    pub rest: Vec<u8>,
-}
-
-/// OFPT_METER_MOD. Enough is read to answer; meters are not built.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct MeterMod {
-    /// `ofp_meter_mod_command`: 0 add, 1 modify, 2 delete.
-    pub command: u16,
-    /// `ofp_meter_flags`.
-    pub flags: u16,
-    /// Which meter; 0xffffffff for all.
-    pub meter: u32,
-    /// The bands, undecoded.
-    pub bands: Vec<u8>,
-}

@@ -7,6 +7,8 @@
 mod connection;
 mod conntrack;
 mod flow;
+mod group;
+mod meter;
 mod monitor;
 mod packet;
 mod port;
@@ -16,6 +18,8 @@ mod table;
 pub use connection::*;
 pub use conntrack::*;
 pub use flow::*;
+pub use group::*;
+pub use meter::*;
 pub use monitor::*;
 pub use packet::*;
 pub use port::*;
@@ -58,14 +62,14 @@ pub enum Message {
     PortStatus(PortStatus),
     /// Changes rules. `OFPT_FLOW_MOD`, `NXT_FLOW_MOD`.
     FlowMod(FlowMod),
-    /// Changes a group.
-    GroupMod(GroupMod),
+    /// Changes groups. `OFPT_GROUP_MOD`, `NXT_GROUP_MOD`.
+    GroupMod(flowtable::group::GroupMod),
     /// Changes a port's settings.
     PortMod(PortMod),
     /// Changes a table's settings.
     TableMod(TableMod),
-    /// Changes a meter.
-    MeterMod(MeterMod),
+    /// Changes meters (OpenFlow 1.3 and later).
+    MeterMod(flowtable::meter::MeterMod),
     /// Asks for an answer after everything before it is done.
     BarrierRequest,
     /// Answer to `BarrierRequest`.

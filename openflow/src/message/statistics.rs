@@ -124,16 +124,16 @@ pub enum MultipartReply {
     TableFeatures(Vec<TableFeatures>),
     /// Settings of tables.
     TableDesc(Vec<TableConfig>),
-    /// Statistics of groups: undecoded, empty from this switch.
-    GroupStats(Vec<u8>),
-    /// Descriptions of groups: undecoded, empty from this switch.
-    GroupDesc(Vec<u8>),
+    /// Statistics of groups.
+    GroupStats(Vec<GroupStats>),
+    /// Descriptions of groups.
+    GroupDesc(Vec<GroupDesc>),
     /// What groups can do.
     GroupFeatures(GroupFeatures),
-    /// Statistics of meters: undecoded, empty from this switch.
-    MeterStats(Vec<u8>),
-    /// Settings of meters: undecoded, empty from this switch.
-    MeterConfig(Vec<u8>),
+    /// Statistics of meters.
+    MeterStats(Vec<MeterStats>),
+    /// Settings of meters.
+    MeterConfig(Vec<MeterDesc>),
     /// What meters can do.
     MeterFeatures(MeterFeatures),
     /// Settings of queues.

@@ -148,6 +148,7 @@ fn action_text(action: &DpAction) -> String {
             format!("push_mpls({},eth_type={ethertype:#x})", mpls_text(*lse))
         }
         DpAction::PopMpls { ethertype } => format!("pop_mpls(eth_type={ethertype:#x})"),
+        DpAction::Meter(meter) => format!("meter({})", meter.number()),
         DpAction::Upcall { cookie, .. } => upcall_text(cookie),
         DpAction::Ct(spec) => ct_text(spec),
         DpAction::CtClear => "ct_clear".to_owned(),

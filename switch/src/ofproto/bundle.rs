@@ -93,9 +93,7 @@ impl Brain {
             return Err(OfError::BundleFailedMsgTooMany);
         }
         match &*add.message {
-            Message::FlowMod(_) | Message::PortMod(_) | Message::PacketOut(_) => {}
-            // Groups are not built, so a bundle with one cannot succeed; that shows when it is committed, as in OVS.
-            Message::GroupMod(_) => {}
+            Message::FlowMod(_) | Message::GroupMod(_) | Message::PortMod(_) | Message::PacketOut(_) => {}
             _ => return Err(OfError::BundleFailedMsgUnsup),
         }
         bundle.bytes += bytes;

@@ -2,15 +2,18 @@
 
 use super::{Answer, Outgoing, Request};
 use crate::brain::Brain;
+use crate::meter::Meters;
 use base::Instant;
 use flowtable::flow_mod::{self, FlowModError, OnMissing, RuleChange};
-use flowtable::{Cookie, Match, OfAction, OfPort, RemovalReason, Rule, RuleFlags, TableId};
+use flowtable::group::{GroupCommand, GroupMod, Groups};
+use flowtable::{Cookie, GroupId, Match, OfAction, OfPort, RemovalReason, Rule, RuleFlags, TableId};
 use openflow::codec::{self, CheckActions};
 use openflow::message::{
     AsyncClass, FlowMod, FlowModCommand, FlowModFlags, FlowRemoved, FlowRemovedReason, GROUP_ANY, Message,
     Xid,
 };
 use openflow::{OfError, OfVersion};
+use packet::GeneveMap;
 
 /// Number of a removal's reason, as the asynchronous configuration counts them.
 pub(super) fn removed_reason(reason: RemovalReason) -> FlowRemovedReason {
@@ -78,20 +81,60 @@ fn request(flow_mod: &FlowMod, version: OfVersion) -> flow_mod::FlowMod {
             true => OnMissing::Add,
             false => OnMissing::Ignore,
         },
+        removal: RemovalReason::Delete,
         actions: flow_mod.actions.clone().into(),
     }
 }
 
+/// The deletion that follows from that of a group, or with [`GroupId::ALL`] of all: the rules that lead to it go too.
+fn without_group(group: GroupId) -> flow_mod::FlowMod {
+    flow_mod::FlowMod {
+        out_group: Some(group.0),
+        removal: RemovalReason::GroupDelete,
+        ..flow_mod::FlowMod::new(flow_mod::FlowModCommand::Delete, TableId::ALL, Match::any())
+    }
+}
+
 /// Checks actions against what they apply to and against what there is: ports have no queues.
+///
+/// # Errors
+/// What [`codec::check_actions`] finds, `OFPBAC_BAD_OUT_GROUP` and `OFPMMFC_INVALID_METER` for what does not exist, and
+/// errors for actions that are not built.
 pub(super) fn check_actions(
     actions: &[OfAction],
     matching: &Match,
     table: TableId,
     version: OfVersion,
+    there: (&Groups, &Meters),
 ) -> Result<(), OfError> {
     let against = CheckActions { version, matching, table, max_port: OfPort::MAX };
     codec::check_actions(&against, actions)?;
-    unbuilt(actions)
+    unbuilt(actions)?;
+    references(actions, there)
+}
+
+/// Groups and meters that actions name must exist.
+fn references(actions: &[OfAction], there: (&Groups, &Meters)) -> Result<(), OfError> {
+    actions.iter().try_for_each(|action| match action {
+        OfAction::Group(id) if there.0.get(*id).is_none() => Err(OfError::BadActionBadOutGroup),
+        OfAction::Meter(id) if there.1.get(*id).is_none() => Err(OfError::MeterModFailedInvalidMeter),
+        other => references(other.inner(), there),
+    })
+}
+
+/// What buckets may do. Groups need not exist yet, and fields need not be there, as in OVS.
+pub(super) fn check_buckets(group_mod: &GroupMod, meters: &Meters) -> Result<(), OfError> {
+    let exists = |action: &OfAction| match action {
+        OfAction::Meter(id) => meters.get(*id).is_some(),
+        _ => true,
+    };
+    for bucket in &group_mod.buckets {
+        unbuilt(&bucket.actions)?;
+        if !bucket.actions.iter().all(exists) {
+            return Err(OfError::MeterModFailedInvalidMeter);
+        }
+    }
+    Ok(())
 }
 
 /// Actions that this switch does not have.
@@ -111,35 +154,87 @@ pub(crate) fn normal_rule() -> flow_mod::FlowMod {
     normal
 }
 
+/// A change of rules or groups.
+enum Change {
+    Rule(Box<FlowMod>),
+    Group(GroupMod),
+}
+
+impl Change {
+    /// Fields of Geneve options must be in the bridge's map of them.
+    fn check_fields(&self, map: &GeneveMap) -> Result<(), OfError> {
+        use super::tlv_table::check_fields;
+        match self {
+            Change::Rule(flow_mod) => check_fields(map, &flow_mod.matching, &flow_mod.actions),
+            Change::Group(group_mod) => {
+                let mut buckets = group_mod.buckets.iter();
+                buckets.try_for_each(|b| check_fields(map, &Match::any(), &b.actions))
+            }
+        }
+    }
+}
+
 impl Brain {
     pub(super) fn flow_mod(&mut self, r: &Request<'_>, flow_mod: FlowMod) -> Answer {
-        let (buffer, adds) = (flow_mod.buffer, flow_mod.command);
-        self.apply_flow_mods(r, &[flow_mod]).map_err(|(_, error)| error)?;
+        let (buffer, command) = (flow_mod.buffer, flow_mod.command);
+        self.apply_changes(r, vec![Change::Rule(Box::new(flow_mod))]).map_err(|(_, error)| error)?;
         // No frame is ever buffered, so an id can only be wrong; the rule stays, as in OVS.
-        match (buffer, adds) {
+        match (buffer, command) {
             (None, _) | (_, FlowModCommand::Delete | FlowModCommand::DeleteStrict) => Ok(vec![]),
             (Some(_), _) => Err(OfError::BadRequestBufferUnknown),
         }
     }
 
-    /// Applies flow_mods to a bridge, all or none, and tells whoever wants to hear.
+    pub(super) fn group_mod(&mut self, r: &Request<'_>, group_mod: GroupMod) -> Answer {
+        self.apply_changes(r, vec![Change::Group(group_mod)]).map_err(|(_, error)| error)?;
+        Ok(vec![])
+    }
+
+    /// Applies flow_mods and group_mods to a bridge in order, all or none, and tells whoever wants to hear.
     ///
     /// # Errors
     /// Which was refused, and why.
-    fn apply_flow_mods(&mut self, r: &Request<'_>, mods: &[FlowMod]) -> Result<(), (usize, OfError)> {
-        let mut requests = Vec::with_capacity(mods.len());
+    fn apply_changes(&mut self, r: &Request<'_>, changes: Vec<Change>) -> Result<(), (usize, OfError)> {
         let map = self.geneve_map(r).map_err(|e| (0, e))?;
-        for (i, flow_mod) in mods.iter().enumerate() {
-            super::tlv_table::check_fields(map, &flow_mod.matching, &flow_mod.actions).map_err(|e| (i, e))?;
-            let table = if flow_mod.table == TableId::ALL { TableId(0) } else { flow_mod.table };
-            check_actions(&flow_mod.actions, &flow_mod.matching, table, r.version).map_err(|e| (i, e))?;
-            requests.push(request(flow_mod, r.version));
+        for (i, change) in changes.iter().enumerate() {
+            change.check_fields(map).map_err(|e| (i, e))?;
         }
         let bridge = self.bridge_mut(&r.bridge).map_err(|e| (0, e))?;
-        let changes =
-            bridge.rules.apply_all(&requests, r.now).map_err(|(i, e)| (i, flow_mod_error(&e, r.version)))?;
-        let changes: Vec<RuleChange> = changes.into_iter().flatten().collect();
-        self.rules_changed(&r.bridge, &changes, Some(r), r.now);
+        let mut groups = bridge.groups.clone();
+        // Flow_mods, those that follow from deleted groups included, each with the change that it comes from.
+        let mut requests = Vec::with_capacity(changes.len());
+        let mut origins = Vec::with_capacity(changes.len());
+        for (i, change) in changes.into_iter().enumerate() {
+            let before = requests.len();
+            match change {
+                Change::Rule(flow_mod) => {
+                    let table = if flow_mod.table == TableId::ALL { TableId(0) } else { flow_mod.table };
+                    let there = (&groups, &bridge.meters);
+                    check_actions(&flow_mod.actions, &flow_mod.matching, table, r.version, there)
+                        .map_err(|e| (i, e))?;
+                    requests.push(request(&flow_mod, r.version));
+                }
+                Change::Group(group_mod) => {
+                    check_buckets(&group_mod, &bridge.meters).map_err(|e| (i, e))?;
+                    let done = groups.apply(&group_mod, r.now).map_err(|e| (i, codec::group_error(e)))?;
+                    if group_mod.command == GroupCommand::Delete && !done.is_empty() {
+                        requests.push(without_group(group_mod.group));
+                    }
+                }
+            }
+            origins.resize(origins.len() + requests.len() - before, i);
+        }
+        let refused = |(n, error): (usize, FlowModError)| {
+            (origins.get(n).copied().unwrap_or(0), flow_mod_error(&error, r.version))
+        };
+        let changed = bridge.rules.apply_all(&requests, r.now).map_err(refused)?;
+        let groups_changed = !groups.is_same(&bridge.groups);
+        bridge.groups = groups;
+        let changed: Vec<RuleChange> = changed.into_iter().flatten().collect();
+        if groups_changed {
+            self.stage_tables(&r.bridge);
+        }
+        self.rules_changed(&r.bridge, &changed, Some(r), r.now);
         Ok(())
     }
 
@@ -150,28 +245,29 @@ impl Brain {
         messages: Vec<(Xid, Message, Vec<u8>)>,
     ) -> Result<(), OfError> {
         // Port settings and frames come after the rules of the bundle and cannot fail once they were checked.
-        let mut mods = Vec::new();
+        let mut changes = Vec::new();
         let mut origin = Vec::new();
         let mut rest = Vec::new();
         for (xid, message, quote) in messages {
             let checked = match &message {
                 Message::PortMod(port_mod) => self.check_port_mod(r, port_mod),
                 Message::PacketOut(out) => self.check_packet_out(r, out),
-                Message::GroupMod(_) => Err(OfError::GroupModFailedOutOfGroups),
                 _ => Ok(()),
             };
             if let Err(error) = checked {
                 return Err(self.bundle_failed(r, xid, error, &quote));
             }
             match message {
-                Message::FlowMod(flow_mod) => {
-                    mods.push(flow_mod);
-                    origin.push((xid, quote));
+                Message::FlowMod(flow_mod) => changes.push(Change::Rule(Box::new(flow_mod))),
+                Message::GroupMod(group_mod) => changes.push(Change::Group(group_mod)),
+                other => {
+                    rest.push(other);
+                    continue;
                 }
-                other => rest.push(other),
             }
+            origin.push((xid, quote));
         }
-        if let Err((i, error)) = self.apply_flow_mods(r, &mods) {
+        if let Err((i, error)) = self.apply_changes(r, changes) {
             let (xid, quote) = origin.get(i).cloned().unwrap_or((r.xid, r.raw.to_vec()));
             return Err(self.bundle_failed(r, xid, error, &quote));
         }

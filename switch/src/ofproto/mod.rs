@@ -7,6 +7,7 @@
 mod bundle;
 pub mod connection;
 mod flow;
+mod group;
 mod monitor;
 mod packet;
 mod port;
@@ -32,8 +33,6 @@ use openflow::{OfError, OfVersion};
 const QUOTE_MAX: usize = 64;
 /// Tables that a bridge announces, as OVS does: which keeps table 254 for itself. Here it can be used like the others.
 const TABLES_ANNOUNCED: u8 = 254;
-/// `OFPGC_DELETE` and `OFPMC_DELETE`.
-const COMMAND_DELETE: u16 = 2;
 
 /// A span of time as OVS reports it: in whole milliseconds.
 pub(crate) fn duration(since: Instant, now: Instant) -> std::time::Duration {
@@ -139,12 +138,8 @@ impl Brain {
             Message::QueueGetConfigRequest(port) => self.queue_config(r, port),
             Message::TlvTableRequest => self.tlv_table(r),
             Message::TlvTableMod(change) => self.tlv_table_mod(r, &change),
-            // Not built yet: groups and meters.
-            // There are none, so deleting them is no error (OpenFlow 1.3.5 §6.5, §6.7).
-            Message::GroupMod(m) if m.command == COMMAND_DELETE => Ok(vec![]),
-            Message::MeterMod(m) if m.command == COMMAND_DELETE => Ok(vec![]),
-            Message::GroupMod(_) => Err(OfError::GroupModFailedOutOfGroups),
-            Message::MeterMod(_) => Err(OfError::MeterModFailedOutOfMeters),
+            Message::GroupMod(group_mod) => self.group_mod(r, group_mod),
+            Message::MeterMod(meter_mod) => self.meter_mod(r, &meter_mod),
             // Connections are the datapath's, whichever bridge is asked.
             Message::CtFlushZone(zone) => {
                 self.commands
@@ -192,10 +187,12 @@ impl Brain {
             Capabilities::FLOW_STATS | Capabilities::TABLE_STATS | Capabilities::PORT_STATS;
         match r.version {
             OfVersion::V10 => capabilities |= Capabilities::QUEUE_STATS | Capabilities::ARP_MATCH_IP,
-            OfVersion::V13 => capabilities |= Capabilities::QUEUE_STATS,
+            OfVersion::V13 => capabilities |= Capabilities::QUEUE_STATS | Capabilities::GROUP_STATS,
             _ => {
-                capabilities |=
-                    Capabilities::QUEUE_STATS | Capabilities::BUNDLES | Capabilities::FLOW_MONITORING;
+                capabilities |= Capabilities::GROUP_STATS
+                    | Capabilities::QUEUE_STATS
+                    | Capabilities::BUNDLES
+                    | Capabilities::FLOW_MONITORING;
             }
         }
         Ok(vec![Message::FeaturesReply(SwitchFeatures {

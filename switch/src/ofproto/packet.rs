@@ -109,7 +109,7 @@ impl Brain {
     }
 
     pub(super) fn check_packet_out(&self, r: &Request<'_>, out: &PacketOut) -> Result<(), OfError> {
-        self.bridge(&r.bridge)?;
+        let bridge = self.bridge(&r.bridge)?;
         if out.buffer.is_some() {
             return Err(OfError::BadRequestBufferUnknown);
         }
@@ -119,7 +119,8 @@ impl Brain {
             return Err(OfError::BadRequestBadPort);
         }
         // What the frame is shows only when it is translated: an action that does not fit it then does nothing.
-        super::flow::check_actions(&out.actions, &Match::any(), TableId::ALL, OfVersion::V10)
+        let there = (&bridge.groups, &bridge.meters);
+        super::flow::check_actions(&out.actions, &Match::any(), TableId::ALL, OfVersion::V10, there)
     }
 
     pub(super) fn packet_out(&mut self, r: &Request<'_>, out: PacketOut) -> Answer {

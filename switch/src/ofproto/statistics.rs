@@ -3,12 +3,12 @@
 use super::{Answer, Request};
 use crate::brain::{Brain, BridgeState};
 use base::Instant;
-use flowtable::{Cookie, Rule, RuleFilter, RuleFlags, TableId};
+use flowtable::{Cookie, GroupId, MeterId, Rule, RuleFilter, RuleFlags, TableId};
 use openflow::OfError;
 use openflow::OfVersion;
 use openflow::message::{
-    AggregateStats, FlowModFlags, FlowStats, FlowStatsForm, FlowStatsRequest, GROUP_ANY, GroupFeatures,
-    Message, MeterFeatures, MultipartReply, MultipartRequest, OfTableStats, SwitchDesc,
+    AggregateStats, FlowModFlags, FlowStats, FlowStatsForm, FlowStatsRequest, GROUP_ANY, Message,
+    MultipartReply, MultipartRequest, OfTableStats, SwitchDesc,
 };
 
 /// OpenFlow 1.0's wildcards that rules may use: all of them.
@@ -69,6 +69,7 @@ impl Brain {
                     | MultipartRequest::Aggregate(_)
                     | MultipartRequest::Table
                     | MultipartRequest::PortStats(_)
+                    | MultipartRequest::GroupStats(_)
             ) | Message::FlowMod(_)
                 | Message::BundleControl(_)
         )
@@ -88,13 +89,16 @@ impl Brain {
             MultipartRequest::TableDesc => self.table_descs(r),
             MultipartRequest::QueueDesc { port, .. } => self.queue_desc(r, port),
             MultipartRequest::FlowMonitor(monitors) => self.monitor_request(r, monitors),
-            // No groups and no meters are built yet: there are none, and room for none.
-            MultipartRequest::GroupStats(_) => one(MultipartReply::GroupStats(Vec::new())),
-            MultipartRequest::GroupDesc(_) => one(MultipartReply::GroupDesc(Vec::new())),
-            MultipartRequest::GroupFeatures => one(MultipartReply::GroupFeatures(GroupFeatures::default())),
-            MultipartRequest::MeterStats(_) => one(MultipartReply::MeterStats(Vec::new())),
-            MultipartRequest::MeterConfig(_) => one(MultipartReply::MeterConfig(Vec::new())),
-            MultipartRequest::MeterFeatures => one(MultipartReply::MeterFeatures(MeterFeatures::default())),
+            MultipartRequest::GroupStats(id) => self.group_stats(r, GroupId(id)),
+            MultipartRequest::GroupDesc(id) => self.group_descs(r, GroupId(id)),
+            MultipartRequest::GroupFeatures => {
+                one(MultipartReply::GroupFeatures(super::group::group_features(r.version)))
+            }
+            MultipartRequest::MeterStats(id) => self.meter_stats(r, MeterId(id)),
+            MultipartRequest::MeterConfig(id) => self.meter_descs(r, MeterId(id)),
+            MultipartRequest::MeterFeatures => {
+                one(MultipartReply::MeterFeatures(super::group::meter_features()))
+            }
             MultipartRequest::Ipfix(_) => Err(OfError::NxStatisticsNotConfigured),
             _ => Err(OfError::BadRequestBadStat),
         }

@@ -12,12 +12,22 @@ use openflow::message::{
 };
 use openflow::{OfError, OfVersion};
 
-// ofp_instruction_type (OpenFlow 1.3.5 §A.2.4): goto_table, write_metadata, write, apply and clear actions.
-const INSTRUCTIONS: u32 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5;
+// ofp_instruction_type (OpenFlow 1.3.5 §A.2.4): goto_table, write_metadata, write, apply and clear actions, meter.
+const INSTRUCTIONS: u32 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6;
 const GOTO_TABLE: u32 = 1 << 1;
-// ofp_action_type (OpenFlow 1.3.5 §A.2.5): output, the MPLS TTL pair, VLAN and MPLS push and pop, IP TTL pair, set_field.
-const ACTIONS: u32 =
-    1 << 0 | 1 << 15 | 1 << 16 | 1 << 17 | 1 << 18 | 1 << 19 | 1 << 20 | 1 << 23 | 1 << 24 | 1 << 25;
+// ofp_action_type (OpenFlow 1.3.5 §A.2.5): output, the MPLS TTL pair, VLAN and MPLS push and pop, group, IP TTL pair,
+// set_field.
+const ACTIONS: u32 = 1 << 0
+    | 1 << 15
+    | 1 << 16
+    | 1 << 17
+    | 1 << 18
+    | 1 << 19
+    | 1 << 20
+    | 1 << 22
+    | 1 << 23
+    | 1 << 24
+    | 1 << 25;
 
 // ofp_table_config before 1.4: what happens to frames that no rule matches (OpenFlow 1.1 §A.3.3).
 const MISS_CONTINUE: u32 = 1;

@@ -40,6 +40,8 @@ pub(crate) enum Note {
     Table,
     /// An action set.
     Set,
+    /// A group's bucket.
+    Bucket,
     /// An action.
     Action,
     /// ` -> …`
@@ -123,7 +125,7 @@ impl Trace {
             // Writing to a string cannot fail.
             let _ = match node.kind {
                 Note::Bridge => writeln!(out, "\n{indent}{text}\n{indent}{}", "-".repeat(text.len())),
-                Note::Table | Note::Set | Note::Action => writeln!(out, "{indent}{text}"),
+                Note::Table | Note::Set | Note::Bucket | Note::Action => writeln!(out, "{indent}{text}"),
                 Note::Detail => writeln!(out, "{indent} -> {text}"),
                 Note::Warn => writeln!(out, "{indent} >> {text}"),
                 Note::Error => writeln!(out, "{indent} >>>> {text} <<<<"),

@@ -39,6 +39,8 @@ impl Walk<'_> {
             OfAction::Resubmit { port, table } => return self.resubmit(*port, *table),
             OfAction::GotoTable(table) => return self.enter_table(*table, None, OnMiss::AsConfigured),
             OfAction::Exit => return Step::Exit,
+            OfAction::Group(id) => return self.group(*id),
+            OfAction::Meter(id) => self.meter(*id),
             OfAction::DecTtl(controllers) => return self.dec_ttl(controllers),
             OfAction::DecMplsTtl => return self.dec_mpls_ttl(),
             OfAction::Ct(ct) => return self.ct(ct),
@@ -155,6 +157,7 @@ impl Walk<'_> {
 /// Rank of an action in an action set (OpenFlow 1.5.1 §5.6.3), lowest first.
 fn rank(action: &OfAction) -> u8 {
     match action {
+        OfAction::Meter(_) => 0,
         OfAction::PopVlan => 1,
         OfAction::PopMpls(_) => 2,
         OfAction::PushMpls(_) => 3,
@@ -163,6 +166,7 @@ fn rank(action: &OfAction) -> u8 {
         OfAction::DecMplsTtl => 6,
         OfAction::Output { .. } | OfAction::OutputReg { .. } | OfAction::OutputTrunc { .. } => 9,
         OfAction::Enqueue { .. } | OfAction::Controller { .. } | OfAction::Resubmit { .. } => 9,
+        OfAction::Group(_) | OfAction::CtClear | OfAction::Ct(_) => 9,
         _ => 7,
     }
 }
@@ -190,8 +194,25 @@ pub(crate) fn ordered(written: &[OfAction]) -> Vec<OfAction> {
         set.retain(|earlier| !replaces(action, earlier));
         set.push(action.clone());
     }
+    // Of what sends the frame somewhere only the first in this order is carried out (ovs-actions(7), Action Sets).
+    if let Some(first) = set.iter().map(destination).filter(|d| *d > 0).min() {
+        set.retain(|action| destination(action) == 0 || destination(action) == first);
+    }
     set.sort_by_key(rank);
     set
+}
+
+/// Place among the actions of which a set carries out one; 0 for the others.
+fn destination(action: &OfAction) -> u8 {
+    match action {
+        OfAction::Group(_) => 1,
+        OfAction::Output { .. } | OfAction::OutputReg { .. } | OfAction::OutputTrunc { .. } => 2,
+        OfAction::Enqueue { .. } | OfAction::Controller { .. } => 2,
+        OfAction::Resubmit { .. } => 3,
+        OfAction::CtClear => 4,
+        OfAction::Ct(_) => 5,
+        _ => 0,
+    }
 }
 
 /// Whether an action looks behind the Ethernet header and its tags.
@@ -220,6 +241,7 @@ fn needs_inner(action: &OfAction) -> bool {
         | OfAction::SetTunnel(_)
         | OfAction::Note(_)
         | OfAction::Exit
+        | OfAction::Meter(_)
         | OfAction::WriteMetadata { .. }
         | OfAction::ClearActions
         | OfAction::WriteActions(_) => false,

@@ -14,6 +14,7 @@ mod actions;
 mod commit;
 mod ct;
 mod fields;
+mod group;
 mod lookup;
 mod mpls;
 mod output;
@@ -30,6 +31,7 @@ use crate::underlay::Neighbour;
 use crate::vlan::{Tag, TagStack};
 use base::Instant;
 use datapath::{Credit, Deps, Domain, DpAction, Drop, Program, RecircId, Revision, Translation};
+use flowtable::group::GroupCounters;
 use flowtable::key::pipeline_slot;
 use flowtable::{FlowKey, LookupCounters, Mask, OfAction, OfPort, PipelineKey, RuleStats, TableId, Words};
 use packet::PacketKey;
@@ -66,6 +68,8 @@ enum Source {
     MissRule,
     /// The action set.
     Set,
+    /// A group's bucket.
+    Bucket,
 }
 
 /// A bridge whose pipeline waits while the frame is in a peer's.
@@ -123,6 +127,8 @@ pub struct Credits {
     pub lookups: Vec<(Arc<LookupCounters>, bool)>,
     /// Source stations.
     pub stations: Vec<Arc<MacEntry>>,
+    /// Groups and their buckets, as often as they were passed.
+    pub groups: Vec<Arc<GroupCounters>>,
     /// Neighbours that the frames were sent to.
     pub neighbours: Vec<Arc<Neighbour>>,
 }
@@ -131,6 +137,7 @@ impl Credit for Credits {
     fn credit(&self, packets: u64, bytes: u64, last_seen: Instant, tcp_flags: u16) {
         self.rules.iter().for_each(|r| r.add(packets, bytes, last_seen));
         self.lookups.iter().for_each(|(t, matched)| t.add(packets, if *matched { packets } else { 0 }));
+        self.groups.iter().for_each(|g| g.add(packets, bytes));
         self.stations.iter().for_each(|s| s.credit(packets, bytes, last_seen, tcp_flags));
         self.neighbours.iter().for_each(|n| n.credit(packets, bytes, last_seen, tcp_flags));
     }
@@ -283,9 +290,9 @@ fn is_end(step: &DpAction) -> bool {
     )
 }
 
-/// Whether somebody notices a step. A pass through the tracker matters to the frames that follow.
+/// Whether somebody notices a step. A pass through the tracker or a meter matters to the frames that follow.
 fn matters(step: &DpAction) -> bool {
-    is_end(step) || matches!(step, DpAction::Ct(_))
+    is_end(step) || matches!(step, DpAction::Ct(_) | DpAction::Meter(_))
 }
 
 fn dropped(fwd: &Forwarding, why: Drop, domain: Domain) -> Translation<Effect> {

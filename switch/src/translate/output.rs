@@ -51,11 +51,11 @@ impl Walk<'_> {
             OfPort::ALL => return self.spread(Spread::All, cut),
             OfPort::TABLE => return self.output_table(),
             OfPort::CONTROLLER => {
-                let in_set = self.levels.last().is_some_and(|l| l.source == Source::Set);
-                let reason = match self.origin {
-                    Origin::PacketOut => PacketInReason::PacketOut,
-                    Origin::Port if in_set => PacketInReason::ActionSet,
-                    Origin::Port => PacketInReason::Action,
+                let reason = match (self.origin, self.levels.last().map(|l| l.source)) {
+                    (Origin::PacketOut, _) => PacketInReason::PacketOut,
+                    (Origin::Port, Some(Source::Set)) => PacketInReason::ActionSet,
+                    (Origin::Port, Some(Source::Bucket)) => PacketInReason::Group,
+                    (Origin::Port, _) => PacketInReason::Action,
                 };
                 let (table, cookie) = (self.table(), self.cookie());
                 self.punt(Punt { reason, table, cookie, controller_id: 0, max_len, userdata: &[] });

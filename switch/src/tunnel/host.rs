@@ -43,6 +43,11 @@ impl Host {
         self.ports.get(device).copied()
     }
 
+    /// The devices that are ports of bridges, by name.
+    pub fn ports(&self) -> impl Iterator<Item = (&str, HostPort)> {
+        self.ports.iter().map(|(name, port)| (&**name, *port))
+    }
+
     /// Whether the host itself is behind some port of a bridge.
     pub fn is_behind(&self, bridge: BridgeId) -> bool {
         self.bridges.contains(&bridge)

@@ -8,6 +8,7 @@
 
 pub mod config;
 pub mod host;
+pub mod listening;
 pub mod map;
 pub mod socket;
 pub mod solicit;

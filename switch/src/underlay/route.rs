@@ -303,10 +303,10 @@ impl RouteTable {
         found?.route.as_ref()
     }
 
-    /// Whether a device has an address that packets may be sent to and from.
-    pub fn has_address(&self, device: &str) -> bool {
-        let link = self.links.iter().find(|l| l.name == device);
-        link.is_some_and(|l| self.addresses.iter().any(|a| a.link == l.index))
+    /// The addresses of a device.
+    pub fn addresses_of(&self, device: &str) -> impl Iterator<Item = IpAddr> + '_ {
+        let link = self.links.iter().find(|l| l.name == device).map(|l| l.index);
+        self.addresses.iter().filter(move |a| Some(a.link) == link).map(|a| a.address)
     }
 
     /// Longest packet to `dst` by `route`, in bytes: the route's own bound, or that of the path if it is known and less.

@@ -299,6 +299,15 @@ impl TunnelSocket {
         sockopt::set(&self.fd, level, option, &how)
     }
 
+    /// Says whether UDP datagrams over IPv4 get a checksum from now on, as they do at first; without one none can be joined.
+    ///
+    /// # Errors
+    /// None that a correct kernel gives.
+    pub fn set_checksums(&self, wanted: bool) -> io::Result<()> {
+        let off = libc::c_int::from(!wanted);
+        sockopt::set(&self.fd, libc::SOL_SOCKET, libc::SO_NO_CHECK, &off)
+    }
+
     /// Reads datagrams, each into a buffer; `received` says what is known about those in front. At most [`RECEIVE_MAX`].
     ///
     /// # Errors

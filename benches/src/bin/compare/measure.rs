@@ -170,6 +170,7 @@ fn window(ovs: &Ovs, time: Duration, figures: &mut Figures) -> Result<PollCounte
     let (after, to) = (ovs.poll_counters()?, clock.read()?);
     ovs.stop()?;
     let counted = after.since(before);
+    ensure!(counted.received > 0, "its polling thread did not get the core once in {time:?}");
     figures.push(counted.received, from, to);
     Ok(counted)
 }
@@ -237,9 +238,9 @@ fn same(case: &Case, ovs: &Ovs, ours: &mut Ours, before: (u64, u64), settings: &
         ensure!(our_new == 0, "{our_new} frames were new to ours");
     }
     ensure!(ours.connections() == case.flows, "ours has {} connections", ours.connections());
+    let mine = ours.dump()?;
     let mut theirs: Vec<_> = ovs.ctl("dpctl/dump-conntrack", &[])?.lines().map(str::to_owned).collect();
     theirs.sort_unstable();
-    let mine = ours.dump()?;
     let difference = theirs.iter().zip(&mine).find(|(a, b)| a != b);
     let lens = (theirs.len(), mine.len());
     ensure!(difference.is_none() && lens.0 == lens.1, "connections differ: {lens:?}, {difference:?}");

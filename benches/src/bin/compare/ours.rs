@@ -243,7 +243,8 @@ mod tests {
     use crate::cases::{CASES, COOKIE_ESTABLISHED, COOKIE_NEW, Figure, Transport, Work, floor_rules};
 
     fn case(transport: Transport, work: Work, figure: Figure, flows: usize) -> Case {
-        let case = CASES.iter().find(|c| (c.transport, c.work, c.figure) == (transport, work, figure)).unwrap();
+        let case =
+            CASES.iter().find(|c| (c.transport, c.work, c.figure) == (transport, work, figure)).unwrap();
         Case { flows, ..*case }
     }
 
@@ -274,7 +275,12 @@ mod tests {
         let before = ours.counts();
         ours.forward(4 * flows);
         let counted = ours.counts().since(before);
-        assert_eq!((counted.misses, counted.dropped, counted.recirculated), (0, 0, 0), "{}: {counted:?}", case.name);
+        assert_eq!(
+            (counted.misses, counted.dropped, counted.recirculated),
+            (0, 0, 0),
+            "{}: {counted:?}",
+            case.name
+        );
         assert_eq!(counted.received, counted.sent);
         assert_eq!(ours.rule_count(COOKIE_NEW), new, "{}", case.name);
         assert!(ours.rule_count(COOKIE_ESTABLISHED) >= established + 8 * flows as u64);

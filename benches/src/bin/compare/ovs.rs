@@ -8,7 +8,7 @@ use crate::clock::{ThreadClock, pause};
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use std::io::Write as _;
+use std::io::{BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -154,7 +154,9 @@ impl Ovs {
 
     fn ofctl(&self, command: &str, arguments: &[&str]) -> Result<String> {
         let socket = format!("unix:{}", self.dir.join(format!("{BRIDGE}.mgmt")).display());
-        run(Command::new("ovs-ofctl").args(["-O", "OpenFlow13", "-t", "30", command, &socket]).args(arguments))
+        run(Command::new("ovs-ofctl")
+            .args(["-O", "OpenFlow13", "-t", "30", command, &socket])
+            .args(arguments))
     }
 
     /// The version, as it says it itself.
@@ -170,7 +172,7 @@ impl Ovs {
         let mut stream = UnixStream::connect(self.dir.join("ovs-vswitchd.ctl"))?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.write_all(json!({"id": 0, "method": method, "params": params}).to_string().as_bytes())?;
-        let reply = serde_json::Deserializer::from_reader(stream).into_iter::<Value>().next();
+        let reply = serde_json::Deserializer::from_reader(BufReader::new(stream)).into_iter::<Value>().next();
         let reply = reply.context("no answer")?.with_context(|| method.to_owned())?;
         match (reply["result"].as_str(), reply["error"].as_str()) {
             (Some(text), _) => Ok(text.to_owned()),

@@ -7,8 +7,8 @@
 //!
 //! A socket sends from one port only, so each worker has [`SOURCES`] of them for each family, bound to ports that the kernel
 //! chooses; the source port of the outer header, which stands for the inner flow, says which. That is entropy enough for the
-//! queues of a receiver; peers accept any source port (RFC 7348 section 4.1, RFC 8926 section 3.3). The UDP checksum is the
-//! kernel's to fill: it always does.
+//! queues of a receiver; peers accept any source port (RFC 7348 section 4.1, RFC 8926 section 3.3). Where the header
+//! has a UDP checksum it is the kernel's to fill; only such datagrams can go several as one.
 
 mod outer;
 mod rx;

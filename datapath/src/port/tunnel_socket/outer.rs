@@ -24,6 +24,8 @@ pub(super) struct Outer {
     pub ttl: u8,
     /// Don't Fragment; always over IPv6, which has no bit for it but where only the source can fragment.
     pub df: bool,
+    /// Whether a UDP header over IPv4 has a checksum; true for all else.
+    pub is_checked: bool,
     /// Ports; 0 for GRE.
     pub src_port: u16,
     pub dst_port: u16,
@@ -47,7 +49,8 @@ impl Outer {
         let transport = packet.get(start..end)?;
         let header_len = match protocol {
             PROTO_UDP => {
-                let [s0, s1, d0, d1, ..] = *transport.first_chunk::<UDP_LEN>()?;
+                let [s0, s1, d0, d1, _, _, c0, c1] = *transport.first_chunk::<UDP_LEN>()?;
+                outer.is_checked = [c0, c1] != [0, 0] || outer.dst.is_ipv6();
                 (outer.src_port, outer.dst_port) =
                     (u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1]));
                 UDP_LEN
@@ -75,6 +78,7 @@ fn read_ipv4(packet: &[u8]) -> Option<(Outer, u8, usize, usize)> {
         tos,
         ttl,
         df: u16::from_be_bytes([f0, f1]) & DONT_FRAGMENT != 0,
+        is_checked: true,
         src_port: 0,
         dst_port: 0,
         payload: (0, 0),
@@ -96,6 +100,7 @@ fn read_ipv6(packet: &[u8]) -> Option<(Outer, u8, usize, usize)> {
         tos: v0 << 4 | v1 >> 4,
         ttl: hop_limit,
         df: true,
+        is_checked: true,
         src_port: 0,
         dst_port: 0,
         payload: (0, 0),
@@ -112,7 +117,8 @@ pub(super) fn ipv4_header_len(packet: &[u8]) -> Option<usize> {
 }
 
 /// Puts Ethernet (with addresses of zero), IP and, if there are ports, UDP headers in front of a payload. The UDP checksum
-/// is left out: the kernel has verified it. `outer.payload` and `outer.df` are not looked at. False if the frame would be
+/// is left out: the kernel has verified it. `outer.payload`, `outer.df` and
+/// `outer.is_checked` are not looked at. False if the frame would be
 /// too long, or the addresses are of two families.
 pub(super) fn prepend(frame: &mut Frame, outer: &Outer, is_udp: bool) -> bool {
     let udp_len = if is_udp { UDP_LEN } else { 0 };
@@ -204,6 +210,7 @@ mod tests {
                     tos: 0xb9,
                     ttl: 63,
                     df: true,
+                    is_checked: true,
                     src_port: ports.0,
                     dst_port: ports.1,
                     payload: (0, 0),
@@ -213,7 +220,8 @@ mod tests {
                 let read = Outer::read(frame.bytes()).unwrap();
                 assert_eq!(frame.bytes()[read.payload()], *b"payload");
                 let df = outer.src.is_ipv6();
-                assert_eq!(read, Outer { payload: read.payload, df, ..outer });
+                let is_checked = df || !is_udp;
+                assert_eq!(read, Outer { payload: read.payload, df, is_checked, ..outer });
                 let key = PacketKey::extract(&mut frame).unwrap();
                 assert_eq!(key.get(slot::NW_PROTO), if is_udp { 17 } else { 47 });
                 assert_eq!((key.get(slot::NW_TOS), key.get(slot::NW_TTL)), (0xb9, 63));
@@ -233,6 +241,7 @@ mod tests {
             tos: 0,
             ttl: 1,
             df: false,
+            is_checked: true,
             src_port: 1,
             dst_port: 2,
             payload: (0, 0),

@@ -81,6 +81,7 @@ impl TunnelRx {
             tos: received.tos,
             ttl: received.ttl,
             df: false,
+            is_checked: true,
             src_port: received.source_port,
             dst_port: self.port,
             payload: (0, 0),

@@ -25,8 +25,26 @@ const REPORTS_MAX: usize = 64;
 struct Sender {
     socket: TunnelSocket,
     fragmentation: Fragmentation,
+    /// Whether its datagrams get a checksum.
+    is_checked: bool,
     /// Whether equal datagrams may go as one; not where the device does no checksums.
     joins: bool,
+}
+
+impl Sender {
+    /// Makes the socket send as a group of datagrams wants.
+    fn prepare(&mut self, group: Group) -> io::Result<()> {
+        let wanted = if group.df { Fragmentation::Never } else { Fragmentation::Allowed };
+        if self.fragmentation != wanted {
+            self.socket.set_fragmentation(wanted)?;
+            self.fragmentation = wanted;
+        }
+        if self.is_checked != group.is_checked {
+            self.socket.set_checksums(group.is_checked)?;
+            self.is_checked = group.is_checked;
+        }
+        Ok(())
+    }
 }
 
 /// A frame that waits.
@@ -39,14 +57,17 @@ struct Queued {
 
 impl Queued {
     /// What the socket is chosen by, and told once for all its datagrams.
-    fn group(&self) -> (IpFamily, usize, bool) {
-        let source = usize::from(self.outer.src_port) % SOURCES;
-        (IpFamily::of(self.outer.dst), source, self.outer.df)
+    fn group(&self) -> Group {
+        Group {
+            is_v6: self.outer.dst.is_ipv6(),
+            source: usize::from(self.outer.src_port) % SOURCES,
+            df: self.outer.df,
+            is_checked: self.outer.is_checked,
+        }
     }
 
-    fn order(&self) -> (bool, usize, bool, u16, IpAddr, usize) {
-        let (family, source, df) = self.group();
-        (family == IpFamily::V6, source, df, self.outer.src_port, self.outer.dst, self.number)
+    fn order(&self) -> (Group, u16, IpAddr, usize) {
+        (self.group(), self.outer.src_port, self.outer.dst, self.number)
     }
 
     /// Whether the two can be parts of one datagram.
@@ -55,6 +76,15 @@ impl Queued {
         (a.src, a.dst, a.dst_port, a.tos, a.ttl) == (b.src, b.dst, b.dst_port, b.tos, b.ttl)
             && a.src_port == b.src_port
     }
+}
+
+/// See [`Queued::group`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Group {
+    is_v6: bool,
+    source: usize,
+    df: bool,
+    is_checked: bool,
 }
 
 /// The sockets of one worker.
@@ -86,13 +116,6 @@ impl Losses {
     }
 }
 
-fn place_of(family: IpFamily) -> usize {
-    match family {
-        IpFamily::V4 => 0,
-        IpFamily::V6 => 1,
-    }
-}
-
 impl TunnelTx {
     /// Opens the sockets for the families that the host has: first IPv4, then IPv6.
     pub fn open(carrier: Carrier, families: [bool; 2], reports: Arc<Reports>) -> Result<TunnelTx, PortError> {
@@ -101,7 +124,8 @@ impl TunnelTx {
         let open = |family, wanted: bool| -> io::Result<Vec<Sender>> {
             let one = |_| {
                 let socket = TunnelSocket::sender(carrier, family)?;
-                Ok(Sender { socket, fragmentation: Fragmentation::Never, joins: is_udp })
+                let fragmentation = Fragmentation::Never;
+                Ok(Sender { socket, fragmentation, is_checked: true, joins: is_udp })
             };
             (0..if wanted { count } else { 0 }).map(one).collect()
         };
@@ -124,14 +148,13 @@ impl TunnelTx {
             let len = rest.0.iter().take_while(|q| q.group() == group).count();
             let (frames, frames_after) = rest.0.split_at(len);
             let (pieces, pieces_after) = rest.1.split_at(len.min(rest.1.len()));
-            let (family, source, df) = group;
             // GRE has one socket, whatever the source.
-            let senders = self.senders.get_mut(place_of(family)).map_or(&mut [][..], |s| &mut s[..]);
-            let at = source.checked_rem(senders.len());
+            let senders = self.senders.get_mut(usize::from(group.is_v6)).map_or(&mut [][..], |s| &mut s[..]);
+            let at = group.source.checked_rem(senders.len());
             match at.and_then(|at| senders.get_mut(at)) {
                 Some(sender) => {
                     let mut batch = SendBatch { sender, reports: &self.reports, losses: &mut self.losses };
-                    batch.send(frames, pieces, df);
+                    batch.send(frames, pieces, group);
                 }
                 None => self.losses.add(Drop::TxError, frames),
             }
@@ -151,14 +174,10 @@ struct SendBatch<'a> {
 }
 
 impl SendBatch<'_> {
-    fn send(&mut self, frames: &[Queued], payloads: &[IoSlice<'_>], df: bool) {
-        let wanted = if df { Fragmentation::Never } else { Fragmentation::Allowed };
-        if self.sender.fragmentation != wanted {
-            if self.sender.socket.set_fragmentation(wanted).is_err() {
-                self.losses.add(Drop::TxError, frames);
-                return;
-            }
-            self.sender.fragmentation = wanted;
+    fn send(&mut self, frames: &[Queued], payloads: &[IoSlice<'_>], group: Group) {
+        if self.sender.prepare(group).is_err() {
+            self.losses.add(Drop::TxError, frames);
+            return;
         }
         let mut at = 0;
         // Up to here frames go one by one, as joined they were refused.
@@ -166,7 +185,7 @@ impl SendBatch<'_> {
         let mut is_retry = false;
         while at < frames.len() {
             let (Some(frames), Some(payloads)) = (frames.get(at..), payloads.get(at..)) else { return };
-            let joins = self.sender.joins && at >= single_until;
+            let joins = self.sender.joins && group.is_checked && at >= single_until;
             let (datagrams, lens, count) = arrange(frames, payloads, joins);
             let first_len = lens.first().copied().unwrap_or(1).max(1);
             match self.sender.socket.send(datagrams.get(..count).unwrap_or(&[])) {
