@@ -7,9 +7,10 @@ use base::{HashSeed, Instant};
 use datapath::{DpAction, Drop, FrameClass, SlowPath, Translation, Upcall};
 use flowtable::text::{FlowUsage, NoPortNames, parse_flow};
 use flowtable::{FlowModCommand, OfPort, OnMissing, RuleStore};
-use packet::key::slot;
+use packet::key::{Slot, slot};
 use packet::tunnel::TunnelProtocol;
 use packet::{DpPort, PacketKey};
+use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
@@ -492,6 +493,91 @@ fn what_decides_is_in_the_profile() {
                     "{place:?} bit {bit} of {text}"
                 );
             }
+        }
+    }
+}
+
+const TUNNELS: &[(TunnelKind, &[(&str, &str)])] = &[
+    (TunnelKind::Vxlan, &[("remote_ip", "1.1.2.92"), ("key", "7"), ("tos", "inherit")]),
+    (TunnelKind::Vxlan, &[("remote_ip", "flow"), ("key", "flow"), ("ttl", "inherit")]),
+    (TunnelKind::Vxlan, &[("remote_ip", "flow"), ("local_ip", "flow"), ("key", "9")]),
+    (TunnelKind::Vxlan, &[("remote_ip", "192.168.9.7"), ("key", "flow")]),
+    (TunnelKind::Gre, &[("remote_ip", "fd00::92"), ("key", "flow")]),
+];
+const INT_RULES: &[&str] = &[
+    "priority=1,actions=output:1,output:8",
+    "priority=2,ip,actions=set_field:1.1.2.92->tun_dst,set_field:3->tun_id,output:2,output:3",
+    "priority=3,in_port=9,actions=NORMAL",
+    "priority=4,tun_id=7,actions=output:9,output:5",
+    "priority=4,tcp,tp_dst=80,actions=mod_nw_tos:32,output:1,output:4",
+    "priority=5,ip,tun_src=1.1.2.92,actions=move:NXM_NX_TUN_ID[0..7]->NXM_OF_IP_TOS[],output:5",
+    "priority=5,nw_ttl=33,ip,actions=dec_ttl,output:2",
+];
+const PHY_RULES: &[&str] = &[
+    "priority=1,actions=NORMAL",
+    "priority=2,in_port=LOCAL,actions=output:1",
+    "priority=3,ip,nw_tos=40,actions=mod_nw_ttl:9,output:1",
+    "priority=3,udp,tp_dst=4789,in_port=LOCAL,actions=drop",
+    "priority=3,in_port=1,actions=LOCAL",
+    "priority=4,ip,nw_ttl=33,actions=IN_PORT",
+];
+const FRAMES: &[&str] = &[
+    TCP,
+    FOR_US,
+    "in_port(4789),tunnel(tun_id=7,src=1.1.2.92,dst=1.1.2.88,ttl=64),eth(),eth_type(0x0800),ipv4(proto=6)",
+    "in_port(47),tunnel(tun_id=5,ipv6_src=fd00::92,ipv6_dst=fd00::88),eth(),eth_type(0x86dd),ipv6(proto=58)",
+    "in_port(1),eth(dst=aa:55:aa:55:00:00),eth_type(0x0806),arp(sip=1.1.2.92,tip=1.1.2.88,op=2,sha=02:00:00:00:00:07)",
+];
+/// Fields that frames differ in, with values that rules and tunnels ask for.
+const VARIED: &[(Slot, &[u128])] = &[
+    (slot::NW_TOS, &[0, 0x28, 0x2b]),
+    (slot::NW_TTL, &[1, 33, 64]),
+    (slot::TP_DST, &[80, 4789]),
+    (slot::DL_DST, &[OUR_MAC as u128, 0xffff_ffff_ffff]),
+    (slot::NW_DST, &[0x0101_0258, 0x0a00_0002]),
+];
+
+proptest! {
+    /// The same for whatever tunnels and rules there are.
+    #[test]
+    fn what_may_decide_is_in_the_profile(
+        tunnels in proptest::sample::subsequence((0..TUNNELS.len()).collect::<Vec<_>>(), 0..=TUNNELS.len()),
+        int in proptest::sample::subsequence(INT_RULES, 1..=INT_RULES.len()),
+        phy in proptest::sample::subsequence(PHY_RULES, 1..=PHY_RULES.len()),
+        frame in proptest::sample::select(FRAMES),
+        varied in proptest::collection::vec((proptest::sample::select(VARIED), any::<proptest::sample::Index>()), 0..3),
+        flips in proptest::collection::vec((0..slot::ALL.len(), 0u32..128), 1..20),
+    ) {
+        let mut lab = Lab::new();
+        for n in tunnels {
+            lab.tunnel(n as u32 + 1, TUNNELS[n].0, TUNNELS[n].1);
+        }
+        lab.know_peer();
+        int.iter().for_each(|f| lab.flow(lab.int, f));
+        phy.iter().for_each(|f| lab.flow(lab.phy, f));
+        let fwd = lab.publish();
+        let mut original = key(frame);
+        for ((place, values), n) in varied {
+            if original.get(place) != 0 {
+                original.set(place, *n.get(values));
+            }
+        }
+        let Ok(profile) = fwd.profile(FrameClass::of(&original)) else { return Ok(()) };
+        let before = fwd.translate(&Upcall { key: &original });
+        for (n, bit) in flips {
+            let place = slot::ALL[n];
+            let inner_tag = [slot::VLAN_TCI_INNER, slot::VLAN_TPID_INNER].contains(&place);
+            if bit >= place.width.into() || profile.mask.0.get(place) >> bit & 1 == 1 || inner_tag {
+                continue;
+            }
+            let mut other = original;
+            other.set(place, original.get(place) ^ 1 << bit);
+            let after = fwd.translate(&Upcall { key: &other });
+            prop_assert_eq!(
+                (format!("{:?}", before.program), before.cacheable),
+                (format!("{:?}", after.program), after.cacheable),
+                "{:?} bit {}", place, bit
+            );
         }
     }
 }

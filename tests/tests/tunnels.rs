@@ -128,8 +128,15 @@ fn ours_and_the_kernel(kind: Kind, underlay: Underlay) {
     talk(&pod(&node, "pod1", "10.9.0.1"), &pod2);
 }
 
-/// Ours against Open vSwitch with its userspace datapath, which needs the card for itself.
-fn ours_and_open_vswitch(kind: Kind, underlay: Underlay) {
+/// Ours and Open vSwitch with its userspace datapath, which needs the card for itself; and their pods.
+struct Pair {
+    node: Switch,
+    other: Reference,
+    pods: [Namespace; 2],
+    _far: Namespace,
+}
+
+fn ours_and_open_vswitch(kind: Kind, underlay: Underlay) -> Pair {
     let (node, far) = (Switch::start(&[]), Namespace::new("ovs"));
     join(node.ns(), &far);
     our_node(&node, node.ns(), underlay, kind, kind.ours, kind.theirs);
@@ -147,7 +154,14 @@ fn ours_and_open_vswitch(kind: Kind, underlay: Underlay) {
     for line in ["addr add 10.9.0.2/24 dev pod2", "link set pod2 mtu 1400 up"] {
         ip(&format!("-n {} {line}", pod2.name()));
     }
-    talk(&pod(&node, "pod1", "10.9.0.1"), &pod2);
+    let pods = [pod(&node, "pod1", "10.9.0.1"), pod2];
+    Pair { node, other, pods, _far: far }
+}
+
+impl Pair {
+    fn talk(&self) {
+        talk(&self.pods[0], &self.pods[1]);
+    }
 }
 
 #[test]
@@ -182,14 +196,14 @@ fn ours_to_the_kernel() {
 fn ours_to_open_vswitch_by_the_host() {
     // Over IPv6 the kernel leaves the UDP checksum to the card, which on this wire is none, and Open vSwitch does not know.
     for kind in [VXLAN, GENEVE, GRE] {
-        ours_and_open_vswitch(kind, Underlay::Host);
+        ours_and_open_vswitch(kind, Underlay::Host).talk();
     }
 }
 
 #[test]
 fn ours_to_open_vswitch_through_a_bridge() {
     for kind in [VXLAN, VXLAN6, GENEVE, GRE] {
-        ours_and_open_vswitch(kind, Underlay::Bridge);
+        ours_and_open_vswitch(kind, Underlay::Bridge).talk();
     }
 }
 
@@ -267,6 +281,69 @@ fn rules_say_where_a_tunnel_leads() {
     talk(&pods[0], &pods[1]);
     nodes[1].run("ovs-ofctl mod-flows br-int in_port=tun0,tun_id=99,actions=drop");
     assert!(!pods[0].pings("10.9.0.2"));
+}
+
+/// Geneve's options carry what one end writes and the other matches: both directions, critical and not.
+#[test]
+fn options_cross_between_ours_and_open_vswitch() {
+    for underlay in [Underlay::Host, Underlay::Bridge] {
+        let pair = ours_and_open_vswitch(GENEVE, underlay);
+        let ends: [(&dyn Tools, &str); 2] = [(&pair.node, "pod1"), (&pair.other, "pod2")];
+        for (switch, pod) in ends {
+            switch.run("ovs-ofctl add-tlv-map br-int '{class=0xffff,type=0x80,len=4}->tun_metadata0,{class=0xffff,type=0x01,len=8}->tun_metadata1'");
+            switch.flows(
+                "br-int",
+                &[
+                    &format!("in_port={pod},actions=set_field:0x12345678->tun_metadata0,set_field:0x99->tun_metadata1,output:tun0"),
+                    &format!("in_port=tun0,tun_id=77,tun_metadata0=0x12345678,tun_metadata1=0x99,actions=output:{pod}"),
+                    "priority=0,actions=drop",
+                ],
+            );
+        }
+        pair.talk();
+        // An option that is critical and not known any more: the packet is dropped.
+        for (switch, _) in ends {
+            switch.run("ovs-ofctl del-flows br-int");
+        }
+        pair.node.run("ovs-ofctl del-tlv-map br-int '{class=0xffff,type=0x80,len=4}->tun_metadata0'");
+        pair.other.flows(
+            "br-int",
+            &[
+                "in_port=pod2,actions=set_field:0x12345678->tun_metadata0,output:tun0",
+                "in_port=tun0,actions=output:pod2",
+            ],
+        );
+        pair.node.flows("br-int", &["actions=NORMAL"]);
+        assert!(!pair.pods[1].pings("10.9.0.1"));
+        let drops = pair.node.run("ovs-appctl tapestry/drops");
+        assert!(drops.contains("bad_tunnel"), "{drops}");
+    }
+}
+
+/// flannel's UDP backend carries bare IPv4 packets: rules give them their Ethernet addresses.
+#[test]
+fn flannel_carries_packets_without_ethernet() {
+    let kind = Kind { name: "flannel", options: "", ..VXLAN };
+    let nodes = [Switch::start(&[]), Switch::start(&[])];
+    join(nodes[0].ns(), nodes[1].ns());
+    our_node(&nodes[0], nodes[0].ns(), Underlay::Host, kind, kind.ours, kind.theirs);
+    our_node(&nodes[1], nodes[1].ns(), Underlay::Bridge, kind, kind.theirs, kind.ours);
+    let pods = [pod(&nodes[0], "pod1", "10.9.0.1"), pod(&nodes[1], "pod1", "10.9.0.2")];
+    for ((node, pod), other) in nodes.iter().zip(&pods).zip(["10.9.0.2", "10.9.0.1"]) {
+        let mac = pod.run_ok("cat /sys/class/net/pod1/address");
+        ip(&format!("-n {} neigh add {other} lladdr 02:00:00:00:00:99 dev pod1", pod.name()));
+        node.flows(
+            "br-int",
+            &[
+                "ip,in_port=pod1,actions=output:tun0",
+                &format!(
+                    "in_port=tun0,actions=mod_dl_src:02:00:00:00:00:99,mod_dl_dst:{},output:pod1",
+                    mac.trim()
+                ),
+            ],
+        );
+    }
+    talk(&pods[0], &pods[1]);
 }
 
 /// What ovs-vsctl and ovs-appctl say of tunnels.
