@@ -8,7 +8,7 @@ mod conntrack_support;
 use conntrack_support::*;
 use datapath::Drop;
 use datapath::conntrack::*;
-use packet::{Frame, FrameBuilder, PacketKey, slot};
+use packet::{Checksum, Frame, FrameBuilder, PacketKey, slot};
 use std::time::Duration;
 
 #[test]
@@ -45,6 +45,10 @@ fn what_makes_no_sense_is_invalid() {
     {
         assert_eq!(w.send_frame(&commit(), spoil(at)).state(), INV, "{what}");
     }
+    // A length that lies is found though somebody vouches for the checksum.
+    let mut lying = spoil(34 + 5);
+    lying.checksum = Checksum::Valid;
+    assert_eq!(w.send_frame(&commit(), lying).state(), INV);
     // A protocol's header that is cut off by the IP length.
     let short = FrameBuilder::ipv4(A, B, 6).payload(&[0; 12]);
     assert_eq!(w.state(&commit(), &short), INV);

@@ -58,6 +58,32 @@ fn a_flood_from_one_port_costs_the_others_nothing() {
     assert_eq!(w.ct.stats().full, 0);
 }
 
+/// When the table is nearly full, whoever has most unanswered connections makes room, not whoever has few.
+#[test]
+fn a_nearly_full_table_is_cleared_where_most_is_unanswered() {
+    let mut w = World::with(config(1000, 1000));
+    w.port = DpPort(2);
+    for n in 0..3000 {
+        w.send(&commit(), &udp((0x0b00_0000 + n, 1), (B, 80)));
+    }
+    let full = w.ct.connections();
+    assert!((900..1000).contains(&full), "{full}");
+    // Those of another port are all answered in the end, though the flood goes on between question and answer.
+    for n in 0..400 {
+        let (a, b) = ((A + (n << 8), 1000), (B, 53));
+        w.port = DpPort(1);
+        w.send(&commit(), &udp(a, b));
+        w.port = DpPort(2);
+        (0..20).for_each(|m| {
+            w.send(&commit(), &udp((0x0c00_0000 + n * 20 + m, 1), (B, 80)));
+        });
+        w.port = DpPort(1);
+        assert_eq!(w.state(&commit(), &udp(b, a)), EST_RPL, "{n}");
+    }
+    assert_eq!(w.ct.stats().full, 0);
+    assert!(w.ct.connections() < 1000);
+}
+
 /// With the table full of established connections new ones are refused, and nobody loses one.
 #[test]
 fn established_connections_never_give_way() {
@@ -89,6 +115,13 @@ fn a_zone_has_its_own_limit() {
     assert_eq!((0..20).filter(|c| in_zone(3, *c)).count(), 2);
     assert_eq!((0..20).filter(|c| in_zone(4, *c)).count(), 20);
     assert_eq!(w.ct.zone_connections(Zone(3)), 2);
+    // Unanswered ones of another zone do not help.
+    w.send(&CtSpec { zone: Zone(4), ..commit() }, &udp((A + 99, 1), (B, 2)));
+    let others = w.ct.zone_connections(Zone(4));
+    let full = w.ct.stats().full;
+    in_zone(3, 30);
+    assert_eq!((w.ct.zone_connections(Zone(4)), w.ct.zone_connections(Zone(3))), (others, 2));
+    assert!(w.ct.stats().full > full);
     // Unanswered ones of the zone give way to new ones of the same port, not to those of another.
     w.ct.flush(Some(Zone(3)), None);
     let mut w = w;
@@ -138,6 +171,28 @@ fn a_port_range_fills_to_the_last() {
         assert_eq!(w.ct.flush(None, Some(&filter)), 1);
         assert_eq!(over(100 + n), None);
         assert_eq!(over(200), Some(Drop::NatExhausted));
+    }
+}
+
+/// Ports that were kept, and so taken past the map of their destination, are found taken once, and found free again.
+#[test]
+fn ports_taken_before_there_was_a_map() {
+    let w = World::new();
+    let (first, last) = (20_000u16, 20_999u16);
+    let spec = nat(NatKind::Src, (N, N), Some((first, last)));
+    let ask = |n: u32, port| w.send(&spec, &udp((0x0b00_0000 + n, port), (B, 53))).tracked.drop;
+    for port in first..=last {
+        assert_eq!(ask(u32::from(port), port), None);
+    }
+    for n in 0..20 {
+        assert_eq!(ask(n, 5), Some(Drop::NatExhausted));
+    }
+    for round in 0..50u32 {
+        let gone = u32::from(first) + round * 17;
+        let src = Some((0x0b00_0000 + gone).to_be_bytes().into());
+        assert_eq!(w.ct.flush(None, Some(&TupleFilter { src, ..TupleFilter::default() })), 1);
+        assert_eq!(ask(100_000 + round, 5), None, "after {round}");
+        assert_eq!(ask(200_000, 5), Some(Drop::NatExhausted));
     }
 }
 

@@ -199,6 +199,21 @@ fn icmp_errors_are_related_and_translated() {
     assert_eq!(out.key.get(slot::NW_SRC) as u32, N);
 }
 
+/// A datagram without a checksum has none where it is quoted either.
+#[test]
+fn quoted_datagrams_without_a_checksum_keep_none() {
+    let w = World::new();
+    let without = |src| {
+        let mut bytes = udp((src, 1000), (B, 53)).build();
+        bytes[40..42].fill(0);
+        bytes
+    };
+    w.send_frame(&snat(N), Frame::from_bytes(&without(A)));
+    let out = w.send_frame(&bare_nat(), icmp(0x0909_0909, N, 11, 0, 0, &without(N)[14..]));
+    assert_eq!(out.state(), CtState(0xac));
+    assert_eq!(out.frame.bytes()[42..], without(A)[14..]);
+}
+
 /// An error from behind a service seems to come from the service.
 #[test]
 fn icmp_errors_through_destination_translation() {

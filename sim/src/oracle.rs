@@ -15,7 +15,7 @@
 //! Not judged here: whether a translation is right. That is for tests, which have models of their own.
 
 use base::Instant;
-use datapath::conntrack::{ConnTracker, CtSpec};
+use datapath::conntrack::{ConnTracker, CtConfig, CtSpec};
 use datapath::fragments::{Context, FragmentLimits, Offered, Reassembler};
 use datapath::{
     Deps, DpAction, Drop, FrameClass, Profile, RecircId, Revision, SlowPath, Translation, Upcall,
@@ -137,6 +137,11 @@ impl Oracle {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The workers' tracker has this configuration from now on.
+    pub fn limit_connections(&self, config: CtConfig) {
+        self.lock().connections.configure(config);
     }
 
     /// From now on workers must work from this snapshot.

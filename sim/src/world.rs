@@ -19,7 +19,7 @@ use arc_swap::ArcSwap;
 use base::{HashSeed, Instant};
 use crossbeam_channel::Receiver;
 use datapath::command::EVENTS_MAX;
-use datapath::conntrack::{ConnTracker, CtConfig};
+use datapath::conntrack::{ConnTracker, CtConfig, CtStats};
 use datapath::{Drop, Event, PortCounters, PortError, Worker, WorkerConfig, WorkerPeer, WorkerSetup};
 use packet::DpPort;
 use std::collections::{BTreeMap, BTreeSet};
@@ -194,6 +194,7 @@ pub struct World {
     config: Config,
     snapshot: Arc<ArcSwap<Checked>>,
     oracle: Oracle,
+    tracker: Arc<ConnTracker>,
     punts: Punts,
     workers: Vec<Actor>,
     events: Receiver<Event>,
@@ -245,6 +246,7 @@ impl World {
             config: Config::default(),
             snapshot,
             oracle,
+            tracker,
             punts,
             events,
             ports: BTreeMap::new(),
@@ -286,6 +288,17 @@ impl World {
     /// The snapshot that workers see.
     pub fn forwarding(&self) -> Arc<Forwarding> {
         Arc::clone(self.snapshot.load().forwarding())
+    }
+
+    /// Replaces limits and timeouts of connections.
+    pub fn limit_connections(&mut self, config: CtConfig) {
+        self.oracle.limit_connections(config.clone());
+        self.tracker.configure(config);
+    }
+
+    /// The connections, counted, and what became of earlier ones.
+    pub fn connections(&self) -> CtStats {
+        self.tracker.stats()
     }
 
     /// What the oracle has judged.

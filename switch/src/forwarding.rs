@@ -591,7 +591,7 @@ impl Staging {
         }
         if set_changed {
             self.next.homes = homes(&self.next.bridges);
-            self.next.tunnels = Arc::new(tunnels(&self.next.bridges));
+            self.next.tunnels = Arc::new(tunnels(&self.next.bridges, &self.published.tunnels));
             self.next.homes_revision = stamp;
         }
         if settings_changed {
@@ -623,13 +623,14 @@ fn geneve_map(bridges: &[Arc<Bridge>]) -> Arc<GeneveMap> {
     Arc::new(all)
 }
 
-/// The tunnel interfaces of all bridges.
-fn tunnels(bridges: &[Arc<Bridge>]) -> TunnelMap {
+/// The tunnel interfaces of all bridges; those that were there before go on counting.
+fn tunnels(bridges: &[Arc<Bridge>], before: &TunnelMap) -> TunnelMap {
     let mut map = TunnelMap::default();
     for bridge in bridges {
         for port in bridge.ports() {
             if let Device::Tunnel { socket, config } = &port.device {
                 map.insert(config, *socket, TunnelPort { bridge: bridge.id(), of_port: port.of_port });
+                map.count(&port.name, before);
             }
         }
     }

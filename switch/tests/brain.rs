@@ -19,9 +19,10 @@ use switch::bridge::{Device, FailMode};
 use switch::config::{
     BridgeConfig, Config, ControllerConfig, InterfaceConfig, InterfaceKind, PortConfig as Port,
 };
-use switch::forwarding::{Forwarding, NoPunt, PacketInCause, Punted};
+use switch::forwarding::{Forwarding, NoPunt, PacketInCause, Punted, Solicitation};
 use switch::mac::MacAddr;
 use switch::ofproto::{ConnId, ConnKind, Outgoing};
+use switch::tunnel::{HostPort, TunnelConfig, TunnelKind};
 use switch::vlan::VlanConfig;
 
 const START: Instant = Instant::from_nanos(1_000_000_000_000);
@@ -181,6 +182,59 @@ fn only(heard: Vec<(ConnId, Outgoing)>, conn: ConnId) -> Message {
         Ok([(to, Outgoing::Message(_, message) | Outgoing::Unasked(message))]) if to == conn => message,
         other => panic!("{other:?}"),
     }
+}
+
+/// A tunnel is a port once its socket is open, at the number that it asks for; changing where it leads changes the port.
+#[test]
+fn tunnels_are_ports_while_their_socket_is_open() {
+    let tunnel = |remote: &str| {
+        let options = [("remote_ip".to_owned(), remote.to_owned())].into();
+        let parsed = TunnelConfig::parse("tun0", TunnelKind::Vxlan, &options).unwrap();
+        let kind = InterfaceKind::Tunnel(Arc::new(parsed.config));
+        InterfaceConfig { kind, ..interface("tun0", Some(5)) }
+    };
+    let mut brain = Brain::new(HashSeed::new(1, 2), Box::new(NoPunt));
+    let config = |remote| Config {
+        bridges: [("br0".to_owned(), bridge("br0", &[tunnel(remote)]))].into(),
+        ..Config::default()
+    };
+    let state = DeviceState { link_up: true, admin_up: true, mtu: 1500, speed_mbps: 0 };
+    let open = |n| OpenDevice { port: DpPort(n), mac: MacAddr(n.into()), state };
+    brain.configure(&config("10.0.0.2"), START);
+    let port_of =
+        |brain: &Brain| brain.bridge("br0").unwrap().ports.get(&OfPort(5)).map(|p| p.device.clone());
+    assert_eq!(port_of(&brain), None);
+    brain.device_open("vxlan_sys_4789", open(77), START);
+    let Some(Device::Tunnel { socket: DpPort(77), config: first }) = port_of(&brain) else {
+        panic!("{:?}", port_of(&brain))
+    };
+    assert_eq!(brain.publish().tunnels().sockets().map(|(p, _)| p).collect::<Vec<_>>(), [DpPort(77)]);
+    brain.configure(&config("10.0.0.3"), START);
+    let Some(Device::Tunnel { config: second, .. }) = port_of(&brain) else { panic!("gone") };
+    assert_ne!(first, second);
+    brain.device_closed("vxlan_sys_4789", START);
+    assert_eq!(port_of(&brain), None);
+    assert!(brain.publish().tunnels().is_empty());
+}
+
+/// Who is asked for leaves through the tables, as if the host had asked.
+#[test]
+fn questions_for_neighbours_are_packet_outs() {
+    let mut brain = Brain::new(HashSeed::new(1, 2), Box::new(NoPunt));
+    let config = Config { bridges: [("br0".to_owned(), bridge("br0", &[]))].into(), ..Config::default() };
+    brain.configure(&config, START);
+    let state = DeviceState { link_up: true, admin_up: true, mtu: 1500, speed_mbps: 0 };
+    brain.device_open("br0", OpenDevice { port: DpPort(1), mac: MacAddr(0x0200_0000_0001), state }, START);
+    let id = brain.bridge("br0").unwrap().id;
+    let port = HostPort { bridge: id, of_port: OfPort::LOCAL };
+    let (source, target) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+    brain.solicit(&Solicitation { port, source, target });
+    let commands = brain.drain_commands();
+    let [Command::PacketOut(request)] = &commands[..] else { panic!("{commands:?}") };
+    assert_eq!((request.bridge, request.in_port), (id, OfPort::LOCAL));
+    assert_eq!(*request.actions, [OfAction::Output { port: OfPort::TABLE, max_len: 0 }]);
+    let key = PacketKey::extract(&mut Frame::from_bytes(&request.data)).unwrap();
+    assert_eq!((key.dl_type(), key.get(packet::slot::DL_SRC)), (0x0806, 0x0200_0000_0001));
 }
 
 #[test]

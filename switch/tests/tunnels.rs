@@ -17,6 +17,7 @@ use switch::bridge::*;
 use switch::dp_text::{display_program, parse_dp_key};
 use switch::forwarding::*;
 use switch::mac::MacAddr;
+use switch::tunnel::counters::Way;
 use switch::tunnel::{Host, HostPort, TunnelConfig, TunnelKind};
 use switch::underlay::RouteTable;
 use switch::underlay::route::{
@@ -375,6 +376,40 @@ fn normal_learns_behind_tunnels_and_floods_into_them() {
     assert_eq!(display_program(&t.program, &key(to_pod)).to_string(), "108,109");
     fwd.commit(&t.effects, Instant::ZERO);
     assert_eq!(actions(&fwd, TCP), push);
+}
+
+#[test]
+fn each_tunnel_counts_for_itself() {
+    let mut lab = Lab::new();
+    lab.tunnel(1, TunnelKind::Vxlan, &[("remote_ip", "1.1.2.92"), ("key", "7")]);
+    lab.tunnel(2, TunnelKind::Vxlan, &[("remote_ip", "192.168.9.7"), ("key", "7")]);
+    lab.know_peer();
+    lab.flow(lab.int, "in_port=9,actions=output:1,output:2");
+    lab.flow(lab.int, "in_port=2,actions=output:8");
+    let fwd = lab.publish();
+    let credit = |fwd: &Forwarding, text: &str, packets| {
+        translate(fwd, text).credits.iter().for_each(|c| c.credit(packets, packets * 100, Instant::ZERO, 0));
+    };
+    credit(&fwd, TCP, 3);
+    credit(
+        &fwd,
+        "in_port(4789),tunnel(tun_id=7,src=192.168.9.7,dst=192.168.9.1),eth(),eth_type(0x0800),ipv4()",
+        2,
+    );
+    let counted = |fwd: &Forwarding, name| {
+        let counters = fwd.tunnels().counters(name).unwrap();
+        (counters.get(Way::Received), counters.get(Way::Sent))
+    };
+    assert_eq!(counted(&fwd, "p1"), ((0, 0), (3, 300)));
+    assert_eq!(counted(&fwd, "p2"), ((2, 200), (3, 300)));
+    // A change elsewhere does not make them start anew.
+    lab.tunnel(3, TunnelKind::Vxlan, &[("remote_ip", "flow"), ("key", "8")]);
+    let fwd = lab.publish();
+    assert_eq!((counted(&fwd, "p2"), counted(&fwd, "p3")), (((2, 200), (3, 300)), ((0, 0), (0, 0))));
+    // What is not sent does not count.
+    lab.staging.bridge(lab.phy).unwrap().neighbours().flush();
+    credit(&fwd, TCP, 1);
+    assert_eq!((counted(&fwd, "p1").1, counted(&fwd, "p2").1), ((3, 300), (4, 400)));
 }
 
 const FOR_US: &str = "in_port(1),eth(src=f8:bc:12:44:34:b6,dst=aa:55:aa:55:00:00),eth_type(0x0800),\

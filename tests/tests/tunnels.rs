@@ -4,7 +4,7 @@
 //! Each is tried both ways that ours has: the host routes, or the network card belongs to a bridge of ours.
 
 use tests::reference::Reference;
-use tests::traffic::{Reach, transfer};
+use tests::traffic::{Reach, TRANSFER, transfer};
 use tests::{Namespace, Ran, Switch, Tools, ip, run, wait_for};
 
 /// How the outer packets of our side leave.
@@ -98,6 +98,10 @@ fn ours_and_ours(kind: Kind, underlays: [Underlay; 2]) {
     }
     let pods = [pod(&nodes[0], "pod1", "10.9.0.1"), pod(&nodes[1], "pod2", "10.9.0.2")];
     talk(&pods[0], &pods[1]);
+    let counted = nodes.each_ref().map(|node| node.port_counters("br-int", "tun0"));
+    for direction in ["rx bytes", "tx bytes"] {
+        assert!(counted.iter().all(|c| c[direction] > TRANSFER as u64), "{direction}: {counted:?}");
+    }
 }
 
 /// Ours against the kernel's VXLAN device, and pods behind a bridge of the kernel's.

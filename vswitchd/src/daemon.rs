@@ -3,6 +3,8 @@
 //! A turn of the loop is: take in what came, let the brain follow, publish the snapshot, then and only then let replies
 //! out. So whoever has read a reply can rely on the next frame's being handled by the new configuration.
 
+mod tunnels;
+
 use crate::appctl::{self, FragmentSettings};
 use crate::args::{Args, Places};
 use crate::clock::Clock;
@@ -33,7 +35,6 @@ use switch::config::{Config, InterfaceKind};
 use switch::forwarding::{Forwarding, PuntSink, Punted, Solicitation};
 use switch::ofproto::{PacketOutRequest, PortCounters, PortRecord};
 use switch::plan::{Step, plan};
-use switch::tunnel::{Setting, TunnelConfig};
 use sys::netlink::{LinkEvent, LinkWatch};
 use sys::process::PidFile;
 use sys::signal::{DaemonSignal, Signals};
@@ -311,12 +312,6 @@ impl Daemon {
             self.brain.packet_in(punted);
             // Into the sessions at once, which drop it where nobody reads.
             self.deliver();
-        }
-    }
-
-    fn take_solicitations(&mut self) {
-        for solicitation in self.solicitations.try_iter().take(SOLICITATIONS_MAX) {
-            self.brain.solicit(&solicitation);
         }
     }
 
@@ -619,41 +614,6 @@ impl Daemon {
         status
     }
 
-    /// What is known of a tunnel: its address, made up, and the device by which the host would send its packets.
-    fn tunnel_status(&self, name: &str, status: &mut InterfaceStatus) {
-        let Some(tunnel) = self.tunnel_of(name) else { return };
-        let record = self.brain.bridges().find_map(|b| b.ports.values().find(|p| p.name == name));
-        status.mac_in_use = record.map(|r| r.mac);
-        if let Setting::Fixed(remote) = tunnel.remote
-            && let Some(route) = self.brain.routes().lookup(remote)
-        {
-            status.status.insert("tunnel_egress_iface".to_owned(), (*route.device).to_owned());
-        }
-    }
-
-    /// What kind of tunnels share a device.
-    pub fn socket_kind(&self, device: &str) -> Option<&'static str> {
-        let snapshot = self.snapshot.load();
-        let (_, socket) = snapshot.tunnels().sockets().find(|(_, s)| s.name() == device)?;
-        Some(socket.kind().name())
-    }
-
-    /// The tunnel that an interface is.
-    pub fn tunnel_of(&self, interface: &str) -> Option<&TunnelConfig> {
-        let mut ports = self.config.bridges.values().flat_map(|b| b.ports.values());
-        match &ports.find_map(|p| p.interfaces.get(interface))?.kind {
-            InterfaceKind::Tunnel(tunnel) => Some(tunnel),
-            _ => None,
-        }
-    }
-
-    /// What is wrong with the socket of a tunnel.
-    fn tunnel_error(&self, name: &str) -> Option<String> {
-        let socket = self.tunnel_of(name)?.socket();
-        let error = self.devices.error(&socket.name())?;
-        Some(format!("could not add network device {name} to ofproto ({error})"))
-    }
-
     /// What is wrong with a patch port, in OVS's words.
     fn patch_error(&self, name: &str) -> Option<String> {
         let bridge = self.brain.bridges().find(|b| b.ports.values().any(|p| p.name == name))?;
@@ -668,6 +628,10 @@ impl Daemon {
     }
 
     fn refresh_statistics(&mut self) {
+        if !self.snapshot.load().tunnels().is_empty() {
+            // They count as rules do.
+            self.workers.fold();
+        }
         let mut all = BTreeMap::new();
         for bridge in self.brain.bridges() {
             for port in bridge.ports.values() {
@@ -774,7 +738,11 @@ impl Daemon {
 
     /// Counters of a port over all workers.
     pub fn counters_of(&self, port: &PortRecord) -> PortCounters {
-        let Device::Datapath(dp) = port.device else { return PortCounters::default() };
+        let dp = match port.device {
+            Device::Datapath(dp) => dp,
+            Device::Tunnel { .. } => return self.brain.tunnel_counters(&port.name),
+            Device::Patch(_) => return PortCounters::default(),
+        };
         let mut sum = PortCounters::default();
         for peer in self.workers.peers() {
             if let Some(c) = peer.stats().port(dp) {

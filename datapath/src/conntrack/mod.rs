@@ -9,6 +9,11 @@
 //! the key and the [`CtClass`] that its programs are composed under. Not here: reassembly (fragments that arrive are
 //! invalid), the wiring of `table=` and of `ct_clear`.
 //!
+//! States are those of OVS's userspace datapath but for this: `est` is set once a reply was seen, as ovs-fields(7) says, for
+//! TCP too; an invalid packet is never translated and has no bit but `inv` and `trk`; a SYN repeated before any answer
+//! begins the connection anew; a RST must be exact in every state; where a translation is asked for and none is to be had,
+//! the packet is dropped, not sent untranslated; ICMP identifiers are translated; FTP payloads are rewritten.
+//!
 //! Invariants: a tuple names at most one live connection; a packet is translated rightly or not at all; established
 //! connections never give way to new ones; every table and loop has a named limit; no lock nests but the two shards of one
 //! insertion.

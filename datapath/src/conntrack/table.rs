@@ -323,3 +323,54 @@ fn direction_of(connection: &Connection, tuple: &Tuple) -> Option<Direction> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::connection::Birth;
+    use super::super::tuple::{TupleFields, Zone};
+    use super::*;
+    use packet::DpPort;
+
+    /// A connection that is set to earlier visits again and again stands in the wheel once when those are over.
+    #[test]
+    fn entries_that_are_out_of_date_leave_the_wheel() {
+        let table = Table::new(HashSeed::new(1, 2));
+        let mut now = Instant::from_secs(1000);
+        let fields = TupleFields {
+            zone: Zone(0),
+            protocol: 6,
+            src: [10, 0, 0, 1].into(),
+            dst: [10, 0, 0, 2].into(),
+            src_port: 1,
+            dst_port: 2,
+        };
+        let original = Tuple::new(fields);
+        let connection = Arc::new(Connection::new(Birth {
+            original,
+            reply: original.reversed(),
+            state: 0,
+            origin: DpPort(1),
+            policy: None,
+            revision: 2,
+            extra: None,
+            now,
+        }));
+        table.insert(&connection, now, now + VISIT_MAX).expect("the table is empty");
+        for secs in (5..50).rev() {
+            table.rearm(&connection, now, now + Duration::from_secs(secs));
+        }
+        let len = || table.shards.iter().map(|s| Table::lock(s).wheel.len()).sum::<usize>();
+        assert_eq!(len(), 46);
+        for _ in 0..130 {
+            now += Duration::from_secs(1);
+            let ended = table.sweep(now, usize::MAX, |_| Some(now + Duration::from_secs(86_400)));
+            assert!(ended.is_empty());
+        }
+        assert_eq!(len(), 1);
+        assert!(table.next_visit().is_some_and(|at| at <= now + VISIT_MAX + WHEEL_TICK));
+        // An end within its time is kept to.
+        now += Duration::from_secs(120);
+        assert_eq!(table.sweep(now, usize::MAX, |_| None).len(), 1);
+        assert_eq!((len(), table.next_visit()), (0, None));
+    }
+}

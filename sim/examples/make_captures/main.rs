@@ -25,7 +25,7 @@ const STRANGER: [u8; 4] = [192, 0, 2, 66];
 
 /// MSS 1460 and SACK permitted.
 const MSS_AND_SACK: [u8; 8] = [2, 4, 5, 0xb4, 4, 2, 1, 1];
-/// The same where a gateway that changes lengths forbids SACK (RFC 2018 options would tell untranslated numbers).
+/// The same where a gateway that changes lengths forbids SACK (its options, RFC 2018, would tell numbers untranslated).
 const MSS_ALONE: [u8; 8] = [2, 4, 5, 0xb4, 1, 1, 1, 1];
 
 /// The client hides behind another address.
@@ -143,7 +143,7 @@ fn dns() -> Session {
 fn unreachable() -> Session {
     let mut s = masqueraded();
     let ports = (45_000, 33_434);
-    let (inside, outside) = s.udp_as(Client, "new", Passes, ports, b"is anybody there? over");
+    let (inside, outside) = s.udp(Client, "new", Passes, ports, b"is anybody there? over");
     let port = || DestUnreachableHeader::Port;
     s.error(SERVER, "rel+rpl", Passes, port(), (&inside, &outside), 1_000);
     s.error(SERVER, "rel+rpl", Passes, port(), (&inside, &outside), 8);
@@ -152,7 +152,7 @@ fn unreachable() -> Session {
     s.udp(Client, "new", Passes, ports, b"again");
     // Four bytes do not name a connection's length and checksum; an unknown port names none.
     s.error(SERVER, "inv", Stops, port(), (&inside, &outside), 4);
-    let (_, unknown) = s.udp_as(Client, "new", Stops, (45_001, 7), b"refused by policy");
+    let (_, unknown) = s.udp(Client, "new", Stops, (45_001, 7), b"refused by policy");
     s.error(SERVER, "inv", Stops, port(), (&unknown, &unknown), 8);
     s
 }

@@ -85,13 +85,9 @@ impl Session {
         }
     }
 
-    /// A UDP datagram in one packet. Ports are those of client and server.
-    pub fn udp(&mut self, from: Side, state: &str, fate: Fate, ports: (u16, u16), payload: &[u8]) {
-        self.udp_as(from, state, fate, ports, payload);
-    }
-
-    /// The same; what the sender sent and what the receiver got, for errors to quote.
-    pub fn udp_as(
+    /// A UDP datagram in one packet; ports are those of client and server. Returns what was sent and what arrives, for
+    /// errors to quote.
+    pub fn udp(
         &mut self,
         from: Side,
         state: &str,

@@ -4,6 +4,7 @@ use super::{Answer, Outgoing, Request};
 use crate::brain::{Brain, BridgeState, DeviceState};
 use crate::bridge::{Device, PortConfig as Bits};
 use crate::mac::MacAddr;
+use crate::tunnel::counters::Way;
 use base::Instant;
 use flowtable::OfPort;
 use openflow::OfError;
@@ -178,10 +179,20 @@ impl Brain {
         }
     }
 
+    /// What a tunnel interface has counted, as far as workers have folded their counts.
+    pub fn tunnel_counters(&self, interface: &str) -> PortCounters {
+        let published = self.staging.published();
+        let Some(counters) = published.tunnels().counters(interface) else { return PortCounters::default() };
+        let ((rx_packets, rx_bytes), (tx_packets, tx_bytes)) =
+            (counters.get(Way::Received), counters.get(Way::Sent));
+        PortCounters { rx_packets, rx_bytes, tx_packets, tx_bytes, ..PortCounters::default() }
+    }
+
     fn stats_of(&self, port: &PortRecord, now: Instant) -> OfPortStats {
         let counters = match port.device {
             Device::Datapath(dp) => self.counters.get(&dp).copied().unwrap_or_default(),
-            Device::Patch(_) | Device::Tunnel { .. } => PortCounters::default(),
+            Device::Tunnel { .. } => self.tunnel_counters(&port.name),
+            Device::Patch(_) => PortCounters::default(),
         };
         OfPortStats {
             rx_packets: counters.rx_packets,

@@ -27,6 +27,8 @@ use crate::forwarding::{BRIDGES_DOMAIN, Effect, Forwarding, RECIRC_DOMAIN, setti
 use crate::mac::{MacEntry, MacKey};
 use crate::recirc::Frozen;
 use crate::trace::{Note, Trace};
+use crate::tunnel::TunnelCounters;
+use crate::tunnel::counters::Way;
 use crate::underlay::Neighbour;
 use crate::vlan::{Tag, TagStack};
 use base::Instant;
@@ -131,6 +133,8 @@ pub struct Credits {
     pub groups: Vec<Arc<GroupCounters>>,
     /// Neighbours that the frames were sent to.
     pub neighbours: Vec<Arc<Neighbour>>,
+    /// Tunnel interfaces that the frames came out of or went into.
+    pub tunnels: Vec<(Arc<TunnelCounters>, Way)>,
 }
 
 impl Credit for Credits {
@@ -139,6 +143,7 @@ impl Credit for Credits {
         self.lookups.iter().for_each(|(t, matched)| t.add(packets, if *matched { packets } else { 0 }));
         self.groups.iter().for_each(|g| g.add(packets, bytes));
         self.stations.iter().for_each(|s| s.credit(packets, bytes, last_seen, tcp_flags));
+        self.tunnels.iter().for_each(|(t, way)| t.add(*way, packets, bytes));
         self.neighbours.iter().for_each(|n| n.credit(packets, bytes, last_seen, tcp_flags));
     }
 }

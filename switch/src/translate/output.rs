@@ -98,7 +98,7 @@ impl Walk<'_> {
                     self.send_to_datapath(*dp, cut);
                 }
             }
-            Device::Tunnel { socket, config } => return self.send_to_tunnel(*socket, config, cut),
+            Device::Tunnel { socket, config } => return self.send_to_tunnel(port, *socket, config, cut),
             Device::Patch(Some(peer)) => return self.send_to_peer(*peer),
             Device::Patch(None) => self.why(Drop::NoPort),
         }

@@ -12,6 +12,7 @@ use crate::forwarding::{
 };
 use crate::mac::MacAddr;
 use crate::trace::Note;
+use crate::tunnel::counters::Way;
 use crate::tunnel::map::address;
 use crate::tunnel::{HostPort, LocalIp, Octet, Setting, TunnelConfig, TunnelKind};
 use crate::underlay::Route;
@@ -19,7 +20,7 @@ use crate::underlay::neighbour::announced;
 use crate::vlan::TagStack;
 use datapath::{DpAction, Drop};
 use flowtable::field::Prereq;
-use flowtable::{FlowKey, Words};
+use flowtable::{FlowKey, OfPort, Words};
 use packet::key::{FRAG_ANY, Slot, TUN_METADATA, TUN_OAM, slot};
 use packet::tunnel::{Inherit, TunnelProtocol, TunnelPush, encapsulated};
 use packet::wire::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, PROTO_GRE, PROTO_UDP};
@@ -59,6 +60,7 @@ impl<'a> Walk<'a> {
         if let Some(Device::Tunnel { config, .. }) = self.bridge.port(self.in_port()).map(|p| &p.device) {
             // Which interface lets a packet in depends on all that there are.
             self.depend(BRIDGES_DOMAIN, self.fwd.revision_of(BRIDGES_DOMAIN));
+            self.count_tunnel(self.in_port(), Way::Received);
             self.came_to = self.tunnel_address(slot::TUN_DST, slot::TUN_IPV6_DST);
             if !config.gbp {
                 self.flow.set_slot(slot::TUN_GBP_ID, 0);
@@ -66,6 +68,13 @@ impl<'a> Walk<'a> {
             }
         }
         self.ingress();
+    }
+
+    fn count_tunnel(&mut self, of_port: OfPort, way: Way) {
+        let name = self.bridge.port(of_port).map(|p| &p.name);
+        if let Some(counters) = name.and_then(|n| self.fwd.tunnels().counters(n)) {
+            self.credits.tunnels.push((Arc::clone(counters), way));
+        }
     }
 
     /// Forgets what is known of tunnels, as when a frame enters another bridge.
@@ -95,9 +104,15 @@ impl<'a> Walk<'a> {
     }
 
     /// To a tunnel interface whose packets `socket` sends where the host routes them.
-    pub(super) fn send_to_tunnel(&mut self, socket: DpPort, config: &TunnelConfig, cut: Cut) -> Step {
+    pub(super) fn send_to_tunnel(
+        &mut self,
+        of_port: OfPort,
+        socket: DpPort,
+        config: &TunnelConfig,
+        cut: Cut,
+    ) -> Step {
         let sent = match cut {
-            Cut::None => self.encapsulate(socket, config),
+            Cut::None => self.encapsulate(of_port, socket, config),
             Cut::To(_) => Err(Refusal(Drop::NoAction, "cannot truncate a packet for a tunnel".to_owned())),
         };
         sent.unwrap_or_else(|Refusal(why, text)| {
@@ -107,7 +122,12 @@ impl<'a> Walk<'a> {
         })
     }
 
-    fn encapsulate(&mut self, socket: DpPort, config: &TunnelConfig) -> Result<Step, Refusal> {
+    fn encapsulate(
+        &mut self,
+        of_port: OfPort,
+        socket: DpPort,
+        config: &TunnelConfig,
+    ) -> Result<Step, Refusal> {
         let remote = match config.remote {
             Setting::Fixed(remote) => Some(remote),
             Setting::Flow => self.tunnel_address(slot::TUN_DST, slot::TUN_IPV6_DST),
@@ -141,11 +161,20 @@ impl<'a> Walk<'a> {
             None => {
                 self.note(Note::Detail, || "output to kernel tunnel".to_owned());
                 self.commit();
+                self.count_tunnel(of_port, Way::Sent);
                 let steps = [DpAction::PushTunnel(Arc::new(push)), DpAction::Output(socket)];
                 self.out.push(DpAction::Clone(Box::new(steps)));
                 Ok(Step::Next)
             }
-            Some(way) => self.leave_through(way, push, route.gateway.unwrap_or(remote), mark),
+            Some(way) => {
+                let name = self.bridge.port(of_port).map(|p| &*p.name);
+                let counters = name.and_then(|n| fwd.tunnels().counters(n));
+                let step = self.leave_through(way, push, route.gateway.unwrap_or(remote), mark)?;
+                if let (Step::Entered, Some(counters)) = (&step, counters) {
+                    self.credits.tunnels.push((Arc::clone(counters), Way::Sent));
+                }
+                Ok(step)
+            }
         }
     }
 

@@ -6,6 +6,7 @@
 //! That is one look-up a shape that some interface has, twelve at most, whatever the number of interfaces.
 
 use super::config::{LocalIp, Setting, TunnelConfig};
+use super::counters::TunnelCounters;
 use super::socket::TunnelSocket;
 use crate::bridge::BridgeId;
 use flowtable::OfPort;
@@ -14,6 +15,7 @@ use packet::tunnel::TunnelProtocol;
 use packet::{PacketKey, wire};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 /// What an interface lets in.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -95,10 +97,12 @@ pub struct TunnelPort {
 }
 
 /// All tunnel interfaces.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct TunnelMap {
     ports: BTreeMap<TunnelMatch, TunnelPort>,
     sockets: BTreeMap<DpPort, TunnelSocket>,
+    /// By name of the interface.
+    counters: BTreeMap<Arc<str>, Arc<TunnelCounters>>,
     /// Bit n: some interface has shape n.
     shapes: u32,
 }
@@ -111,6 +115,17 @@ impl TunnelMap {
         self.sockets.insert(socket, config.socket());
         self.shapes |= 1 << wanted.rank();
         self.ports.entry(wanted).or_insert(port);
+    }
+
+    /// Counts an interface from now on; on from where `before` was, if it was there.
+    pub fn count(&mut self, name: &Arc<str>, before: &TunnelMap) {
+        let counters = before.counters.get(name).cloned().unwrap_or_default();
+        self.counters.insert(Arc::clone(name), counters);
+    }
+
+    /// What an interface has counted.
+    pub fn counters(&self, name: &str) -> Option<&Arc<TunnelCounters>> {
+        self.counters.get(name)
     }
 
     /// The interface that a packet came in on.

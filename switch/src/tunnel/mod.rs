@@ -7,6 +7,7 @@
 //! what an output to a tunnel becomes is [`translate`](crate::translate)'s.
 
 pub mod config;
+pub mod counters;
 pub mod host;
 pub mod listening;
 pub mod map;
@@ -14,6 +15,7 @@ pub mod socket;
 pub mod solicit;
 
 pub use config::{LocalIp, Octet, Setting, TunnelConfig, TunnelKind};
+pub use counters::TunnelCounters;
 pub use host::{Host, HostPort};
 pub use map::{TunnelMap, TunnelPort};
 pub use socket::TunnelSocket;

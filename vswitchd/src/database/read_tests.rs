@@ -172,6 +172,47 @@ fn kinds_of_interfaces() {
 }
 
 #[test]
+fn tunnels() {
+    let vxlan = |options: serde_json::Value| json!({"type": "vxlan", "options": ["map", options]});
+    let got = interface_of(vxlan(json!([["remote_ip", "10.0.0.2"], ["key", "7"]])), on()).expect("a tunnel");
+    let InterfaceKind::Tunnel(tunnel) = &got.kind else { panic!("{got:?}") };
+    assert_eq!(
+        (tunnel.describe().as_str(), got.type_name.as_str()),
+        ("vxlan: key=7, remote_ip=10.0.0.2", "vxlan")
+    );
+    // Their names are longer than a device's may be, or those of what they share, which none may have.
+    assert_eq!(
+        interface_of(vxlan(json!([["key", "7"]])), on()).unwrap_err(),
+        "p1: vxlan type requires valid 'remote_ip' argument"
+    );
+    let remote = || vxlan(json!([["remote_ip", "10.0.0.2"], ["colour", "red"]]));
+    let mut rows = Rows::new();
+    rows.bridge(
+        "br0",
+        json!({}),
+        &[
+            ("a-tunnel-with-a-long-name", json!({}), remote()),
+            ("twin", json!({}), remote()),
+            ("gre_sys", json!({}), json!({})),
+        ],
+    );
+    let read = read(&rows, on());
+    assert!(
+        read.warnings.iter().any(|w| w == "twin: unknown vxlan argument 'colour'"),
+        "{:?}",
+        read.warnings
+    );
+    let mut errors: Vec<&String> = read.interface_errors.values().collect();
+    errors.sort();
+    assert!(
+        matches!(&errors[..], [file_exists, reserved]
+            if file_exists.ends_with("to ofproto (File exists)")
+            && *reserved == "could not create interface gre_sys, name is reserved"),
+        "{errors:?}"
+    );
+}
+
+#[test]
 fn what_cannot_be_says_so_by_name() {
     let off = Allowed::default();
     let no_system = Allowed { dummies: Dummies::Off, disable_system: true };
