@@ -8,7 +8,7 @@ use flowtable::group::{
     SelectionMethod,
 };
 use flowtable::text::{
-    BucketIds, Dialect, NoPortNames, TextStyle, display_group, parse_group_filter, parse_group_line,
+    BucketIds, Dialect, NoPortNames, TextStyle, display_group, fuzz, parse_group_filter, parse_group_line,
     parse_group_mod,
 };
 use flowtable::{FlowKey, OfPort, Words};
@@ -467,11 +467,69 @@ proptest! {
 
     /// Any text is read or refused.
     #[test]
-    fn any_text(text in "(group_id=[0-9]{1,3},)?(type=(all|select|ff|indirect),)?(bucket=[a-z0-9:=,()]{0,20},?){0,4}") {
-        if let Ok(group) = add(&text) {
-            prop_assert_eq!(add(&printed(&group)).unwrap(), group);
-        }
+    fn any_text(
+        head in "(group_id=[0-9]{1,3},)?(type=(all|select|ff|indirect),)?",
+        words in proptest::collection::vec(prop::sample::select(WORDS), 0..12),
+        rubbish in "\\PC{0,8}",
+    ) {
+        fuzz::group_text(format!("{head}{}", words.concat()).as_bytes());
+        fuzz::group_text(format!("{head}{}{rubbish}", words.concat()).as_bytes());
+        fuzz::group_text(format!("meter=1,{}", words.concat()).as_bytes());
     }
+}
+
+/// What texts of groups and meters are made of.
+const WORDS: &[&str] = &[
+    "bucket=",
+    "bucket=",
+    ",",
+    ",",
+    ",",
+    "actions=",
+    "output:1",
+    "drop",
+    "weight:",
+    "5",
+    "0",
+    "bucket_id:",
+    "bucket_id=",
+    "1",
+    "watch_port:2",
+    "watch_group=3",
+    "selection_method=hash",
+    "selection_method=maglev",
+    "fields(ip_src)",
+    "fields=tcp_dst",
+    "selection_method_param=",
+    "command_bucket_id=",
+    "last",
+    "group:7",
+    "ct(commit,exec(set_field:1->ct_mark))",
+    "(",
+    ")",
+    "set_field:1.2.3.4->ip_src",
+    "kbps",
+    "pktps",
+    "burst",
+    "stats",
+    "bands=",
+    "band=",
+    "type=drop",
+    "type=dscp_remark",
+    "rate=",
+    "burst_size=",
+    "prec_level=",
+    " ",
+    "controller",
+    "meter=",
+    "all",
+];
+
+#[test]
+fn corpus_is_digested() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz-corpus/groups");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    assert!(files.map(|file| fuzz::group_text(&std::fs::read(file).unwrap())).count() > 0);
 }
 
 #[test]

@@ -4,7 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use base::{HashSeed, Instant};
-use flowtable::text::{NoPortNames, parse_flow_line};
+use flowtable::group::GroupCommand;
+use flowtable::text::{NoPortNames, parse_flow_line, parse_group_mod};
 use flowtable::{FlowModCommand as Wanted, OfAction, OfPort, OnMissing, TableId};
 use openflow::message::*;
 use openflow::{OfError, OfVersion};
@@ -540,6 +541,54 @@ fn bundles_take_effect_as_a_whole_or_not_at_all() {
     let reply = only(lab.say(conn, control(BundleControlKind::CommitRequest)), conn);
     assert!(matches!(reply, Message::BundleControl(c) if c.kind == BundleControlKind::CommitReply));
     assert_eq!(lab.flows(), ["priority=3,actions=drop"]);
+}
+
+fn group_mod(command: GroupCommand, text: &str) -> Message {
+    Message::GroupMod(parse_group_mod(text, command, &NoPortNames).unwrap())
+}
+
+#[test]
+fn a_group_takes_its_rules_along_and_bundles_take_groups() {
+    let mut lab = Lab::small();
+    let conn = lab.connect(1, ConnKind::Primary, OfVersion::V14);
+    let all = "group_id=1,type=all,bucket=output:2";
+    lab.told(conn, flow_mod("priority=0,actions=drop"));
+    assert_eq!(lab.refused(conn, flow_mod("tcp,actions=group:1")), OfError::BadActionBadOutGroup);
+    lab.told(conn, group_mod(GroupCommand::Add, all));
+    assert_eq!(lab.refused(conn, group_mod(GroupCommand::Add, all)), OfError::GroupModFailedGroupExists);
+    lab.told(conn, flow_mod("tcp,send_flow_rem,cookie=5,actions=group:1"));
+    lab.told(conn, flow_mod("udp,actions=write_actions(group:1)"));
+    // What names the group alone goes by `out_group`.
+    let mut of_group = flow("delete");
+    of_group.out_group = 2;
+    lab.told(conn, Message::FlowMod(of_group.clone()));
+    assert_eq!(lab.flows().len(), 3);
+    // Without the group there are no rules that name it, and who asked hears why they went.
+    let heard = lab.say(conn, group_mod(GroupCommand::Delete, "group_id=1"));
+    let Message::FlowRemoved(removed) = only(heard, conn) else { panic!("no FLOW_REMOVED") };
+    assert_eq!((removed.reason, removed.cookie), (FlowRemovedReason::GroupDelete, 5));
+    assert_eq!(lab.flows(), ["priority=0,actions=drop"]);
+
+    let bundle = |lab: &mut Lab, messages: &[Message]| {
+        lab.say(conn, control(BundleControlKind::OpenRequest));
+        messages.iter().for_each(|m| lab.told(conn, add(m.clone())));
+        lab.say(conn, control(BundleControlKind::CommitRequest))
+    };
+    // A rule may name a group that an earlier message adds; if a later one fails neither comes to be.
+    let first = [group_mod(GroupCommand::Add, all), flow_mod("tcp,actions=group:1")];
+    let fails = [&first[..], &[flow_mod("udp,actions=group:9")]].concat();
+    let heard = bundle(&mut lab, &fails);
+    assert!(matches!(heard[0], (_, Outgoing::Error(_, OfError::BadActionBadOutGroup, _))), "{heard:?}");
+    assert_eq!(lab.flows(), ["priority=0,actions=drop"]);
+    assert_eq!(lab.refused(conn, flow_mod("tcp,actions=group:1")), OfError::BadActionBadOutGroup);
+    // One that deletes the group again leaves nothing of what named it.
+    let gone = [&first[..], &[group_mod(GroupCommand::Delete, "group_id=1"), flow_mod("udp,actions=drop")]];
+    only(bundle(&mut lab, &gone.concat()), conn);
+    assert_eq!(lab.flows(), ["udp,actions=drop", "priority=0,actions=drop"]);
+    only(bundle(&mut lab, &first), conn);
+    of_group.out_group = 1;
+    lab.told(conn, Message::FlowMod(of_group));
+    assert_eq!(lab.flows(), ["udp,actions=drop", "priority=0,actions=drop"]);
 }
 
 #[test]

@@ -72,13 +72,15 @@ impl Walk<'_> {
         }
     }
 
-    /// Keeps `actset_output` true.
+    /// Keeps `actset_output` true: beside a group no output of the set is carried out.
     pub(super) fn note_set_output(&mut self) {
         let output = |a: &OfAction| match a {
             OfAction::Output { port, .. } => Some(*port),
             _ => None,
         };
-        let port = self.action_set.iter().rev().find_map(output).unwrap_or(OfPort::UNSET);
+        let group = self.action_set.iter().any(|a| matches!(a, OfAction::Group(_)));
+        let port = self.action_set.iter().rev().find_map(output).filter(|_| !group);
+        let port = port.unwrap_or(OfPort::UNSET);
         self.flow.set_slot(pipeline_slot::ACTSET_OUTPUT, port.0.into());
     }
 
