@@ -4,8 +4,8 @@
 //! capture once; a device drops what is sent to it. One thread polls, on the core that ours is measured on. Between
 //! measurements all of it is stopped by a signal, so that it takes nothing from the other side.
 
-use crate::clock::{ThreadClock, pause};
 use anyhow::{Context as _, Result, bail, ensure};
+use benches::compare::clock::{ThreadClock, pause};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::io::{BufReader, Write as _};
@@ -154,7 +154,9 @@ impl Ovs {
 
     fn ofctl(&self, command: &str, arguments: &[&str]) -> Result<String> {
         let socket = format!("unix:{}", self.dir.join(format!("{BRIDGE}.mgmt")).display());
-        run(Command::new("ovs-ofctl").args(["-O", "OpenFlow13", "-t", "30", command, &socket]).args(arguments))
+        run(Command::new("ovs-ofctl")
+            .args(["-O", "OpenFlow13", "-t", "30", command, &socket])
+            .args(arguments))
     }
 
     /// The version, as it says it itself.

@@ -1,11 +1,11 @@
 //! Tapestry: the production worker and brain, ports in memory that copy frames as `net_pcap` does and give them back.
 
-use crate::cases::{Case, Traffic};
-use crate::clock::{self, ThreadClock, ThreadTime};
+use super::cases::{Case, Traffic};
+use super::clock::{self, ThreadClock, ThreadTime};
+use crate::forwarder::{BridgeConfig, IN, OUT, bare_worker, unlimited};
+use crate::ports::{Finite, Sink, Source};
 use anyhow::{Result, anyhow, ensure};
 use base::{HashSeed, Instant};
-use benches::forwarder::{BridgeConfig, IN, OUT, bare_worker, unlimited};
-use benches::ports::{Finite, Sink, Source};
 use crossbeam_channel::Receiver;
 use datapath::conntrack::{ConnTracker, CtConfig, DumpCursor};
 use datapath::{Command, Rx, Worker, WorkerConfig};
@@ -240,10 +240,13 @@ impl Ours {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cases::{CASES, COOKIE_ESTABLISHED, COOKIE_NEW, Figure, Transport, Work, floor_rules};
+    use crate::compare::cases::{
+        CASES, COOKIE_ESTABLISHED, COOKIE_NEW, Figure, Transport, Work, floor_rules,
+    };
 
     fn case(transport: Transport, work: Work, figure: Figure, flows: usize) -> Case {
-        let case = CASES.iter().find(|c| (c.transport, c.work, c.figure) == (transport, work, figure)).unwrap();
+        let case =
+            CASES.iter().find(|c| (c.transport, c.work, c.figure) == (transport, work, figure)).unwrap();
         Case { flows, ..*case }
     }
 
@@ -274,7 +277,12 @@ mod tests {
         let before = ours.counts();
         ours.forward(4 * flows);
         let counted = ours.counts().since(before);
-        assert_eq!((counted.misses, counted.dropped, counted.recirculated), (0, 0, 0), "{}: {counted:?}", case.name);
+        assert_eq!(
+            (counted.misses, counted.dropped, counted.recirculated),
+            (0, 0, 0),
+            "{}: {counted:?}",
+            case.name
+        );
         assert_eq!(counted.received, counted.sent);
         assert_eq!(ours.rule_count(COOKIE_NEW), new, "{}", case.name);
         assert!(ours.rule_count(COOKIE_ESTABLISHED) >= established + 8 * flows as u64);
