@@ -5,16 +5,39 @@
 //! valgrind --tool=callgrind --toggle-collect='*Forwarder*step*' target/release/examples/steps hit 1000 10000
 //! ```
 //!
-//! Arguments: what (`wire`, `hit`, `output`, `normal`, `miss`), how many flows, how many steps of 32 frames.
+//! Arguments: what (`wire`, `hit`, `output`, `normal`, `miss`, or a case of `compare --list`, such as `ct-1000`), how many
+//! flows, how many steps of 32 frames. For a case of the comparison, established or new, the switch is ours alone.
 
+#![allow(clippy::unwrap_used, reason = "what cannot be set up cannot be counted")]
+
+use benches::compare::clock::ThreadClock;
+use benches::compare::{CASES, Case, Figure, Limits, Ours};
 use benches::forwarder::{Caching, with_brain};
 use benches::frames::udp_flows;
 use benches::ports::Wire;
 use benches::{Forwarder, OneProgram, Pipeline};
+use packet::Batch;
 use std::sync::Arc;
 
 fn count(steps: usize, mut step: impl FnMut() -> usize) -> usize {
     (0..steps).map(|_| step()).sum()
+}
+
+/// A case of the comparison: its steps are of 32 frames too, but come from two ports in turn.
+fn case(case: &Case, steps: usize) -> usize {
+    let frames = steps * Batch::MAX;
+    let flows = if case.figure == Figure::New { frames } else { case.flows };
+    let case = Case { flows, ..*case };
+    let traffic = case.traffic();
+    let mut ours = Ours::new(&case.rules(), Limits::Raised).unwrap();
+    match case.figure {
+        Figure::Established => {
+            ours.establish(&case, &traffic).unwrap();
+            ours.forward(frames);
+        }
+        Figure::New => drop(ours.forward_once(&traffic, &ThreadClock::own(), frames).unwrap()),
+    }
+    frames
 }
 
 fn main() {
@@ -45,7 +68,13 @@ fn main() {
             count(steps, || forwarder.step())
         }
         other => {
-            eprintln!("unknown: {other:?}; one of wire, hit, output, normal, miss");
+            if let Some(found) = CASES.iter().find(|c| c.name == other) {
+                println!("{} frames", case(&Case { flows, ..*found }, steps));
+                return;
+            }
+            eprintln!(
+                "unknown: {other:?}; one of wire, hit, output, normal, miss, or a case of the comparison"
+            );
             std::process::exit(2);
         }
     };

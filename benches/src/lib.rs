@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark that cannot be set up stops")]
 
+pub mod compare;
 pub mod dice;
 pub mod forwarder;
 pub mod frames;

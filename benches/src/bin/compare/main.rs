@@ -3,18 +3,14 @@
 //! `scripts/compare` fetches what is needed and runs this. docs/performance.md has the figures and what they mean. Needs
 //! root, for a network namespace.
 
-mod cases;
-mod clock;
 mod measure;
-mod ours;
 mod ovs;
 mod report;
 
 use anyhow::{Context as _, Result, ensure};
-use cases::{CASES, Case, Figure};
+use benches::compare::{CASES, Case, Figure, Limits};
 use clap::Parser;
 use measure::{Row, Settings};
-use ours::Limits;
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -1,10 +1,10 @@
 //! One row: both switches set up, shown to do the same, and measured in turn.
 
-use crate::cases::{COOKIE_ESTABLISHED, COOKIE_NEW, Case, Traffic, floor_rules, pcap};
-use crate::clock::{ThreadClock, ThreadTime, now, pause};
-use crate::ours::{Limits, Ours};
 use crate::ovs::{Device, Ovs, PollCounters};
 use anyhow::{Context as _, Result, ensure};
+use benches::compare::cases::{COOKIE_ESTABLISHED, COOKIE_NEW, Case, Traffic, floor_rules, pcap};
+use benches::compare::clock::{ThreadClock, ThreadTime, now, pause};
+use benches::compare::ours::{Limits, Ours};
 use benches::ports::Wire;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::path::{Path, PathBuf};

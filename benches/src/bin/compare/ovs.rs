@@ -4,8 +4,8 @@
 //! capture once; a device drops what is sent to it. One thread polls, on the core that ours is measured on. Between
 //! measurements all of it is stopped by a signal, so that it takes nothing from the other side.
 
-use crate::clock::{ThreadClock, pause};
 use anyhow::{Context as _, Result, bail, ensure};
+use benches::compare::clock::{ThreadClock, pause};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::io::{BufReader, Write as _};

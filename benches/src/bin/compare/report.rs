@@ -1,7 +1,7 @@
 //! The figures as a table and as JSON, with what must be known of the machine.
 
-use crate::cases::{Case, Figure};
 use crate::measure::{Figures, PARTS, Row, median};
+use benches::compare::{Case, Figure};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
@@ -153,7 +153,7 @@ pub fn json(rows: &[(Case, Row)], facts: &[(String, String)]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cases::CASES;
+    use benches::compare::CASES;
 
     fn figures(rates: &[f64]) -> Figures {
         Figures { rates: rates.to_vec(), waiting: 0.0 }

@@ -1,7 +1,7 @@
 //! What is compared: rules, frames and how a figure is taken. Both switches get the same text and the same bytes.
 
-use benches::Dice;
-use benches::frames::{RECEIVER, SENDER};
+use crate::Dice;
+use crate::frames::{RECEIVER, SENDER};
 use packet::FrameBuilder;
 use std::sync::Arc;
 

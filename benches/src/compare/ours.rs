@@ -1,11 +1,11 @@
 //! Tapestry: the production worker and brain, ports in memory that copy frames as `net_pcap` does and give them back.
 
-use crate::cases::{Case, Traffic};
-use crate::clock::{self, ThreadClock, ThreadTime};
+use super::cases::{Case, Traffic};
+use super::clock::{self, ThreadClock, ThreadTime};
+use crate::forwarder::{BridgeConfig, IN, OUT, bare_worker, unlimited};
+use crate::ports::{Finite, Sink, Source};
 use anyhow::{Result, anyhow, ensure};
 use base::{HashSeed, Instant};
-use benches::forwarder::{BridgeConfig, IN, OUT, bare_worker, unlimited};
-use benches::ports::{Finite, Sink, Source};
 use crossbeam_channel::Receiver;
 use datapath::conntrack::{ConnTracker, CtConfig, DumpCursor};
 use datapath::{Command, Rx, Worker, WorkerConfig};
@@ -240,7 +240,9 @@ impl Ours {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cases::{CASES, COOKIE_ESTABLISHED, COOKIE_NEW, Figure, Transport, Work, floor_rules};
+    use crate::compare::cases::{
+        CASES, COOKIE_ESTABLISHED, COOKIE_NEW, Figure, Transport, Work, floor_rules,
+    };
 
     fn case(transport: Transport, work: Work, figure: Figure, flows: usize) -> Case {
         let case =
