@@ -221,6 +221,7 @@ const fn index(direction: Direction) -> usize {
 }
 
 /// What is known of both ends, seen from the sender of a segment.
+#[derive(Clone, Copy)]
 struct View<'a> {
     connection: &'a Connection,
     direction: Direction,
@@ -232,11 +233,13 @@ struct View<'a> {
     dst_hi: u32,
     src_window: Window,
     dst_window: Window,
+    /// Whether the receiver was heard, so that `dst_lo` means something.
+    dst_is_heard: bool,
 }
 
 impl<'a> View<'a> {
     #[inline]
-    fn of(connection: &'a Connection, direction: Direction) -> View<'a> {
+    fn of(connection: &'a Connection, direction: Direction, state: State) -> View<'a> {
         let [a, b] = &connection.ends;
         let [wa, wb] = &connection.windows;
         let (mine, theirs, my_window, their_window) = match direction {
@@ -253,6 +256,7 @@ impl<'a> View<'a> {
             src_hi: theirs as u32,
             src_window: Window(my_window.load(Ordering::Relaxed)),
             dst_window: Window(their_window.load(Ordering::Relaxed)),
+            dst_is_heard: direction == Direction::Reply || state.has(State::REPLIED),
         }
     }
 
@@ -291,7 +295,9 @@ impl<'a> View<'a> {
             self.src_lo = end;
         }
         let window = u32::from(segment.window) << src_scale;
-        if at_or_after(ack.wrapping_add(window), self.dst_hi) {
+        // Without an acknowledgement `ack` stands for what the other end has sent, which may be unknown.
+        let begins = segment.flags & ACK != 0 && segment.ack == ack || self.dst_is_heard;
+        if begins && at_or_after(ack.wrapping_add(window), self.dst_hi) {
             self.dst_hi = ack.wrapping_add(window.max(1));
         }
     }
@@ -363,13 +369,17 @@ pub(super) fn update(
             return Verdict::New;
         }
     }
-    let mut view = View::of(connection, direction);
-    let before = View::of(connection, direction);
+    let mut view = View::of(connection, direction, state);
+    let before = view;
     let (mut src_scale, mut dst_scale) = scales(segment.flags, view.src_window, view.dst_window);
     let mut segment = *segment;
     let end = end_of(&segment);
     let mut skew_counts = true;
-    let is_first = src < TcpState::SynSent;
+    // An end that the other reset before it was heard has a state, but no numbers.
+    let is_first = match direction {
+        Direction::Original => src < TcpState::SynSent,
+        Direction::Reply => !state.has(State::REPLIED),
+    };
     if is_first {
         (src_scale, dst_scale) = first_of_end(&mut view, &mut segment, (src_scale, dst_scale));
         view.src_lo = segment.seq;
