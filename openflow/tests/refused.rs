@@ -66,7 +66,13 @@ fn answer(version: OfVersion, bytes: &[u8]) -> Result<(), OfError> {
     }
     match message {
         Message::FlowMod(m) => check_actions(
-            &CheckActions { version, matching: &m.matching, table: m.table, max_port: OfPort::MAX },
+            // OpenFlow 1.0 names no table; its rules stand in the first.
+            &CheckActions {
+                version,
+                matching: &m.matching,
+                table: if m.table == TableId::ALL { TableId(0) } else { m.table },
+                max_port: OfPort::MAX,
+            },
             &m.actions,
         ),
         Message::PacketOut(m) => check_actions(

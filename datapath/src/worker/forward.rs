@@ -18,8 +18,8 @@ use std::sync::Arc;
 
 /// Times that one frame may be recirculated.
 pub const RECIRCULATIONS_MAX: u32 = 16;
-/// Look-ups of copies and fragments that one received frame may cause.
-const WAITING_LOOKUPS_MAX: u32 = 512;
+/// Look-ups after recirculations that one received frame may cause, its copies and fragments counted.
+const LOOKUPS_MAX: u32 = 1_024;
 
 /// What is known of a frame before it is handled.
 #[derive(Default)]
@@ -69,6 +69,8 @@ pub(crate) struct Pass<'a, S: SlowPath> {
     class: Option<(FrameClass, Option<TableIndex>)>,
     /// The chain that is being made for the flow of the frame at hand.
     recording: Option<Recording>,
+    /// Look-ups that the frame at hand, its copies and fragments may still cause.
+    lookups_left: u32,
     /// Whether flows were added or removed since the batch was looked up, so that slots may be another flow's.
     moved: bool,
 }
@@ -90,6 +92,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             stats,
             class: None,
             recording: None,
+            lookups_left: LOOKUPS_MAX,
             moved: false,
         }
     }
@@ -242,17 +245,12 @@ impl<'a, S: SlowPath> Pass<'a, S> {
     /// Looks the frame at hand up again if it is to be, and then whatever else came of it.
     #[inline]
     fn go_on(&mut self, next: Option<(Frame, RecircId)>, staged: &mut Staged, ingress: PortIndex) {
+        self.lookups_left = LOOKUPS_MAX;
         if let Some(next) = next {
             self.recirculate(next, staged, ingress);
         }
         self.recording = None;
-        let mut lookups_left = WAITING_LOOKUPS_MAX;
         while let Some(Waiting { frame, key, id }) = self.executor.waiting.pop_front() {
-            if lookups_left == 0 {
-                self.executor.drop_frame(frame, ingress, Drop::Recirculation);
-                continue;
-            }
-            lookups_left -= 1;
             staged.key = key;
             self.recirculate((frame, id), staged, ingress);
         }
@@ -263,6 +261,11 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         let mut next = Some(first);
         for _ in 0..RECIRCULATIONS_MAX {
             let Some((mut frame, id)) = next else { return self.finish_recording() };
+            if self.lookups_left == 0 {
+                self.executor.drop_frame(frame, ingress, Drop::Recirculation);
+                return;
+            }
+            self.lookups_left -= 1;
             self.stats.cache.recirculated.add(1);
             self.restage(&mut frame, id, staged);
             if let Some(reason) = staged.refused {
