@@ -476,10 +476,12 @@ impl Daemon {
 
     /// Gives the workers their settings, those of the database and those by command.
     pub fn configure_workers(&self) {
+        let flows = u32::try_from(self.config.cache.flow_limit).unwrap_or(u32::MAX);
         let cache = CacheLimits {
-            flows: u32::try_from(self.config.cache.flow_limit).unwrap_or(u32::MAX),
+            flows,
+            // A port may have half of them; what others are guaranteed it never gets.
+            flows_per_port: flows / 2,
             idle: self.config.cache.max_idle,
-            ..CacheLimits::default()
         };
         let fragments = self.fragments.limits(self.workers.peers().len());
         self.workers.configure(WorkerConfig { cache, fragments, ..WorkerConfig::default() });

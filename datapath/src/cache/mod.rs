@@ -35,8 +35,9 @@ use table::ProfileTable;
 
 /// Cached flows a worker, unless configured otherwise (OVS's default `flow-limit`).
 pub const CACHE_FLOWS_DEFAULT: u32 = 200_000;
-/// Cached flows a port and worker, unless configured otherwise.
-pub const CACHE_FLOWS_PER_PORT_DEFAULT: u32 = 32_768;
+/// Cached flows a port and worker, unless configured otherwise: a direction of a tracked connection is a flow, and a port may be
+/// the way to another node.
+pub const CACHE_FLOWS_PER_PORT_DEFAULT: u32 = CACHE_FLOWS_DEFAULT / 2;
 /// Most cached flows that a worker can be configured to hold.
 pub const CACHE_FLOWS_MAX: u32 = 16_777_216;
 /// Most profiles that a worker caches flows of at a time; flows of further ones are forwarded uncached.

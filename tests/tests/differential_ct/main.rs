@@ -101,6 +101,8 @@ impl<'a> Run<'a> {
 
     fn rules(&mut self, flows: &[&str]) {
         self.daemon.flows("br0", flows);
+        // Open vSwitch lets its datapath follow new rules when it finds the time.
+        self.daemon.run("ovs-appctl dpctl/del-flows");
         self.daemon.run("ovs-appctl dpctl/flush-conntrack");
     }
 
