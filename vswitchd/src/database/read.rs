@@ -127,8 +127,7 @@ fn bridge(
         }
     }
     bridge.flow_tables = flow_tables(replica, row);
-    for port_row in row.uuids("ports").filter_map(|id| replica.get("Port", id)) {
-        let Some(port_name) = port_row.string("name") else { continue };
+    for (_, port_name, port_row) in ports_in_order(replica, row) {
         let mut port = PortConfig {
             name: port_name.to_owned(),
             vlan: vlan(&port_row, name, &mut out.warnings),
@@ -155,6 +154,18 @@ fn bridge(
         add_own_port(row, name, allowed, taken, &mut bridge, out);
     }
     bridge
+}
+
+/// The ports of a bridge, those first that work already: what two of them cannot both have stays with the one that has it.
+fn ports_in_order<'a>(replica: &'a Replica, row: &RowView<'a>) -> Vec<(bool, &'a str, RowView<'a>)> {
+    let works = |port: &RowView<'_>| {
+        let mut interfaces = port.uuids("interfaces").filter_map(|id| replica.get("Interface", id));
+        interfaces.any(|i| i.integer("ofport").is_some_and(|n| n > 0))
+    };
+    let ports = row.uuids("ports").filter_map(|id| replica.get("Port", id));
+    let mut ports: Vec<_> = ports.filter_map(|p| Some((!works(&p), p.string("name")?, p))).collect();
+    ports.sort_by_key(|(idle, name, _)| (*idle, *name));
+    ports
 }
 
 /// A bridge has a port of its own, whether there is a row for it or not.
