@@ -78,6 +78,9 @@ impl FrameClass {
 pub enum Stage {
     /// At the start. If frames may be tracked, the profile holds all that tells connections apart.
     Fresh,
+    /// At the start, of what the frames of many connections have in common: the profile of [`Stage::Fresh`] without what is
+    /// there only to tell connections apart.
+    Shared,
     /// After a recirculation.
     Resumed,
 }

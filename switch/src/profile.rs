@@ -384,6 +384,7 @@ impl Needs {
 #[derive(Debug, Default)]
 pub(crate) struct ProfileSet {
     fresh: Vec<Profile>,
+    shared: Vec<Profile>,
     resumed: Vec<Profile>,
 }
 
@@ -392,6 +393,7 @@ impl ProfileSet {
     pub fn get(&self, class: EtherClass, stage: Stage) -> Option<&Profile> {
         match stage {
             Stage::Fresh => &self.fresh,
+            Stage::Shared => &self.shared,
             Stage::Resumed => &self.resumed,
         }
         .get(class as usize)
@@ -576,6 +578,7 @@ pub(crate) fn refresh_tunnels(
 /// The masks of a [`ProfileSet`].
 struct Masks {
     fresh: [Mask<PacketKey>; EtherClass::ALL.len()],
+    shared: [Mask<PacketKey>; EtherClass::ALL.len()],
     resumed: [Mask<PacketKey>; EtherClass::ALL.len()],
 }
 
@@ -588,6 +591,7 @@ impl Masks {
             class.absent().iter().for_each(|s| mask.0.set(*s, 0));
             mask
         };
+        let shared = EtherClass::ALL.map(|class| of_class(fresh, class));
         let fresh = EtherClass::ALL.map(|class| {
             let mut mask = fresh;
             if tracked && matches!(class, EtherClass::Ipv4 | EtherClass::Ipv6) {
@@ -595,20 +599,26 @@ impl Masks {
             }
             of_class(mask, class)
         });
-        Masks { fresh, resumed: EtherClass::ALL.map(|class| of_class(resumed, class)) }
+        Masks { fresh, shared, resumed: EtherClass::ALL.map(|class| of_class(resumed, class)) }
     }
 
     fn are_those_of(&self, profiles: &ProfileSet) -> bool {
         let same = |masks: &[Mask<PacketKey>], profiles: &[Profile]| {
             masks.len() == profiles.len() && masks.iter().zip(profiles).all(|(m, p)| p.mask == *m)
         };
-        same(&self.fresh, &profiles.fresh) && same(&self.resumed, &profiles.resumed)
+        same(&self.fresh, &profiles.fresh)
+            && same(&self.shared, &profiles.shared)
+            && same(&self.resumed, &profiles.resumed)
     }
 
     fn intern(self, interner: &ProfileInterner) -> ProfileSet {
         let profiles = |masks: [Mask<PacketKey>; EtherClass::ALL.len()]| {
             masks.into_iter().map(|m| interner.profile(m)).collect()
         };
-        ProfileSet { fresh: profiles(self.fresh), resumed: profiles(self.resumed) }
+        ProfileSet {
+            fresh: profiles(self.fresh),
+            shared: profiles(self.shared),
+            resumed: profiles(self.resumed),
+        }
     }
 }

@@ -231,6 +231,23 @@ impl FlowCache {
         Some(Link::new(held, Arc::clone(program), cold.deps.clone(), cold.credits.clone()))
     }
 
+    /// The program of a flow.
+    pub fn program(&self, table: TableIndex, slot: FlowSlot) -> Option<&Arc<Program>> {
+        self.at(table)?.program(slot)
+    }
+
+    /// A flow that does what this one does, if its program is still this one.
+    pub fn copy_of(&self, table: TableIndex, slot: FlowSlot, program: &Arc<Program>) -> Option<NewFlow> {
+        let table = self.at(table)?;
+        let (hot, cold) = (table.hot(slot)?, table.cold(slot)?);
+        hot.program.as_ref().is_some_and(|p| Arc::ptr_eq(p, program)).then(|| NewFlow {
+            program: Arc::clone(program),
+            deps: cold.deps.clone(),
+            credits: cold.credits.clone(),
+            stamp: hot.stamp,
+        })
+    }
+
     /// Gives a flow a chain, if its program is still this one.
     pub fn set_chain(&mut self, table: TableIndex, slot: FlowSlot, program: &Arc<Program>, links: Vec<Link>) {
         let Some(hot) = self.hot_mut(table, slot) else { return };

@@ -4,9 +4,9 @@
 //! All frames of a batch are parsed and looked up first, then handled in order of arrival, misses included: the frames of
 //! one receiving side never overtake each other. A frame that recirculates is looked up again at once.
 
-use crate::Program;
+use super::recorder::{Home, Recorder};
 use crate::action::RecircId;
-use crate::cache::{CHAIN_LINKS_MAX, FlowCache, FlowSlot, Link, NewFlow, Stored, TableIndex, ends_in_pass};
+use crate::cache::{FlowCache, FlowSlot, NewFlow, PortShare, Stored, TableIndex, ends_in_pass};
 use crate::drop::Drop;
 use crate::execute::{Executor, Held, Next, Origin, Waiting};
 use crate::ports::PortIndex;
@@ -38,15 +38,6 @@ pub(crate) struct Staged {
     held: Option<Held>,
 }
 
-/// A chain in the making.
-struct Recording {
-    /// Where the flow is that will have it.
-    place: (TableIndex, FlowSlot),
-    /// That flow's program, by which it is told from another in its place.
-    program: Arc<Program>,
-    links: Vec<Link>,
-}
-
 /// Room to work in: one place for each frame of a batch, filled anew for each batch.
 pub(crate) struct Staging(Box<[Staged]>);
 
@@ -55,6 +46,9 @@ impl Staging {
         Staging((0..Batch::MAX).map(|_| Staged::default()).collect())
     }
 }
+
+/// Where a flow is cached.
+type Place = (TableIndex, FlowSlot);
 
 /// One pass of frames through the worker under one snapshot.
 pub(crate) struct Pass<'a, S: SlowPath> {
@@ -67,8 +61,10 @@ pub(crate) struct Pass<'a, S: SlowPath> {
     stats: &'a WorkerStats,
     /// Answer to the last question for a profile.
     class: Option<(FrameClass, Option<TableIndex>)>,
+    /// Answer to the last question for a profile without what tells connections apart; `None`: it is the other one.
+    shared_class: Option<(FrameClass, Option<TableIndex>)>,
     /// The chain that is being made for the flow of the frame at hand.
-    recording: Option<Recording>,
+    recorder: &'a mut Recorder,
     /// Look-ups that the frame at hand, its copies and fragments may still cause.
     lookups_left: u32,
     /// Whether flows were added or removed since the batch was looked up, so that slots may be another flow's.
@@ -81,6 +77,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         now: Instant,
         cache: &'a mut FlowCache,
         executor: &'a mut Executor,
+        recorder: &'a mut Recorder,
         stats: &'a WorkerStats,
     ) -> Self {
         Pass {
@@ -91,7 +88,8 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             executor,
             stats,
             class: None,
-            recording: None,
+            shared_class: None,
+            recorder,
             lookups_left: LOOKUPS_MAX,
             moved: false,
         }
@@ -249,7 +247,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         if let Some(next) = next {
             self.recirculate(next, staged, ingress);
         }
-        self.recording = None;
+        self.recorder.stop();
         while let Some(Waiting { frame, key, id }) = self.executor.waiting.pop_front() {
             staged.key = key;
             self.recirculate((frame, id), staged, ingress);
@@ -260,7 +258,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
     fn recirculate(&mut self, first: (Frame, RecircId), staged: &mut Staged, ingress: PortIndex) {
         let mut next = Some(first);
         for _ in 0..RECIRCULATIONS_MAX {
-            let Some((mut frame, id)) = next else { return self.finish_recording() };
+            let Some((mut frame, id)) = next else { return self.finish_recording(ingress) };
             if self.lookups_left == 0 {
                 self.executor.drop_frame(frame, ingress, Drop::Recirculation);
                 return;
@@ -277,32 +275,33 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             let begins = id == RecircId(0);
             next = self.look_up_and_run(frame, staged, ingress);
             if !begins {
-                self.record(held, staged);
+                self.recorder.record(self.cache, held, staged.table.zip(staged.slot));
             }
         }
         match next {
             Some((frame, _)) => self.executor.drop_frame(frame, ingress, Drop::Recirculation),
-            None => self.finish_recording(),
-        }
-    }
-
-    /// Adds what the last look-up found to the chain that is being made.
-    fn record(&mut self, held: Option<Held>, staged: &Staged) {
-        let Some(recording) = &mut self.recording else { return };
-        let found =
-            held.zip(staged.table).zip(staged.slot).filter(|_| recording.links.len() < CHAIN_LINKS_MAX);
-        match found.and_then(|((held, table), slot)| self.cache.link(table, slot, held)) {
-            Some(link) => recording.links.push(link),
-            None => self.recording = None,
+            None => self.finish_recording(ingress),
         }
     }
 
     /// Gives the flow that the frame was first looked up by what was recorded.
-    fn finish_recording(&mut self) {
-        if let Some(Recording { place, program, links }) = self.recording.take()
-            && !links.is_empty()
-        {
-            self.cache.set_chain(place.0, place.1, &program, links);
+    fn finish_recording(&mut self, ingress: PortIndex) {
+        let Some((home, program, links, key)) = self.recorder.finish() else { return };
+        let place = match home {
+            Home::Cached(table, slot) => Some((table, slot)),
+            Home::New { table, hash, shared } => {
+                let copy = self.cache.copy_of(shared.0, shared.1, &program);
+                let share = self.executor.ports.share(ingress);
+                copy.zip(share).and_then(|(flow, share)| {
+                    let stored = self.cache.insert((table, hash), key, share, flow, self.now).ok()?;
+                    self.moved = true;
+                    self.stats.cache.evicted.add(stored.evicted);
+                    Some((table, stored.slot))
+                })
+            }
+        };
+        if let Some((table, slot)) = place {
+            self.cache.set_chain(table, slot, &program, links);
         }
     }
 
@@ -360,7 +359,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
     #[inline]
     fn run_cached(
         &mut self,
-        place: (TableIndex, FlowSlot),
+        place: Place,
         frame: Frame,
         staged: &mut Staged,
         ingress: PortIndex,
@@ -378,8 +377,14 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             return self.run_chain(place, frame, staged, ingress);
         }
         if FrameClass::of(&staged.key).stage == Stage::Fresh {
-            let starts = hot.program.as_ref().filter(|p| ends_in_pass(p));
-            self.recording = starts.map(|p| Recording { place, program: Arc::clone(p), links: Vec::new() });
+            self.recorder.stop();
+            if let Some(program) = hot.program.as_ref().filter(|p| ends_in_pass(p)) {
+                let home = match staged.table {
+                    Some(table) if table != place.0 => Home::New { table, hash: staged.hash, shared: place },
+                    _ => Home::Cached(place.0, place.1),
+                };
+                self.recorder.start(home, program, &staged.key);
+            }
         }
         let steps = hot.program.as_deref().map_or(&[][..], |program| &program.actions);
         let mut origin = Origin::new(ingress, &mut staged.key, self.now);
@@ -438,7 +443,16 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         (NewFlow { program: Arc::new(program), deps, credits, stamp }, cacheable)
     }
 
+    /// A frame whose own flow is not cached. What it has in common with others may be, and its own flow begins as a copy of
+    /// that: for one that is tracked not before its connection can be held, as many connections see one or two frames.
     fn miss(&mut self, frame: Frame, staged: &mut Staged, ingress: PortIndex) -> Option<(Frame, RecircId)> {
+        let shared = self.shared_table(staged);
+        let hash = shared.map_or(staged.hash, |table| self.cache.hash(table, &staged.key));
+        if let Some(table) = shared
+            && let Some(slot) = self.cache.find(table, &staged.key, hash)
+        {
+            return self.run_shared((table, slot), frame, staged, ingress);
+        }
         if !self.executor.ports.take_credit(ingress, self.now) {
             self.executor.drop_frame(frame, ingress, Drop::MissCredit);
             return None;
@@ -446,19 +460,71 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         self.stats.cache.misses.add(1);
         let (flow, cacheable) = self.translate(&staged.key);
         let share = self.executor.ports.share(ingress);
-        let (Some(table), Some(share), true) = (staged.table, share, cacheable) else {
+        let (Some(table), Some(share), true) = (shared.or(staged.table), share, cacheable) else {
             return self.run_uncached(flow, frame, staged, ingress);
         };
-        let place = (table, staged.hash);
-        match self.cache.insert(place, &staged.key, share, flow, self.now) {
-            Ok(Stored { slot, evicted }) => {
-                self.moved = true;
-                self.stats.cache.evicted.add(evicted);
-                staged.slot = Some(slot);
-                self.run_cached((table, slot), frame, staged, ingress)
-            }
+        match self.insert((table, hash), staged, share, flow) {
+            Ok(slot) => self.run_cached((table, slot), frame, staged, ingress),
             Err(flow) => self.run_uncached(flow, frame, staged, ingress),
         }
+    }
+
+    /// The table of flows that a frame's flow has in common with others, if there can be such.
+    fn shared_table(&mut self, staged: &Staged) -> Option<TableIndex> {
+        let fresh = FrameClass::of(&staged.key);
+        if fresh.stage != Stage::Fresh {
+            return None;
+        }
+        let own = staged.table?;
+        let class = FrameClass { stage: Stage::Shared, ..fresh };
+        if let Some((known, table)) = self.shared_class
+            && known == class
+        {
+            return table;
+        }
+        let table = self.slow.profile(class).ok().and_then(|profile| self.table(profile));
+        let table = table.filter(|t| *t != own);
+        self.shared_class = Some((class, table));
+        table
+    }
+
+    /// Runs the program that a frame has in common with others.
+    fn run_shared(
+        &mut self,
+        place: Place,
+        frame: Frame,
+        staged: &mut Staged,
+        ingress: PortIndex,
+    ) -> Option<(Frame, RecircId)> {
+        if !self.is_good(place.0, place.1) {
+            return self.retranslate(frame, staged, place, ingress);
+        }
+        self.stats.cache.hits.add(1);
+        // A flow that is not tracked gets its place at once.
+        if let Some(program) = self.cache.program(place.0, place.1)
+            && !ends_in_pass(program)
+            && let Some(copy) = self.cache.copy_of(place.0, place.1, &Arc::clone(program))
+            && let (Some(table), Some(share)) = (staged.table, self.executor.ports.share(ingress))
+            && let Ok(slot) = self.insert((table, staged.hash), staged, share, copy)
+        {
+            return self.run_cached((table, slot), frame, staged, ingress);
+        }
+        self.run_cached(place, frame, staged, ingress)
+    }
+
+    /// Caches a flow for a frame.
+    fn insert(
+        &mut self,
+        place: (TableIndex, u64),
+        staged: &mut Staged,
+        share: PortShare,
+        flow: NewFlow,
+    ) -> Result<FlowSlot, NewFlow> {
+        let Stored { slot, evicted } = self.cache.insert(place, &staged.key, share, flow, self.now)?;
+        self.moved = true;
+        self.stats.cache.evicted.add(evicted);
+        staged.slot = Some(slot);
+        Ok(slot)
     }
 
     /// A cached flow has become wrong: its place gets a new program, without credit from its port.
@@ -466,7 +532,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         &mut self,
         frame: Frame,
         staged: &mut Staged,
-        place: (TableIndex, FlowSlot),
+        place: Place,
         ingress: PortIndex,
     ) -> Option<(Frame, RecircId)> {
         self.stats.cache.retranslated.add(1);

@@ -10,6 +10,7 @@
 #![warn(clippy::indexing_slicing)]
 
 mod forward;
+mod recorder;
 mod requests;
 
 pub use forward::RECIRCULATIONS_MAX;
@@ -27,6 +28,7 @@ use base::{HashSeed, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use forward::{Pass, Staging};
 use packet::{Batch, DpPort};
+use recorder::Recorder;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,6 +102,7 @@ pub struct Worker<S: SlowPath> {
     turn: usize,
     batch: Batch,
     staging: Staging,
+    recorder: Recorder,
     commands: Receiver<Command>,
     events: Sender<Event>,
     events_pending: Vec<Event>,
@@ -127,6 +130,7 @@ impl<S: SlowPath> Worker<S> {
             turn: 0,
             batch: Batch::new(),
             staging: Staging::new(),
+            recorder: Recorder::default(),
             commands,
             events,
             events_pending: Vec::new(),
@@ -277,7 +281,8 @@ impl<S: SlowPath> Worker<S> {
         }
         // After receiving, never before: who sent a frame after the reply to a change meets the change.
         let slow = self.snapshot.load();
-        let mut pass = Pass::new(&**slow, now, &mut self.cache, &mut self.executor, &self.stats);
+        let mut pass =
+            Pass::new(&**slow, now, &mut self.cache, &mut self.executor, &mut self.recorder, &self.stats);
         pass.forward(&mut self.batch, &mut self.staging, index);
     }
 

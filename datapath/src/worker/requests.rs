@@ -180,7 +180,8 @@ impl<S: SlowPath> Worker<S> {
         }
         frame.in_port = port;
         let slow = self.snapshot.load();
-        let mut pass = Pass::new(&**slow, now, &mut self.cache, &mut self.executor, &self.stats);
+        let mut pass =
+            Pass::new(&**slow, now, &mut self.cache, &mut self.executor, &mut self.recorder, &self.stats);
         match program {
             Some(program) => pass.execute(program, frame, index),
             None => pass.forward_single(frame, index),

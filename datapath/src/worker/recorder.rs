@@ -1,0 +1,73 @@
+//! Recording of chains: what a frame's look-ups after the first found, kept until the flow that it was first looked up by can
+//! have it.
+
+use crate::Program;
+use crate::cache::{CHAIN_LINKS_MAX, FlowCache, FlowSlot, Link, TableIndex};
+use crate::execute::Held;
+use packet::PacketKey;
+use std::sync::Arc;
+
+/// Which flow will have the chain.
+#[derive(Clone, Copy)]
+pub(crate) enum Home {
+    /// The one in this place.
+    Cached(TableIndex, FlowSlot),
+    /// One that is yet to be cached in this table, under this hash, with the program of the flow that many connections share,
+    /// in this other place.
+    New {
+        /// Where it is to be.
+        table: TableIndex,
+        /// Of its key.
+        hash: u64,
+        /// The flow that it begins as a copy of.
+        shared: (TableIndex, FlowSlot),
+    },
+}
+
+/// A chain in the making. Room that is kept from frame to frame, as a copy of a key is too much to move about.
+#[derive(Default)]
+pub(crate) struct Recorder {
+    /// The flow that will have the chain, and its program, by which it is told from another in its place.
+    home: Option<(Home, Arc<Program>)>,
+    links: Vec<Link>,
+    /// The key that a new flow is cached under.
+    key: PacketKey,
+}
+
+impl Recorder {
+    /// Begins anew, for a flow with this program.
+    pub fn start(&mut self, home: Home, program: &Arc<Program>, key: &PacketKey) {
+        self.links.clear();
+        if matches!(home, Home::New { .. }) {
+            self.key = *key;
+        }
+        self.home = Some((home, Arc::clone(program)));
+    }
+
+    /// Gives the recording up.
+    #[inline]
+    pub fn stop(&mut self) {
+        if self.home.take().is_some() {
+            self.links.clear();
+        }
+    }
+
+    /// Adds what the last look-up found, if a chain is being made.
+    pub fn record(&mut self, cache: &FlowCache, held: Option<Held>, found: Option<(TableIndex, FlowSlot)>) {
+        if self.home.is_none() {
+            return;
+        }
+        let found = held.zip(found).filter(|_| self.links.len() < CHAIN_LINKS_MAX);
+        match found.and_then(|(held, (table, slot))| cache.link(table, slot, held)) {
+            Some(link) => self.links.push(link),
+            None => self.stop(),
+        }
+    }
+
+    /// What was recorded, if that is a chain, and the key for a new flow.
+    pub fn finish(&mut self) -> Option<(Home, Arc<Program>, Vec<Link>, &PacketKey)> {
+        let (home, program) = self.home.take()?;
+        let links = std::mem::take(&mut self.links);
+        (!links.is_empty()).then_some((home, program, links, &self.key))
+    }
+}
