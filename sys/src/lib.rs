@@ -15,6 +15,7 @@ pub mod clock;
 pub mod errno;
 pub mod ethtool;
 pub mod interface;
+pub mod io_ring;
 pub mod netlink;
 pub mod netns;
 pub mod packet_socket;

@@ -1,0 +1,207 @@
+//! Many reads or writes of one descriptor with one system call, by io_uring(7).
+//!
+//! A ring belongs to one thread and one descriptor. No request waits, so every one is over when the call that made it returns,
+//! and buffers are lent for no longer than that. Where the kernel has no io_uring, or a sandbox forbids it,
+//! [`IoRing::new`] fails and callers use ordinary reads and writes.
+
+use io_uring::{IoUring, opcode, squeue, types};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// Most requests of one call.
+pub const REQUESTS_MAX: usize = 32;
+
+/// Place of the descriptor in the ring's table of files.
+const FILE: types::Fixed = types::Fixed(0);
+
+/// A request that cannot be carried out at once fails instead of being kept until it can: that a descriptor is non-blocking is
+/// not enough for io_uring.
+const NOT_WAITING: i32 = libc::RWF_NOWAIT;
+
+/// A ring for one descriptor.
+pub struct IoRing {
+    ring: IoUring,
+    /// Results of the last call, in the order of the requests: bytes, or a negative error number.
+    results: [i32; REQUESTS_MAX],
+}
+
+impl IoRing {
+    /// A ring for `file`, which is kept open by it. To be made by the thread that will use it.
+    ///
+    /// # Errors
+    /// The kernel has no io_uring or refuses it.
+    pub fn new(file: &impl AsFd) -> io::Result<IoRing> {
+        let mut lean = IoUring::builder();
+        // No interrupts and no locks for a ring that only one thread touches; since Linux 6.1.
+        lean.setup_single_issuer().setup_coop_taskrun().setup_defer_taskrun();
+        let ring = lean.build(REQUESTS_MAX as u32).or_else(|_| IoUring::new(REQUESTS_MAX as u32))?;
+        ring.submitter().register_files(&[file.as_fd().as_raw_fd()])?;
+        Ok(IoRing { ring, results: [0; REQUESTS_MAX] })
+    }
+
+    /// Reads once into each buffer, in order, of which there are at most [`REQUESTS_MAX`]; more are left alone. For a device
+    /// of frames, each gets one. The results are as many as the buffers used: bytes, or the error of that read.
+    ///
+    /// # Errors
+    /// The ring failed as a whole, and is to be dropped.
+    pub fn read<'b>(
+        &mut self,
+        buffers: impl IntoIterator<Item = &'b mut [u8]>,
+    ) -> io::Result<impl Iterator<Item = io::Result<usize>> + '_> {
+        let requests = buffers.into_iter().map(|buffer| {
+            let len = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
+            opcode::Read::new(FILE, buffer.as_mut_ptr(), len).rw_flags(NOT_WAITING).build()
+        });
+        // SAFETY: each request writes to a buffer that is lent exclusively for longer than this call.
+        unsafe { self.carry_out(requests) }
+    }
+
+    /// Writes each buffer, in order; otherwise as [`Self::read`].
+    ///
+    /// # Errors
+    /// The ring failed as a whole, and is to be dropped.
+    pub fn write<'b>(
+        &mut self,
+        buffers: impl IntoIterator<Item = &'b [u8]>,
+    ) -> io::Result<impl Iterator<Item = io::Result<usize>> + '_> {
+        let requests = buffers.into_iter().map(|buffer| {
+            let len = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
+            opcode::Write::new(FILE, buffer.as_ptr(), len).rw_flags(NOT_WAITING).build()
+        });
+        // SAFETY: each request reads from a buffer that is lent for longer than this call.
+        unsafe { self.carry_out(requests) }
+    }
+
+    /// Submits requests and waits until all are over.
+    ///
+    /// # Safety
+    /// The memory that the requests name must be theirs to use until this returns.
+    unsafe fn carry_out(
+        &mut self,
+        requests: impl Iterator<Item = squeue::Entry>,
+    ) -> io::Result<impl Iterator<Item = io::Result<usize>> + '_> {
+        let mut count = 0;
+        for (n, request) in requests.take(REQUESTS_MAX).enumerate() {
+            // SAFETY: by this function's own contract, as no request outlives it.
+            let pushed = unsafe { self.ring.submission().push(&request.user_data(n as u64)) };
+            // There is room for REQUESTS_MAX, and the queue is empty at the start of each call.
+            if pushed.is_err() {
+                break;
+            }
+            count = n + 1;
+        }
+        let mut finished = 0;
+        while finished < count {
+            if let Err(error) = self.ring.submit_and_wait(count - finished)
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                self.abandon(count - finished);
+                return Err(error);
+            }
+            finished += self.take_results();
+        }
+        let results = self.results.get(..count).unwrap_or_default();
+        Ok(results.iter().map(|r| usize::try_from(*r).map_err(|_| io::Error::from_raw_os_error(-r))))
+    }
+
+    /// Notes the results that have come; how many.
+    fn take_results(&mut self) -> usize {
+        let IoRing { ring, results } = self;
+        let mut taken = 0;
+        for completion in ring.completion() {
+            if let Some(result) = results.get_mut(completion.user_data() as usize) {
+                *result = completion.result();
+            }
+            taken += 1;
+        }
+        taken
+    }
+
+    /// Waits for what the kernel has accepted of `unfinished` requests; the rest it never sees, as the ring is dropped next.
+    #[cold]
+    fn abandon(&mut self, unfinished: usize) {
+        let mut in_flight = unfinished.saturating_sub(self.ring.submission().len());
+        loop {
+            in_flight = in_flight.saturating_sub(self.take_results());
+            if in_flight == 0 {
+                return;
+            }
+            // No request waits, so what was accepted ends by itself.
+            std::thread::yield_now();
+            // SAFETY: nothing is submitted and no argument is passed; it lets finished work be told.
+            let _ = unsafe { self.ring.submitter().enter::<()>(0, 0, 1, None) };
+        }
+    }
+}
+
+impl std::fmt::Debug for IoRing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("IoRing")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use std::os::fd::OwnedFd;
+
+    fn pair() -> (OwnedFd, OwnedFd) {
+        socketpair(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::empty(), None).unwrap()
+    }
+
+    fn sizes(results: impl Iterator<Item = io::Result<usize>>) -> Vec<Option<usize>> {
+        results
+            .map(|r| match r {
+                Ok(count) => Some(count),
+                Err(error) => {
+                    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                    None
+                }
+            })
+            .collect()
+    }
+
+    #[test]
+    fn datagrams_are_written_and_read_in_order_until_there_are_no_more() {
+        let (one, other) = pair();
+        let (mut writer, mut reader) = (IoRing::new(&one).unwrap(), IoRing::new(&other).unwrap());
+        let sent: Vec<Vec<u8>> = (1..=5u8).map(|n| vec![n; usize::from(n) * 10]).collect();
+        for _ in 0..3 {
+            let written = sizes(writer.write(sent.iter().map(Vec::as_slice)).unwrap());
+            assert_eq!(written, [10, 20, 30, 40, 50].map(Some));
+            let mut buffers = vec![[0u8; 64]; 7];
+            let read = sizes(reader.read(buffers.iter_mut().map(|b| &mut b[..])).unwrap());
+            assert_eq!(read, [Some(10), Some(20), Some(30), Some(40), Some(50), None, None]);
+            for (sent, got) in sent.iter().zip(&buffers) {
+                assert_eq!(&got[..sent.len()], sent);
+            }
+        }
+    }
+
+    #[test]
+    fn a_call_without_buffers_does_nothing_and_one_with_too_many_uses_the_first() {
+        let (one, other) = pair();
+        let (mut writer, mut reader) = (IoRing::new(&one).unwrap(), IoRing::new(&other).unwrap());
+        assert_eq!(writer.write([]).unwrap().count(), 0);
+        let mut sent = 0;
+        while sent < REQUESTS_MAX + 8 {
+            let many = vec![&b"x"[..]; REQUESTS_MAX + 8];
+            let written = sizes(writer.write(many).unwrap());
+            assert_eq!(written.len(), REQUESTS_MAX);
+            sent += written.iter().flatten().count();
+            let mut buffers = vec![[0u8; 1]; REQUESTS_MAX];
+            let read = sizes(reader.read(buffers.iter_mut().map(|b| &mut b[..])).unwrap());
+            assert_eq!(read.iter().flatten().count(), written.iter().flatten().count());
+        }
+    }
+
+    #[test]
+    fn what_a_read_or_write_refuses_is_its_own_error() {
+        let (one, other) = pair();
+        let mut writer = IoRing::new(&one).unwrap();
+        drop(other);
+        let errors: Vec<_> = writer.write([&b"x"[..]]).unwrap().map(|r| r.unwrap_err().kind()).collect();
+        assert_eq!(errors, [io::ErrorKind::ConnectionRefused]);
+    }
+}
