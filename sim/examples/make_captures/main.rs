@@ -3,7 +3,7 @@
 //!
 //! `cargo run -p sim --example make_captures -- sim/tests/captures`
 
-#![allow(clippy::unwrap_used, missing_docs, reason = "a tool for tests")]
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a tool for tests")]
 
 mod session;
 mod wire;
