@@ -3,6 +3,22 @@
 use datapath::conntrack::fuzz;
 use proptest::prelude::*;
 
+fn replay(folder: &str, digest: fn(&[u8])) {
+    let folder = format!("{}/fuzz-corpus/{folder}", env!("CARGO_MANIFEST_DIR"));
+    let mut seen = 0;
+    for entry in std::fs::read_dir(&folder).expect("the corpus") {
+        digest(&std::fs::read(entry.expect("a file").path()).expect("a file"));
+        seen += 1;
+    }
+    assert!(seen > 0, "no corpus in {folder}");
+}
+
+#[test]
+fn corpora_are_digested() {
+    replay("announcements", fuzz::announcement);
+    replay("tracked", fuzz::packets);
+}
+
 /// Control lines put together from what they are made of.
 fn line() -> impl Strategy<Value = Vec<u8>> {
     let word = prop_oneof![

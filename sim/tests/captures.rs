@@ -8,13 +8,15 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 use datapath::port::capture::CaptureReader;
-use etherparse::{IpNumber, Ipv4HeaderSlice, SlicedPacket, TransportSlice};
+use etherparse::{IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice, SlicedPacket, TransportSlice};
 use sim::{NodeId, PortSpec, World};
 use std::path::PathBuf;
 use std::time::Duration;
 
 const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 1, 1];
 const SERVER_MAC: [u8; 6] = [2, 0, 0, 0, 1, 2];
+/// EtherType of IPv6.
+const IPV6_TYPE: [u8; 2] = [0x86, 0xdd];
 /// From one step of a session to the next.
 const STEP: Duration = Duration::from_millis(1);
 
@@ -83,32 +85,34 @@ fn steps(name: &str) -> Vec<Step> {
 }
 
 /// Rules of a stateful node: what the client may begin is translated, what belongs to it passes, the rest does not.
-fn rules(nat: &str) -> Vec<String> {
+fn rules(nat: &str, is_ipv6: bool) -> Vec<String> {
+    let (ip, six) = if is_ipv6 { ("ipv6", "6") } else { ("ip", "") };
     let mut rules: Vec<String> = vec![
         "delete".to_owned(),
-        "table=0,priority=10,ip,actions=ct(zone=7,nat,table=1)".to_owned(),
+        format!("table=0,priority=10,{ip},actions=ct(zone=7,nat,table=1)"),
         "table=2,priority=1,actions=drop".to_owned(),
     ];
     for (n, (_, bits)) in CLASSES.iter().enumerate() {
         let port = 11 + n;
-        rules.push(format!("table=1,priority=10,ip,ct_state=+trk{bits},actions=output:{port},resubmit(,2)"));
+        rules
+            .push(format!("table=1,priority=10,{ip},ct_state=+trk{bits},actions=output:{port},resubmit(,2)"));
     }
     for (from, to) in [(1, 2), (2, 1)] {
         for known in ["+est", "-new+rel"] {
             rules.push(format!(
-                "table=2,priority=20,ip,ct_state={known}-inv,in_port={from},actions=output:{to}"
+                "table=2,priority=20,{ip},ct_state={known}-inv,in_port={from},actions=output:{to}"
             ));
         }
         rules.push(format!(
-            "table=2,priority=20,ip,ct_state=+new+rel,in_port={from},actions=ct(commit,zone=7,nat),output:{to}"
+            "table=2,priority=20,{ip},ct_state=+new+rel,in_port={from},actions=ct(commit,zone=7,nat),output:{to}"
         ));
     }
-    for (may, alg) in [("tcp,tp_dst=21", "alg=ftp,"), ("udp,tp_dst=69", "alg=tftp,"), ("tcp,tp_dst=80", "")]
+    for (may, port, alg) in [("tcp", 21, "alg=ftp,"), ("udp", 69, "alg=tftp,"), ("tcp", 80, "")]
         .into_iter()
-        .chain([("udp,tp_dst=53", ""), ("udp,tp_dst=33434", "")])
+        .chain([("udp", 53, ""), ("udp", 33434, "")])
     {
         rules.push(format!(
-            "table=2,priority=20,{may},ct_state=+new-rel,in_port=1,actions=ct(commit,zone=7,{alg}{nat}),output:2"
+            "table=2,priority=20,{may}{six},tp_dst={port},ct_state=+new-rel,in_port=1,actions=ct(commit,zone=7,{alg}{nat}),output:2"
         ));
     }
     rules
@@ -122,7 +126,7 @@ struct Replay {
 }
 
 impl Replay {
-    fn new(workers: usize, nat: &str) -> Replay {
+    fn new(workers: usize, nat: &str, is_ipv6: bool) -> Replay {
         let mut world = World::seeded(3, workers);
         world.add_bridge("br0");
         let mut node = |n: u16| {
@@ -131,7 +135,7 @@ impl Replay {
         };
         let (client, server) = (node(1), node(2));
         let classes = (11..).take(CLASSES.len()).map(node).collect();
-        world.flows("br0", rules(nat));
+        world.flows("br0", rules(nat, is_ipv6));
         Replay { world, client, server, classes }
     }
 
@@ -162,9 +166,11 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Replays a session and compares each step.
 fn replay(name: &str, nat: &str) {
+    let steps = steps(name);
+    let is_ipv6 = steps[0].sent[0][12..14] == IPV6_TYPE;
     for workers in [1, 2] {
-        let mut replay = Replay::new(workers, nat);
-        for (n, step) in steps(name).iter().enumerate() {
+        let mut replay = Replay::new(workers, nat, is_ipv6);
+        for (n, step) in steps.iter().enumerate() {
             let place = format!("{name}, {workers} workers, line {} of the states", n + 1);
             let (came, classes) = replay.play(step);
             assert_eq!(classes, [(step.state.as_str(), step.sent.len())], "{place}");
@@ -181,6 +187,14 @@ fn replay(name: &str, nat: &str) {
 fn verify_checksums(frames: &[Vec<u8>], place: &str) {
     let mut parts = Vec::new();
     for bytes in frames {
+        if bytes[12..14] == IPV6_TYPE {
+            let ip = Ipv6HeaderSlice::from_slice(&bytes[14..]).unwrap().to_header();
+            assert_eq!(usize::from(ip.payload_length), bytes.len() - 54, "{place}: length");
+            let tcp = etherparse::TcpSlice::from_slice(&bytes[54..]).unwrap();
+            let should = tcp.calc_checksum_ipv6(ip.source, ip.destination).unwrap();
+            assert_eq!(tcp.checksum(), should, "{place}: checksum of TCP over IPv6");
+            continue;
+        }
         let ip = Ipv4HeaderSlice::from_slice(&bytes[14..]).unwrap();
         let header = ip.to_header();
         assert_eq!(header.header_checksum, header.calc_header_checksum(), "{place}: IP");
@@ -244,6 +258,22 @@ fn ftp_server_behind_a_service_is_told_by_its_address() {
 }
 
 #[test]
+fn ftp_over_ipv6_opens_the_way_that_eprt_names() {
+    replay("ftp-eprt6", "nat(src=[2001:db8:cafe::105])");
+}
+
+#[test]
+fn ftp_over_ipv6_opens_the_way_that_the_server_names() {
+    replay("ftp-epsv6", "nat(src=[2001:db8:cafe::105])");
+}
+
+/// Reply 229 names a port of whatever address the control connection goes to.
+#[test]
+fn ftp_server_behind_an_ipv6_service_needs_tell_only_its_port() {
+    replay("ftp-service6", "nat(dst=[2001:db8:2::9])");
+}
+
+#[test]
 fn dns_answers_in_fragments_are_tracked_as_one_packet() {
     replay("dns-fragments", MASQUERADE);
 }
@@ -268,13 +298,23 @@ fn tftp_answers_from_any_port_once() {
 fn captures_have_in_them_what_they_are_for() {
     let count = |name: &str, picks: fn(&Step) -> bool| steps(name).iter().filter(|s| picks(s)).count();
     let differs = |s: &Step| !s.seen.is_empty() && s.sent != s.seen;
-    for (name, least) in [("ftp-active", 30), ("ftp-passive", 25), ("ftp-service", 25), ("tftp", 5)] {
+    let least = [
+        ("ftp-active", 30),
+        ("ftp-passive", 25),
+        ("ftp-service", 25),
+        ("ftp-eprt6", 30),
+        ("ftp-epsv6", 25),
+        ("ftp-service6", 25),
+        ("tftp", 5),
+    ];
+    for (name, least) in least {
         assert!(count(name, differs) >= least, "{name}: {}", count(name, differs));
         assert!(count(name, |s| s.seen.is_empty()) >= 2, "{name}");
         assert!(count(name, |s| s.state.contains("rel")) >= 4, "{name}");
     }
     let grows = |s: &Step| s.seen.iter().zip(&s.sent).any(|(seen, sent)| seen.len() != sent.len());
-    assert_eq!((count("ftp-active", grows), count("ftp-service", grows)), (2, 1));
+    let grown = ["ftp-active", "ftp-service", "ftp-eprt6", "ftp-service6"].map(|name| count(name, grows));
+    assert_eq!(grown, [2, 1, 2, 0]);
     assert_eq!(count("dns-fragments", |s| s.sent.len() == 3), 2);
     assert!(count("udp-unreachable", |s| s.state == "rel+rpl" && differs_in_quote(s)) >= 3);
     assert!(count("path-mtu", |s| s.state == "rel+rpl" && differs_in_quote(s)) == 2);

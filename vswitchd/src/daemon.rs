@@ -13,8 +13,9 @@ use crate::database::link::{Link, LinkError};
 use crate::database::read::{Allowed, Wanted, wanted};
 use crate::database::write::{Identity, InterfaceStatus, Status, report};
 use crate::devices::{Devices, News};
+use crate::looks::Looks;
 use crate::routes::Routes;
-use crate::sockets::{Sockets, WAKER};
+use crate::sockets::{Sockets, Sources, WAKER};
 use crate::vlog::Vlog;
 use crate::workers::Workers;
 use anyhow::{Context, Result};
@@ -45,8 +46,6 @@ const PUNTS_MAX: usize = 4_096;
 const SOLICITATIONS_MAX: usize = 256;
 /// How often statistics go to the database unless `stats-update-interval` says otherwise.
 const STATS_INTERVAL: Duration = Duration::from_secs(5);
-/// How often devices in other namespaces, of which the kernel sends no news, are asked how they are.
-const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// News of links taken in one turn.
 const LINK_EVENTS_MAX: usize = 4_096;
@@ -140,7 +139,7 @@ pub struct Daemon {
     signals: Signals,
     identity: Identity,
     stats_next: Instant,
-    look_next: Instant,
+    looks: Looks,
     statistics: BTreeMap<String, BTreeMap<&'static str, u64>>,
     /// Whether something may have changed that the database is to tell.
     report_due: bool,
@@ -198,7 +197,7 @@ impl Daemon {
             signals,
             identity: identity(),
             stats_next: now,
-            look_next: now,
+            looks: if args.disable_system { Looks::none() } else { Looks::watch() },
             statistics: BTreeMap::new(),
             report_due: true,
             report_failed: None,
@@ -219,7 +218,13 @@ impl Daemon {
     pub fn turn(&mut self) -> Result<Option<End>> {
         let now = self.clock.now();
         let timeout = self.timeout(now);
-        self.sockets.wait(Some(timeout), self.watch.as_ref(), self.routes.source(), &self.signals)?;
+        let sources = Sources {
+            signals: &self.signals,
+            links: self.watch.as_ref(),
+            elsewhere: self.looks.source(),
+            routes: self.routes.source(),
+        };
+        self.sockets.wait(Some(timeout), &sources)?;
         let now = self.clock.now();
         self.take_signals()?;
         self.take_worker_events(now);
@@ -252,7 +257,7 @@ impl Daemon {
         {
             return Duration::ZERO;
         }
-        let looks = self.devices.open().next().is_some().then_some(self.look_next);
+        let looks = self.devices.open().next().is_some().then(|| self.looks.next());
         let others = [
             looks,
             self.brain.next_deadline(),
@@ -264,7 +269,7 @@ impl Daemon {
         ];
         let soonest = others.into_iter().flatten().fold(self.stats_next, Instant::min).saturating_since(now);
         // Under a stopped clock deadlines do not come nearer: look again soon, as somebody may start it.
-        if self.clock.is_stopped() { soonest.min(LOOK_INTERVAL) } else { soonest }
+        if self.clock.is_stopped() { soonest.min(STATS_INTERVAL) } else { soonest }
     }
 
     // --- what came in ---
@@ -338,9 +343,9 @@ impl Daemon {
     }
 
     fn do_what_is_due(&mut self, now: Instant) {
-        if now >= self.look_next {
-            self.look_next = now + LOOK_INTERVAL;
+        if self.looks.is_due(now) {
             let news = self.devices.look_at_all();
+            self.looks.looked(now, self.clock.now());
             self.tell(news, now);
         }
         if self.devices.next_deadline().is_some_and(|due| due <= now) {

@@ -10,6 +10,7 @@ mod connections;
 mod daemon;
 mod database;
 mod devices;
+mod looks;
 mod routes;
 mod sockets;
 mod streams;

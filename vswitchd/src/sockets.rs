@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use switch::brain::Brain;
 use switch::ofproto::{ConnId, ConnKind, Outgoing};
-use sys::netlink::{LinkWatch, RouteWatch};
+use sys::netlink::{LinkWatch, NetnsWatch, RouteWatch};
 use sys::signal::Signals;
 
 /// Wakes the loop from workers.
@@ -33,7 +33,17 @@ pub const WAKER: Token = Token(0);
 const SIGNALS: Token = Token(1);
 const LINKS: Token = Token(2);
 const ROUTES: Token = Token(3);
+const ELSEWHERE: Token = Token(4);
 const FIRST_FREE: usize = 16;
+
+/// What to wait for beside the sockets; the same in each turn.
+pub struct Sources<'a> {
+    pub signals: &'a Signals,
+    /// Links in this namespace, and in others.
+    pub links: Option<&'a LinkWatch>,
+    pub elsewhere: Option<&'a NetnsWatch>,
+    pub routes: Option<&'a RouteWatch>,
+}
 
 /// Port of OVSDB over TCP (RFC 7047 §7).
 const OVSDB_PORT: u16 = 6640;
@@ -281,19 +291,14 @@ impl Sockets {
     ///
     /// # Errors
     /// The system's polling itself fails.
-    pub fn wait(
-        &mut self,
-        timeout: Option<Duration>,
-        links: Option<&LinkWatch>,
-        routes: Option<&RouteWatch>,
-        signals: &Signals,
-    ) -> io::Result<()> {
+    pub fn wait(&mut self, timeout: Option<Duration>, sources: &Sources<'_>) -> io::Result<()> {
         if !self.registered {
             self.registered = true;
             let sources = [
-                (Some(signals.as_fd()), SIGNALS),
-                (links.map(AsFd::as_fd), LINKS),
-                (routes.map(AsFd::as_fd), ROUTES),
+                (Some(sources.signals.as_fd()), SIGNALS),
+                (sources.links.map(AsFd::as_fd), LINKS),
+                (sources.elsewhere.map(AsFd::as_fd), ELSEWHERE),
+                (sources.routes.map(AsFd::as_fd), ROUTES),
             ];
             for (fd, token) in sources {
                 let Some(fd) = fd else { continue };

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
 
 /// Longest line that is read, in bytes.
-const LINE_MAX: usize = 512;
+pub(super) const LINE_MAX: usize = 512;
 /// Longest text of an address: an IPv6 address with an embedded IPv4 one.
 const ADDRESS_TEXT_MAX: usize = 45;
 
@@ -198,7 +198,12 @@ impl Text<'_> {
         let port = self.number(5, u16::MAX.into())? as u16;
         self.expect(delimiter)?;
         self.end_of_line()?;
-        if address.is_ipv6() != (family == 2) {
+        // RFC 2428 section 2: none that an address is written with, or it could not be replaced by another.
+        let is_of_address = match address {
+            IpAddr::V4(_) => delimiter == b'.',
+            IpAddr::V6(_) => delimiter.is_ascii_hexdigit() || matches!(delimiter, b':' | b'.'),
+        };
+        if is_of_address || address.is_ipv6() != (family == 2) {
             return None;
         }
         let place = start..self.at;
@@ -271,6 +276,8 @@ mod tests {
             "EPRT |1|1.2.3.4|5\r\n",
             "EPRT |1||5|\r\n",
             "EPRT 111.2.3.4151\r\n",
+            "EPRT a2a::1a5a\r\n",
+            "EPRT .2.::1.5.\r\n",
             "EPRT |1|1.2.3.4|99999999999999999999|\r\n",
         ] {
             assert_eq!(client(line), None, "{line:?}");

@@ -1,6 +1,6 @@
 //! Entries for fuzzers: what control connections may say, and sequences of packets.
 
-use super::ftp::Announcement;
+use super::ftp::{Announcement, LINE_MAX};
 use super::{
     Alg, ConnTracker, CtConfig, CtSpec, CtState, DumpCursor, NatKind, NatSpec, PortSelection, TupleFilter,
     Zone, tftp,
@@ -13,6 +13,10 @@ use std::time::Duration;
 
 /// Most steps of one sequence of packets.
 const STEPS_MAX: usize = 64;
+/// Ports of the ends: two that gateways do not open, and two that they do.
+const PORTS: [u16; 4] = [20, 21, 1024, 2048];
+/// Last bytes of the ends' addresses; the last is a longer text.
+const HOSTS: [u8; 4] = [0, 1, 2, 200];
 
 /// Takes the bytes for a payload of a control connection. Panics if an announcement lies outside it, or if what it is
 /// rewritten to is not read as what was written.
@@ -30,7 +34,7 @@ pub fn announcement(data: &[u8]) {
         match read(&again) {
             Some(Announcement { address, port: 65_535, .. }) if address == said.address => {}
             // A longer text may push the end of the line beyond what is read of it.
-            None if again.len() > data.len() => {}
+            None if again.iter().position(|b| *b == b'\n') >= Some(LINE_MAX) => {}
             other => panic!("{said:?} became {other:?}"),
         }
     }
@@ -62,7 +66,13 @@ pub fn packets(data: &[u8]) {
         }
         let mut frame = Frame::from_bytes(&bytes);
         let Ok(mut key) = PacketKey::extract(&mut frame) else { continue };
-        let tracked = tracker.track(&mut frame, &mut key, &spec(choice), DpPort(u32::from(ends & 1)), now);
+        let tracked = tracker.track(
+            &mut frame,
+            &mut key,
+            &spec(choice, what & 7 == 5),
+            DpPort(u32::from(ends & 1)),
+            now,
+        );
         if tracked.state.has(CtState::INV) && frame.bytes() != bytes {
             panic!("an invalid frame was changed");
         }
@@ -102,10 +112,10 @@ fn check_tuples(tracker: &ConnTracker, now: Instant) {
 
 /// A frame between a few ends.
 fn compose(what: u8, ends: u8, flags: u8, number: u8, payload: &[u8]) -> Vec<u8> {
-    let address = |n: u8| 0x0a00_0000 + u32::from(n & 3);
-    let wide = |n: u8| 0x2001_0db8_u128 << 96 | u128::from(n & 3);
+    let address = |n: u8| 0x0a00_0000 + u32::from(host(n));
+    let wide = |n: u8| 0x2001_0db8_u128 << 96 | u128::from(host(n));
     let (a, b) = (ends >> 6, ends >> 4);
-    let ports = (20 + u16::from(ends >> 2 & 3), 20 + u16::from(ends & 3));
+    let ports = (port(ends >> 2), port(ends));
     let (src, dst) = ((address(a), ports.0), (address(b), ports.1));
     let (seq, ack) = (u32::from(number) * 64, u32::from(number) * 16);
     match what & 7 {
@@ -134,16 +144,27 @@ fn compose(what: u8, ends: u8, flags: u8, number: u8, payload: &[u8]) -> Vec<u8>
     }
 }
 
-fn spec(choice: u8) -> CtSpec {
-    let ip = |n: u8| Some(IpAddr::from([10, 0, 0, n & 3]));
-    let port = |n: u8| Some(20 + u16::from(n & 3));
+fn host(n: u8) -> u8 {
+    HOSTS.get(usize::from(n & 3)).copied().unwrap_or_default()
+}
+
+fn port(n: u8) -> u16 {
+    PORTS.get(usize::from(n & 3)).copied().unwrap_or_default()
+}
+
+fn spec(choice: u8, is_ipv6: bool) -> CtSpec {
+    let ip = |n: u8| match is_ipv6 {
+        true => Some(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(host(n))])),
+        false => Some(IpAddr::from([10, 0, 0, host(n)])),
+    };
     let kind = if choice & 4 == 0 { NatKind::Src } else { NatKind::Dst };
     let nat = match choice & 3 {
         0 => None,
         1 => Some(NatSpec::apply()),
         2 => NatSpec::new(kind, (ip(choice >> 3), None), (None, None), PortSelection::Default, false).ok(),
         _ => {
-            NatSpec::new(kind, (ip(1), ip(2)), (port(0), port(choice >> 3)), PortSelection::Random, true).ok()
+            let ports = (Some(port(0)), Some(port(choice >> 3)));
+            NatSpec::new(kind, (ip(1), ip(2)), ports, PortSelection::Random, true).ok()
         }
     };
     CtSpec {

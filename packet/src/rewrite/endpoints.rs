@@ -1,7 +1,7 @@
 //! Rewrites for address translation: both ends of a packet at once, so that each checksum is adapted once, and of the
 //! packet that an ICMP error quotes.
 
-use super::{Network, change_sctp, is_partial_at, is_routed, network, transport};
+use super::{Network, change_sctp, is_partial_at, is_routed, mend_icmp_zero, network, transport};
 use crate::checksum::Delta;
 use crate::frame::Frame;
 use crate::wire::*;
@@ -155,6 +155,9 @@ fn adapt(frame: &mut Frame, (protocol, l4): (u8, usize), change: Change) {
         addresses.and(change.ports).applied(old)
     };
     put_at(bytes, l4 + offset, new.to_be_bytes());
+    if protocol == PROTO_ICMP && !partial {
+        mend_icmp_zero(frame, l4);
+    }
 }
 
 /// Writes both ends of the packet that an ICMP error quotes, with those of its checksums that are quoted, and computes the
@@ -213,6 +216,39 @@ mod tests {
             frame.checksum = Checksum::Partial { start: frame.layers.l4, offset };
         }
         frame
+    }
+
+    /// An ICMP message of zeros has checksum 0xffff, whatever it was changed from; one that was wrong stays wrong.
+    #[test]
+    fn icmp_of_zeros() {
+        // Without what is known of the frame, which would spare the sum.
+        let is_right = |frame: &Frame| {
+            let mut copy = Frame::from_bytes(frame.bytes());
+            PacketKey::extract(&mut copy).is_ok() && copy.verify_transport()
+        };
+        let ends = |identifier| Endpoints { src: 1, dst: 9, src_port: identifier, dst_port: 0 };
+        let with_identifier = |identifier: u16, damage: u8| {
+            let mut frame = frame(&FrameBuilder::icmp4(1, 2, 0, 0).payload(&[0; 4]), false);
+            let l4 = frame.layers.l4 as usize;
+            put_at(frame.bytes_mut(), l4 + 4, identifier.to_be_bytes());
+            frame.refresh_transport_checksum();
+            put_at(frame.bytes_mut(), l4 + 9, [damage]);
+            frame
+        };
+        for identifier in [0, 5, 0xffff] {
+            for damage in [0, 1] {
+                let mut frame = with_identifier(identifier, damage);
+                assert!(set_endpoints(&mut frame, &ends(0)));
+                assert_eq!(is_right(&frame), damage == 0, "from {identifier}, damage {damage}");
+            }
+        }
+        let mut frame = frame(&FrameBuilder::icmp4(1, 2, 8, 0).payload(&[0; 4]), false);
+        let l4 = frame.layers.l4 as usize;
+        put_at(frame.bytes_mut(), l4 + 4, [0; 2]);
+        frame.refresh_transport_checksum();
+        assert!(set_slot(&mut frame, slot::TP_SRC, 0, 0xffff));
+        assert_eq!(frame.bytes().get(l4..l4 + 4), Some(&[0, 0, 0xff, 0xff][..]));
+        assert!(is_right(&frame));
     }
 
     /// Both ends at once give the same bytes as field by field.

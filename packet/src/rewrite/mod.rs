@@ -143,6 +143,20 @@ pub(crate) fn adapt_transport(frame: &mut Frame, delta: Delta, cover: Cover) {
         (false, _) => delta.applied(old),
     };
     put_at(bytes, l4 + offset, new.to_be_bytes());
+    if protocol == PROTO_ICMP {
+        mend_icmp_zero(frame, l4);
+    }
+}
+
+/// Puts an adapted ICMP checksum right that covers nothing but zeros, such as that of an echo reply with identifier 0. No
+/// pseudo header is in it, so its sum alone can be 0, which equation 3 of RFC 1624 takes for 0xffff.
+#[inline]
+pub(crate) fn mend_icmp_zero(frame: &mut Frame, l4: usize) {
+    let end = frame.packet_end();
+    let Some(message) = frame.bytes().get(l4..end) else { return };
+    if message.get(2..4) == Some(&[0, 0]) && message.iter().all(|b| *b == 0) && !is_fragment(frame) {
+        put_at(frame.bytes_mut(), l4 + 2, [0xff; 2]);
+    }
 }
 
 /// Whether the checksum of the transport header at `l4` is still to be completed.

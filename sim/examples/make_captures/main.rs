@@ -3,25 +3,41 @@
 //!
 //! `cargo run -p sim --example make_captures -- sim/tests/captures`
 
-#![allow(clippy::unwrap_used, missing_docs, reason = "a tool for tests")]
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a tool for tests")]
 
 mod session;
 mod wire;
 
 use etherparse::icmpv4::DestUnreachableHeader;
 use session::{Passes, Session, Stops, Tcp};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use wire::Side::{Client, Server};
 use wire::View;
 
-const CLIENT: [u8; 4] = [10, 0, 0, 1];
+const fn v4(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+}
+
+/// An address of the documentation prefix 2001:db8::/32 (RFC 3849).
+const fn v6(network: u16, host: u16) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, network, 0, 0, 0, 0, host))
+}
+
+const CLIENT: IpAddr = v4(10, 0, 0, 1);
 /// What the client is called outside.
-const PUBLIC: [u8; 4] = [203, 0, 113, 5];
-const SERVER: [u8; 4] = [192, 0, 2, 9];
+const PUBLIC: IpAddr = v4(203, 0, 113, 5);
+const SERVER: IpAddr = v4(192, 0, 2, 9);
 /// What the server is called inside, where it is a Service.
-const SERVICE: [u8; 4] = [198, 51, 100, 21];
-const ROUTER: [u8; 4] = [192, 0, 2, 254];
-const STRANGER: [u8; 4] = [192, 0, 2, 66];
+const SERVICE: IpAddr = v4(198, 51, 100, 21);
+const ROUTER: IpAddr = v4(192, 0, 2, 254);
+const STRANGER: IpAddr = v4(192, 0, 2, 66);
+// The same in IPv6.
+const CLIENT6: IpAddr = v6(1, 1);
+const PUBLIC6: IpAddr = v6(0xcafe, 0x105);
+const SERVER6: IpAddr = v6(2, 9);
+const SERVICE6: IpAddr = v6(0xabcd, 0x21);
+const STRANGER6: IpAddr = v6(2, 0x66);
 
 /// MSS 1460 and SACK permitted.
 const MSS_AND_SACK: [u8; 8] = [2, 4, 5, 0xb4, 4, 2, 1, 1];
@@ -36,6 +52,16 @@ fn masqueraded() -> Session {
 /// The server hides behind another address.
 fn service() -> Session {
     Session::new(View { client: CLIENT, server: SERVICE }, View { client: CLIENT, server: SERVER })
+}
+
+/// The client hides behind another address, in IPv6.
+fn masqueraded6() -> Session {
+    Session::new(View { client: CLIENT6, server: SERVER6 }, View { client: PUBLIC6, server: SERVER6 })
+}
+
+/// The server hides behind another address, in IPv6.
+fn service6() -> Session {
+    Session::new(View { client: CLIENT6, server: SERVICE6 }, View { client: CLIENT6, server: SERVER6 })
 }
 
 fn log_in(s: &mut Session) -> Tcp {
@@ -60,16 +86,15 @@ fn log_out(s: &mut Session, mut control: Tcp) {
     control.send(s, Server, "est+rpl", "A", "");
 }
 
-/// Active: the server opens the data connection to the port that `PORT` names.
-fn ftp_active() -> Session {
-    let mut session = masqueraded();
+/// Active: the server opens the data connection to port 40000, which `PORT` or `EPRT` names, as each side sees it. `bounce`
+/// names an address that is not the client's own.
+fn ftp_active(mut session: Session, stranger: IpAddr, bounce: &str, port: (&str, &str)) -> Session {
     let s = &mut session;
     let mut control = log_in(s);
-    // A bounce (RFC 2577): an address that is not the client's own opens nothing and stays as it is.
-    control.send(s, Client, "est", "PA", "PORT 10,0,0,77,156,64\r\n");
+    // A bounce (RFC 2577) opens nothing and stays as it is.
+    control.send(s, Client, "est", "PA", bounce);
     s.lone_syn(Server, "new", (40_000, 20), s.outside);
     control.send(s, Server, "est+rpl", "PA", "501 no\r\n");
-    let port = ("PORT 10,0,0,1,156,64\r\n", "PORT 203,0,113,5,156,64\r\n");
     control.early(s, Client, "est", "PA", port);
     // The same segment again, as if the first was lost: numbers shift once.
     control.translated(s, Client, "est", "PA", port);
@@ -79,7 +104,7 @@ fn ftp_active() -> Session {
     control.send(s, Server, "est+rpl", "PA", "150 here it comes\r\n");
     // Another port, another host.
     s.lone_syn(Server, "new", (40_001, 20), s.outside);
-    s.lone_syn(Server, "new", (40_000, 20), View { server: STRANGER, ..s.outside });
+    s.lone_syn(Server, "new", (40_000, 20), View { server: stranger, ..s.outside });
     let mut data = Tcp::new((40_000, 20));
     data.opens(s, Server, ["new+rel", "est+rel+rpl", "est+rel"]);
     // An expectation is used once.
@@ -93,16 +118,16 @@ fn ftp_active() -> Session {
     session
 }
 
-/// Passive: the client opens the data connection to the port that the reply 227 names, as each side sees it.
-fn ftp_passive(mut session: Session, told: (&str, &str)) -> Session {
+/// Passive: the client asks by `ask`, and opens the data connection to port 50000, which the reply 227 or 229 names, as each
+/// side sees it.
+fn ftp_passive(mut session: Session, stranger: IpAddr, ask: &str, told: (&str, &str)) -> Session {
     let s = &mut session;
     let mut control = log_in(s);
-    control.send(s, Client, "est", "PA", "PASV\r\n");
-    let reply = |ip: &str| format!("227 Entering Passive Mode ({ip},195,80).\r\n");
-    control.translated(s, Server, "est+rpl", "PA", (&reply(told.0), &reply(told.1)));
+    control.send(s, Client, "est", "PA", ask);
+    control.translated(s, Server, "est+rpl", "PA", told);
     control.send(s, Client, "est", "PA", "RETR file\r\n");
     s.lone_syn(Client, "new", (30_001, 50_001), s.inside);
-    s.lone_syn(Client, "new", (30_001, 50_000), View { server: STRANGER, ..s.inside });
+    s.lone_syn(Client, "new", (30_001, 50_000), View { server: stranger, ..s.inside });
     let mut data = Tcp::new((30_001, 50_000));
     data.syn(s, Client, "new+rel", "S", (&MSS_AND_SACK, &MSS_AND_SACK));
     data.send(s, Server, "est+rel+rpl", "SA", "");
@@ -200,12 +225,19 @@ fn tftp() -> Session {
 
 fn main() {
     let directory = std::env::args().nth(1).expect("the directory to write to");
-    let passive = ftp_passive(masqueraded(), ("192,0,2,9", "192,0,2,9"));
-    let behind_service = ftp_passive(service(), ("198,51,100,21", "192,0,2,9"));
+    let port = ("PORT 10,0,0,1,156,64\r\n", "PORT 203,0,113,5,156,64\r\n");
+    let reply = |ip: &str| format!("227 Entering Passive Mode ({ip},195,80).\r\n");
+    let (server, service4) = (&reply("192,0,2,9"), &reply("198,51,100,21"));
+    // RFC 2428, its addresses as RFC 5952 section 4 has them. Reply 229 names no address, so nothing in it is translated.
+    let eprt = ("EPRT |2|2001:db8:1::1|40000|\r\n", "EPRT |2|2001:db8:cafe::105|40000|\r\n");
+    let extended = "229 Entering Extended Passive Mode (|||50000|)\r\n";
     let sessions = [
-        ("ftp-active", ftp_active()),
-        ("ftp-passive", passive),
-        ("ftp-service", behind_service),
+        ("ftp-active", ftp_active(masqueraded(), STRANGER, "PORT 10,0,0,77,156,64\r\n", port)),
+        ("ftp-passive", ftp_passive(masqueraded(), STRANGER, "PASV\r\n", (server, server))),
+        ("ftp-service", ftp_passive(service(), STRANGER, "PASV\r\n", (service4, server))),
+        ("ftp-eprt6", ftp_active(masqueraded6(), STRANGER6, "EPRT |2|2001:db8:1::77|40000|\r\n", eprt)),
+        ("ftp-epsv6", ftp_passive(masqueraded6(), STRANGER6, "EPSV\r\n", (extended, extended))),
+        ("ftp-service6", ftp_passive(service6(), STRANGER6, "EPSV\r\n", (extended, extended))),
         ("dns-fragments", dns()),
         ("udp-unreachable", unreachable()),
         ("path-mtu", path_mtu()),

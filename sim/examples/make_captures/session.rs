@@ -5,6 +5,7 @@ use datapath::port::capture::CaptureWriter;
 use etherparse::icmpv4::DestUnreachableHeader;
 use etherparse::{Icmpv4Header, Icmpv4Type, IpNumber};
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -130,7 +131,7 @@ impl Session {
     /// An ICMP error about a packet of the client, from `router`, that quotes the header and `quoted` bytes.
     pub fn error(
         &mut self,
-        router: [u8; 4],
+        router: IpAddr,
         state: &str,
         fate: Fate,
         what: DestUnreachableHeader,
@@ -138,7 +139,7 @@ impl Session {
         quoted: usize,
     ) {
         let identification = self.next_identification();
-        let packet = |to: [u8; 4], about: &[u8]| {
+        let packet = |to: IpAddr, about: &[u8]| {
             let payload = quote(about, quoted);
             let header =
                 Icmpv4Header::with_checksum(Icmpv4Type::DestinationUnreachable(what.clone()), payload);

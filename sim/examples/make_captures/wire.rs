@@ -1,6 +1,7 @@
 //! Packets as one side of the translation sees them, built by etherparse alone.
 
-use etherparse::{IpFragOffset, IpNumber, Ipv4Header, TcpHeader, UdpHeader};
+use etherparse::{IpFragOffset, IpNumber, Ipv4Header, Ipv6Header, TcpHeader, UdpHeader};
+use std::net::IpAddr;
 
 /// MAC of the client; in both captures.
 pub const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 1, 1];
@@ -20,16 +21,19 @@ pub enum Side {
     Server,
 }
 
+/// Source and destination of a packet.
+pub type Ends = (IpAddr, IpAddr);
+
 /// What one side calls the two ends.
 #[derive(Clone, Copy, Debug)]
 pub struct View {
-    pub client: [u8; 4],
-    pub server: [u8; 4],
+    pub client: IpAddr,
+    pub server: IpAddr,
 }
 
 impl View {
     /// Source and destination of a packet.
-    pub fn ends(&self, from: Side) -> ([u8; 4], [u8; 4]) {
+    pub fn ends(&self, from: Side) -> Ends {
         match from {
             Side::Client => (self.client, self.server),
             Side::Server => (self.server, self.client),
@@ -37,14 +41,29 @@ impl View {
     }
 }
 
-/// The IP packet without the Ethernet header.
+/// The IP packet without the Ethernet header. Of the numbers between, IPv6 has none.
 fn packet(
-    (src, dst): ([u8; 4], [u8; 4]),
+    ends: Ends,
     protocol: IpNumber,
     identification: u16,
     (offset, has_more, has_df): (usize, bool, bool),
     payload: &[u8],
 ) -> Vec<u8> {
+    let (src, dst) = match ends {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => (src.octets(), dst.octets()),
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            let header = Ipv6Header {
+                payload_length: payload.len() as u16,
+                next_header: protocol,
+                hop_limit: 64,
+                source: src.octets(),
+                destination: dst.octets(),
+                ..Ipv6Header::default()
+            };
+            return [&header.to_bytes()[..], payload].concat();
+        }
+        _ => panic!("ends of two families: {ends:?}"),
+    };
     let mut header = Ipv4Header::new(payload.len() as u16, 64, protocol, src, dst).unwrap();
     header.identification = identification;
     header.dont_fragment = has_df;
@@ -55,7 +74,7 @@ fn packet(
 }
 
 /// A packet that is no fragment.
-pub fn whole(ends: ([u8; 4], [u8; 4]), protocol: IpNumber, identification: u16, payload: &[u8]) -> Vec<u8> {
+pub fn whole(ends: Ends, protocol: IpNumber, identification: u16, payload: &[u8]) -> Vec<u8> {
     packet(ends, protocol, identification, (0, false, protocol == IpNumber::TCP), payload)
 }
 
@@ -65,11 +84,12 @@ pub fn frame(from: Side, packet: &[u8]) -> Vec<u8> {
         Side::Client => (CLIENT_MAC, SERVER_MAC),
         Side::Server => (SERVER_MAC, CLIENT_MAC),
     };
-    [&dst[..], &src, &[8, 0], packet].concat()
+    let ether_type = if packet[0] >> 4 == 6 { [0x86, 0xdd] } else { [8, 0] };
+    [&dst[..], &src, &ether_type, packet].concat()
 }
 
 /// Cuts a datagram to an Ethernet MTU.
-pub fn cut(ends: ([u8; 4], [u8; 4]), identification: u16, datagram: &[u8]) -> Vec<Vec<u8>> {
+pub fn cut(ends: Ends, identification: u16, datagram: &[u8]) -> Vec<Vec<u8>> {
     let parts = datagram.chunks(FRAGMENT_LEN).enumerate();
     let last = datagram.len().div_ceil(FRAGMENT_LEN) - 1;
     let one =
@@ -77,15 +97,16 @@ pub fn cut(ends: ([u8; 4], [u8; 4]), identification: u16, datagram: &[u8]) -> Ve
     parts.map(one).collect()
 }
 
-/// A UDP datagram with its checksum.
-pub fn datagram((src, dst): ([u8; 4], [u8; 4]), (sport, dport): (u16, u16), payload: &[u8]) -> Vec<u8> {
+/// A UDP datagram with its checksum, for IPv4.
+pub fn datagram(ends: Ends, (sport, dport): (u16, u16), payload: &[u8]) -> Vec<u8> {
     let mut header = UdpHeader {
         source_port: sport,
         destination_port: dport,
         length: (8 + payload.len()) as u16,
         checksum: 0,
     };
-    header.checksum = header.calc_checksum_ipv4_raw(src, dst, payload).unwrap();
+    let (IpAddr::V4(src), IpAddr::V4(dst)) = ends else { panic!("no IPv4: {ends:?}") };
+    header.checksum = header.calc_checksum_ipv4_raw(src.octets(), dst.octets(), payload).unwrap();
     [&header.to_bytes()[..], payload].concat()
 }
 
@@ -100,14 +121,22 @@ pub struct Segment<'a> {
 }
 
 /// A TCP segment with its checksum.
-pub fn segment((src, dst): ([u8; 4], [u8; 4]), (sport, dport): (u16, u16), segment: &Segment<'_>) -> Vec<u8> {
+pub fn segment(ends: Ends, (sport, dport): (u16, u16), segment: &Segment<'_>) -> Vec<u8> {
     let has = |flag| segment.flags.contains(flag);
     let mut header = TcpHeader::new(sport, dport, segment.seq, 65_535);
     (header.syn, header.ack, header.fin) = (has('S'), has('A'), has('F'));
     (header.psh, header.rst) = (has('P'), has('R'));
     header.acknowledgment_number = if header.ack { segment.ack } else { 0 };
     header.set_options_raw(segment.options).unwrap();
-    header.checksum = header.calc_checksum_ipv4_raw(src, dst, segment.payload).unwrap();
+    header.checksum = match ends {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            header.calc_checksum_ipv4_raw(src.octets(), dst.octets(), segment.payload).unwrap()
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            header.calc_checksum_ipv6_raw(src.octets(), dst.octets(), segment.payload).unwrap()
+        }
+        _ => panic!("ends of two families: {ends:?}"),
+    };
     [&header.to_bytes()[..], segment.payload].concat()
 }
 

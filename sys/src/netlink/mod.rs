@@ -1,11 +1,12 @@
 //! rtnetlink, asked and answered synchronously: links, addresses, routes.
 //!
 //! The wire format comes from the netlink-packet-route crate, which changes its face often: none of its types leaves this
-//! module. Notifications come through [`LinkWatch`] and [`RouteWatch`], on sockets of their own.
+//! module. Notifications come through [`LinkWatch`], [`RouteWatch`] and [`NetnsWatch`], on sockets of their own.
 //!
 //! A [`Netlink`] speaks for the namespace it was opened in, whichever thread uses it later.
 
 mod link;
+mod netns_watch;
 mod route;
 mod route_watch;
 mod watch;
@@ -33,6 +34,7 @@ use crate::interface::{IfIndex, IfName};
 use crate::netns::{Netns, NetnsError, run_in};
 
 pub use link::{AdminState, Link, LinkChange, LinkStats, OperState};
+pub use netns_watch::NetnsWatch;
 pub use route::{Address, Route, RouteKind, Routing, RoutingTable};
 pub use route_watch::RouteWatch;
 pub use watch::{LinkEvent, LinkWatch};

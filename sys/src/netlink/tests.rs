@@ -203,6 +203,26 @@ fn lost_notifications_ask_for_a_resync() {
     });
 }
 
+/// A device that was moved changes where it is now; whoever moved it hears of that.
+#[test]
+fn changes_in_other_namespaces_are_heard() {
+    let there = Scratch::new();
+    Scratch::new().run(|| {
+        let mut netlink = Netlink::open().unwrap();
+        netlink.create_veth(&name("near"), &name("far")).unwrap();
+        let far = link(&mut netlink, "far").index;
+        netlink.change(far, &LinkChange::default().netns(there.netns())).unwrap();
+        let mut watch = NetnsWatch::open().unwrap();
+        assert!(!watch.read().unwrap(), "nothing has changed since");
+        there.run(|| {
+            let mut netlink = Netlink::open().unwrap();
+            let far = link(&mut netlink, "far").index;
+            netlink.change(far, &LinkChange::default().admin(AdminState::Up)).unwrap();
+        });
+        assert!(ready(&watch) && watch.read().unwrap());
+    });
+}
+
 #[test]
 fn damaged_answers_do_not_panic() {
     let whole = [20u8, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff];
