@@ -8,6 +8,7 @@
 
 use datapath::port::{
     AfPacketConfig, AfPacketPort, DeviceChange, Port, PortConfigError, PortError, Rx, TapConfig, TapPort, Tx,
+    TxLost,
 };
 use packet::{Batch, Checksum, Frame, FramePool, PacketKey, Segmentation};
 use std::io::{IoSlice, Read, Write};
@@ -68,11 +69,16 @@ fn frame_bytes(len: usize) -> Vec<u8> {
 }
 
 fn open_tap(admin: AdminState) -> (IfName, TapPort) {
+    open_tap_with(admin, true)
+}
+
+fn open_tap_with(admin: AdminState, io_uring: bool) -> (IfName, TapPort) {
     let name = unique();
     let config = TapConfig {
         open: TapOpen::CreateNew,
         lifetime: TapLifetime::UntilClosed,
         admin: Some(admin),
+        io_uring,
         ..TapConfig::new(name)
     };
     (name, TapPort::open(&config).unwrap())
@@ -134,78 +140,105 @@ fn send(tx: &mut dyn Tx, pool: &mut FramePool, bytes: &[u8]) {
     tx.flush(pool).unwrap();
 }
 
+/// Why each of several equal frames that were taken was not sent.
+fn lost(tx: &mut dyn Tx, pool: &mut FramePool, frame: Frame, count: u64) -> datapath::Drop {
+    let bytes = frame.len() as u64 * count;
+    for _ in 0..count {
+        tx.send(pool.copy_of(&frame), pool).map_err(|(_, reason)| reason).unwrap();
+    }
+    tx.flush(pool).unwrap();
+    let lost = tx.take_lost().unwrap();
+    assert_eq!((lost.frames, lost.bytes, tx.take_lost()), (count, bytes, None));
+    lost.reason
+}
+
 #[test]
 fn tap_carries_bytes_unchanged() {
-    in_namespace(|| {
-        let (name, mut port) = open_tap(AdminState::Up);
-        let (mut rx, mut tx) = (port.take_rx().pop().unwrap(), port.new_tx().unwrap());
-        assert!(port.take_rx().is_empty());
-        let kernel = PacketSocket::open(index_of(&name), PacketOptions::default()).unwrap();
-        let mut pool = FramePool::new(64);
-        for len in [14, 60, 61, 1000, ETHERNET_LEN + MTU] {
-            let bytes = frame_bytes(len);
-            kernel.send(&VnetHeader::default(), &[IoSlice::new(&bytes)]).unwrap();
-            let frame = next_frame(&mut *rx, &mut pool);
-            assert_eq!(frame.bytes(), bytes);
-            assert_eq!((frame.checksum, frame.segmentation), (Checksum::Unknown, Segmentation::None));
-            send(&mut *tx, &mut pool, &bytes);
-            assert_eq!(next_seen(&kernel), (bytes, None));
-        }
-    });
+    for io_uring in [true, false] {
+        in_namespace(|| {
+            let (name, mut port) = open_tap_with(AdminState::Up, io_uring);
+            let (mut rx, mut tx) = (port.take_rx().pop().unwrap(), port.new_tx().unwrap());
+            assert!(port.take_rx().is_empty());
+            let kernel = PacketSocket::open(index_of(&name), PacketOptions::default()).unwrap();
+            let mut pool = FramePool::new(64);
+            for len in [14, 60, 61, 1000, ETHERNET_LEN + MTU] {
+                let bytes = frame_bytes(len);
+                kernel.send(&VnetHeader::default(), &[IoSlice::new(&bytes)]).unwrap();
+                let frame = next_frame(&mut *rx, &mut pool);
+                assert_eq!(frame.bytes(), bytes);
+                assert_eq!((frame.checksum, frame.segmentation), (Checksum::Unknown, Segmentation::None));
+                send(&mut *tx, &mut pool, &bytes);
+                assert_eq!(next_seen(&kernel), (bytes, None));
+            }
+            // Several at a time, more than go with one call, keep their order.
+            let many = (0..75).map(|n| frame_bytes(60 + n));
+            for bytes in many.clone() {
+                tx.send(Frame::from_bytes(&bytes), &mut pool).map_err(|(_, reason)| reason).unwrap();
+            }
+            tx.flush(&mut pool).unwrap();
+            assert_eq!(tx.take_lost(), None);
+            many.for_each(|bytes| assert_eq!(next_seen(&kernel), (bytes, None)));
+        });
+    }
 }
 
 #[test]
 fn full_batch_leaves_the_rest_for_the_next() {
-    in_namespace(|| {
-        let (name, mut port) = open_tap(AdminState::Up);
-        let mut rx = port.take_rx().pop().unwrap();
-        let kernel = PacketSocket::open(index_of(&name), PacketOptions::default()).unwrap();
-        let mut pool = FramePool::new(64);
-        let count = Batch::MAX * 2 + 5;
-        for i in 0..count {
-            kernel.send(&VnetHeader::default(), &[IoSlice::new(&frame_bytes(60 + i))]).unwrap();
-        }
-        let mut lens = Vec::new();
-        while lens.len() < count {
-            let mut batch = Batch::new();
-            rx.recv(&mut pool, &mut batch).unwrap();
-            if batch.is_empty() {
-                wait_for(&*rx);
+    for io_uring in [true, false] {
+        in_namespace(|| {
+            let (name, mut port) = open_tap_with(AdminState::Up, io_uring);
+            let mut rx = port.take_rx().pop().unwrap();
+            let kernel = PacketSocket::open(index_of(&name), PacketOptions::default()).unwrap();
+            let mut pool = FramePool::new(64);
+            let count = Batch::MAX * 2 + 5;
+            for i in 0..count {
+                kernel.send(&VnetHeader::default(), &[IoSlice::new(&frame_bytes(60 + i))]).unwrap();
             }
-            for frame in batch.drain() {
-                if frame.bytes()[12..14] == EXPERIMENTAL {
-                    lens.push(frame.len());
+            let mut lens = Vec::new();
+            while lens.len() < count {
+                let mut batch = Batch::new();
+                rx.recv(&mut pool, &mut batch).unwrap();
+                if batch.is_empty() {
+                    wait_for(&*rx);
                 }
-                pool.give(frame);
+                for frame in batch.drain() {
+                    if frame.bytes()[12..14] == EXPERIMENTAL {
+                        lens.push(frame.len());
+                    }
+                    pool.give(frame);
+                }
             }
-        }
-        assert_eq!(lens, (60..60 + count).collect::<Vec<_>>());
-        assert!(pool.len() <= Batch::MAX, "buffers are used again");
-    });
+            assert_eq!(lens, (60..60 + count).collect::<Vec<_>>());
+            assert!(pool.len() <= Batch::MAX, "buffers are used again");
+        });
+    }
 }
 
 #[test]
 fn tap_that_is_down_drops_and_works_again_when_up() {
-    in_namespace(|| {
-        let (name, mut port) = open_tap(AdminState::Down);
-        let (mut rx, mut tx) = (port.take_rx().pop().unwrap(), port.new_tx().unwrap());
-        let mut pool = FramePool::new(4);
-        let refused = tx.send(Frame::from_bytes(&frame_bytes(60)), &mut pool).unwrap_err();
-        assert_eq!(refused.1, datapath::Drop::TxError);
-        tx.flush(&mut pool).unwrap();
-        rx.recv(&mut pool, &mut Batch::new()).unwrap();
-        let report = port.link().unwrap();
-        assert_eq!((report.admin_up, report.carrier, report.driver.as_str()), (false, false, "tun"));
-        port.change(DeviceChange::Admin { up: true }).unwrap();
-        port.change(DeviceChange::Mtu(1400)).unwrap();
-        port.change(DeviceChange::Mac([2, 0, 0, 0, 0, 7])).unwrap();
-        let report = port.link().unwrap();
-        assert_eq!((report.admin_up, report.carrier, report.mtu), (true, true, Some(1400)));
-        assert_eq!((report.name, report.mac), (name.to_string(), Some([2, 0, 0, 0, 0, 7])));
-        send(&mut *tx, &mut pool, &frame_bytes(60));
-        assert_eq!(port.link().unwrap().kernel.unwrap().tx_packets, 1);
-        assert!(matches!(port.change(DeviceChange::Mtu(1)), Err(PortConfigError::Netlink(_))));
-    });
+    for io_uring in [true, false] {
+        in_namespace(|| {
+            let (name, mut port) = open_tap_with(AdminState::Down, io_uring);
+            let (mut rx, mut tx) = (port.take_rx().pop().unwrap(), port.new_tx().unwrap());
+            let mut pool = FramePool::new(4);
+            for count in [1, 3, 40] {
+                let frame = Frame::from_bytes(&frame_bytes(60));
+                assert_eq!(lost(&mut *tx, &mut pool, frame, count), datapath::Drop::TxError);
+            }
+            rx.recv(&mut pool, &mut Batch::new()).unwrap();
+            let report = port.link().unwrap();
+            assert_eq!((report.admin_up, report.carrier, report.driver.as_str()), (false, false, "tun"));
+            port.change(DeviceChange::Admin { up: true }).unwrap();
+            port.change(DeviceChange::Mtu(1400)).unwrap();
+            port.change(DeviceChange::Mac([2, 0, 0, 0, 0, 7])).unwrap();
+            let report = port.link().unwrap();
+            assert_eq!((report.admin_up, report.carrier, report.mtu), (true, true, Some(1400)));
+            assert_eq!((report.name, report.mac), (name.to_string(), Some([2, 0, 0, 0, 0, 7])));
+            send(&mut *tx, &mut pool, &frame_bytes(60));
+            assert_eq!(port.link().unwrap().kernel.unwrap().tx_packets, 1);
+            assert!(matches!(port.change(DeviceChange::Mtu(1)), Err(PortConfigError::Netlink(_))));
+        });
+    }
 }
 
 #[test]
@@ -273,9 +306,10 @@ fn tap_in_a_pod_is_found_again_and_dies_with_the_pod() {
                 Err(error) => break assert!(matches!(error, PortError::Gone), "{error}"),
             }
         }
-        let refused = tx.send(Frame::from_bytes(&frame_bytes(60)), &mut pool).unwrap_err();
-        assert_eq!(refused.1, datapath::Drop::NoPort);
+        tx.send(Frame::from_bytes(&frame_bytes(60)), &mut pool).unwrap();
         assert!(matches!(tx.flush(&mut pool), Err(PortError::Gone)));
+        let lost = TxLost { frames: 1, bytes: 60, reason: datapath::Drop::NoPort };
+        assert_eq!((tx.take_lost(), tx.take_lost()), (Some(lost), None));
         assert!(matches!(port.link(), Err(PortError::Gone)));
     });
 }
@@ -573,16 +607,18 @@ fn super_frames_are_cut_for_a_port_without_virtio_net_header() {
 
 #[test]
 fn checksum_of_a_frame_that_only_claims_to_be_partial_is_refused() {
-    in_namespace(|| {
-        let (_, mut port) = open_tap(AdminState::Up);
-        let mut tx = port.new_tx().unwrap();
-        let mut pool = FramePool::new(4);
-        let mut frame = Frame::from_bytes(&frame_bytes(60));
-        frame.segmentation = Segmentation::UdpL4 { size: 10 };
-        assert_eq!(tx.send(frame, &mut pool).unwrap_err().1, datapath::Drop::BadOffload);
-        let mut frame = Frame::from_bytes(&frame_bytes(60));
-        frame.checksum = Checksum::Partial { start: 1000, offset: 2 };
-        assert_eq!(tx.send(frame, &mut pool).unwrap_err().1, datapath::Drop::TxError);
-        send(&mut *tx, &mut pool, &frame_bytes(60));
-    });
+    for io_uring in [true, false] {
+        in_namespace(|| {
+            let (_, mut port) = open_tap_with(AdminState::Up, io_uring);
+            let mut tx = port.new_tx().unwrap();
+            let mut pool = FramePool::new(4);
+            let mut frame = Frame::from_bytes(&frame_bytes(60));
+            frame.segmentation = Segmentation::UdpL4 { size: 10 };
+            assert_eq!(tx.send(frame, &mut pool).unwrap_err().1, datapath::Drop::BadOffload);
+            let mut frame = Frame::from_bytes(&frame_bytes(60));
+            frame.checksum = Checksum::Partial { start: 1000, offset: 2 };
+            assert_eq!(lost(&mut *tx, &mut pool, frame, 1), datapath::Drop::TxError);
+            send(&mut *tx, &mut pool, &frame_bytes(60));
+        });
+    }
 }

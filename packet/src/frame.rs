@@ -245,6 +245,22 @@ impl Frame {
         &mut frame.buf[frame.start..]
     }
 
+    /// As [`room_mut`](Self::room_mut), with `front` bytes more before it, for what a device puts before its frames. Empty if
+    /// there is no such headroom.
+    #[inline]
+    pub fn room_behind_mut(&mut self, front: usize) -> &mut [u8] {
+        let frame = &mut *self.0;
+        let start = frame.start.checked_sub(front);
+        start.and_then(|start| frame.buf.get_mut(start..)).unwrap_or_default()
+    }
+
+    /// The `front` bytes before the frame; empty if there is no such headroom.
+    #[inline]
+    pub fn front(&self, front: usize) -> &[u8] {
+        let start = self.start.checked_sub(front);
+        start.and_then(|start| self.buf.get(start..self.start)).unwrap_or_default()
+    }
+
     /// Says how many bytes of the room were filled.
     ///
     /// # Errors

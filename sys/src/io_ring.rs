@@ -5,7 +5,9 @@
 //! [`IoRing::new`] fails and callers use ordinary reads and writes.
 
 use io_uring::{IoUring, opcode, squeue, types};
+use std::array;
 use std::io;
+use std::iter::{Map, Take};
 use std::os::fd::{AsFd, AsRawFd};
 
 /// Most requests of one call.
@@ -18,11 +20,26 @@ const FILE: types::Fixed = types::Fixed(0);
 /// not enough for io_uring.
 const NOT_WAITING: i32 = libc::RWF_NOWAIT;
 
+/// What became of each request, in order: bytes, or why none.
+pub type Results = Map<Take<array::IntoIter<i32, REQUESTS_MAX>>, fn(i32) -> io::Result<usize>>;
+
+fn in_words(result: i32) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))
+}
+
 /// A ring for one descriptor.
 pub struct IoRing {
     ring: IoUring,
     /// Results of the last call, in the order of the requests: bytes, or a negative error number.
     results: [i32; REQUESTS_MAX],
+}
+
+/// Whether a process like this one can have rings.
+///
+/// # Errors
+/// Why not: too old a kernel, `kernel.io_uring_disabled`, a sandbox.
+pub fn probe() -> io::Result<()> {
+    IoUring::new(1).map(drop)
 }
 
 impl IoRing {
@@ -44,10 +61,7 @@ impl IoRing {
     ///
     /// # Errors
     /// The ring failed as a whole, and is to be dropped.
-    pub fn read<'b>(
-        &mut self,
-        buffers: impl IntoIterator<Item = &'b mut [u8]>,
-    ) -> io::Result<impl Iterator<Item = io::Result<usize>> + '_> {
+    pub fn read<'b>(&mut self, buffers: impl IntoIterator<Item = &'b mut [u8]>) -> io::Result<Results> {
         let requests = buffers.into_iter().map(|buffer| {
             let len = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
             opcode::Read::new(FILE, buffer.as_mut_ptr(), len).rw_flags(NOT_WAITING).build()
@@ -60,10 +74,7 @@ impl IoRing {
     ///
     /// # Errors
     /// The ring failed as a whole, and is to be dropped.
-    pub fn write<'b>(
-        &mut self,
-        buffers: impl IntoIterator<Item = &'b [u8]>,
-    ) -> io::Result<impl Iterator<Item = io::Result<usize>> + '_> {
+    pub fn write<'b>(&mut self, buffers: impl IntoIterator<Item = &'b [u8]>) -> io::Result<Results> {
         let requests = buffers.into_iter().map(|buffer| {
             let len = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
             opcode::Write::new(FILE, buffer.as_ptr(), len).rw_flags(NOT_WAITING).build()
@@ -76,10 +87,7 @@ impl IoRing {
     ///
     /// # Safety
     /// The memory that the requests name must be theirs to use until this returns.
-    unsafe fn carry_out(
-        &mut self,
-        requests: impl Iterator<Item = squeue::Entry>,
-    ) -> io::Result<impl Iterator<Item = io::Result<usize>> + '_> {
+    unsafe fn carry_out(&mut self, requests: impl Iterator<Item = squeue::Entry>) -> io::Result<Results> {
         let mut count = 0;
         for (n, request) in requests.take(REQUESTS_MAX).enumerate() {
             // SAFETY: by this function's own contract, as no request outlives it.
@@ -100,8 +108,7 @@ impl IoRing {
             }
             finished += self.take_results();
         }
-        let results = self.results.get(..count).unwrap_or_default();
-        Ok(results.iter().map(|r| usize::try_from(*r).map_err(|_| io::Error::from_raw_os_error(-r))))
+        Ok(self.results.into_iter().take(count).map(in_words))
     }
 
     /// Notes the results that have come; how many.

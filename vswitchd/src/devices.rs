@@ -14,7 +14,7 @@ use packet::DpPort;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use switch::brain::{DeviceState, OpenDevice};
 use switch::config::{InterfaceConfig, InterfaceKind};
@@ -354,6 +354,14 @@ fn has_device(config: &InterfaceConfig) -> bool {
     !config.kind.is_virtual()
 }
 
+static HAS_IO_URING: LazyLock<bool> = LazyLock::new(|| {
+    sys::io_ring::probe()
+        .inspect_err(|error| {
+            tracing::info!(target: "netdev", "no io_uring ({error}): TAPs are read and written frame by frame");
+        })
+        .is_ok()
+});
+
 fn open(config: &InterfaceConfig, stray: Option<Stray>) -> Result<Box<dyn Port>, PortConfigError> {
     let name =
         || IfName::new(&config.name).map_err(|e| PortConfigError::NoDevice(format!("{}: {e}", config.name)));
@@ -362,7 +370,8 @@ fn open(config: &InterfaceConfig, stray: Option<Stray>) -> Result<Box<dyn Port>,
         InterfaceKind::Tap => {
             let alias = alias_of(config);
             let mac = config.mac.map(MacAddr::to_bytes);
-            let new = |name| TapConfig { mac, mtu, alias: Some(&alias), ..TapConfig::new(name) };
+            let io_uring = *HAS_IO_URING;
+            let new = |name| TapConfig { mac, mtu, alias: Some(&alias), io_uring, ..TapConfig::new(name) };
             if let Some(stray) = stray {
                 let netns = stray.netns.as_deref().map(Netns::by_path).transpose()?;
                 let there = TapConfig { netns: netns.as_ref(), open: TapOpen::Attach, ..new(stray.name) };

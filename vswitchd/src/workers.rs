@@ -3,7 +3,7 @@
 use crate::clock::Clock;
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
-use base::HashSeed;
+use base::{HashSeed, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use datapath::command::{COMMANDS_MAX, EVENTS_MAX};
 use datapath::conntrack::ConnTracker;
@@ -201,12 +201,44 @@ impl Workers {
     }
 }
 
+/// Whether to look for frames for a moment without sleeping: sleeping and being woken cost more than a short wait. Only where
+/// frames have been coming close together, so that a quiet switch uses no processor at all.
+struct Vigil {
+    /// When frames last came.
+    last: Instant,
+    /// Running mean of the time between arrivals, each counted as at most [`VIGIL_GAP_MAX`].
+    gap: Duration,
+}
+
+/// Longest that a worker looks for frames without sleeping.
+const VIGIL_MAX: Duration = Duration::from_micros(50);
+/// What a long time between arrivals counts as: a few short ones after it make a worker watchful again.
+const VIGIL_GAP_MAX: Duration = Duration::from_micros(400);
+
+impl Vigil {
+    fn new(now: Instant) -> Self {
+        Vigil { last: now, gap: VIGIL_GAP_MAX }
+    }
+
+    /// Notes whether frames came; whether to stay awake.
+    fn is_kept(&mut self, now: Instant, has_frames: bool) -> bool {
+        if has_frames {
+            let gap = now.saturating_since(self.last).min(VIGIL_GAP_MAX);
+            self.gap = (self.gap * 7 + gap) / 8;
+            self.last = now;
+        }
+        self.gap < VIGIL_MAX && now.saturating_since(self.last) < VIGIL_MAX
+    }
+}
+
 /// `after_step` is called after each step: it tells the main thread if there is news.
 fn run(mut worker: Worker<Forwarding>, mut poller: Poller, clock: &Clock, after_step: &dyn Fn()) {
     let mut generation = u64::MAX;
     let mut ready = Vec::new();
+    let mut vigil = Vigil::new(clock.now());
     loop {
-        let progress = worker.step(clock.now());
+        let now = clock.now();
+        let progress = worker.step(now);
         after_step();
         if progress.stopped {
             return;
@@ -216,7 +248,7 @@ fn run(mut worker: Worker<Forwarding>, mut poller: Poller, clock: &Clock, after_
             watch(&worker, &mut poller);
         }
         // Busy workers look without waiting, so that a port that was quiet is not overheard.
-        let timeout = match progress.idle {
+        let timeout = match progress.idle && !vigil.is_kept(now, progress.frames > 0) {
             false => Some(Duration::ZERO),
             true => worker.next_deadline().map(|at| at.saturating_since(clock.now())),
         };

@@ -17,6 +17,7 @@ pub mod tunnel_socket;
 
 mod device;
 mod plain;
+mod ring;
 mod vnet;
 
 use crate::drop::Drop;
@@ -107,6 +108,12 @@ pub trait Rx: Send {
     /// The port failed as a whole; frames received before the failure are in `out`.
     fn recv(&mut self, pool: &mut FramePool, out: &mut Batch) -> Result<(), PortError>;
 
+    /// Whether the last `recv` found the end of what there was, so that another would find nothing unless more has come. False
+    /// also where nobody knows.
+    fn is_drained(&self) -> bool {
+        false
+    }
+
     /// A descriptor that polls readable (level-triggered) while there may be something to receive. A port without one never
     /// has anything unless somebody puts it there in the same thread.
     fn poll_fd(&self) -> Option<BorrowedFd<'_>>;
@@ -143,6 +150,23 @@ pub struct TxLost {
     pub bytes: u64,
     /// Why.
     pub reason: Drop,
+}
+
+/// Frames that a sending side took and then did not send, by reason.
+#[derive(Debug, Default)]
+struct Losses([Option<TxLost>; 4]);
+
+impl Losses {
+    fn add(&mut self, reason: Drop, frames: u64, bytes: u64) {
+        let place = self.0.iter_mut().find(|l| l.is_none_or(|l| l.reason == reason));
+        let Some(place) = place else { return };
+        let lost = place.get_or_insert(TxLost { frames: 0, bytes: 0, reason });
+        (lost.frames, lost.bytes) = (lost.frames + frames, lost.bytes + bytes);
+    }
+
+    fn take(&mut self) -> Option<TxLost> {
+        self.0.iter_mut().find_map(Option::take)
+    }
 }
 
 /// Why a frame that the kernel refused is dropped.

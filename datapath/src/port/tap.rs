@@ -7,13 +7,17 @@
 //! instead of keeping it alive.
 
 use super::device::{self, Key, Viewpoint};
-use super::{DeviceChange, LinkReport, Port, PortConfigError, PortError, Rx, RxLoss, Tx, vnet};
+use super::ring::LazyRing;
+use super::{
+    DeviceChange, LinkReport, Losses, Port, PortConfigError, PortError, Rx, RxLoss, Tx, TxLost, vnet,
+};
 use crate::drop::Drop;
 use packet::{Batch, Frame, FramePool};
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use sys::IfName;
+use sys::io_ring::REQUESTS_MAX as IO_REQUESTS_MAX;
 use sys::netlink::{AdminState, LinkChange, Netlink};
 use sys::netns::{Netns, run_in};
 use sys::tap::{self, TapError, TapLifetime, TapOpen, TapQueue, TapQueues};
@@ -40,6 +44,8 @@ pub struct TapConfig<'a> {
     pub alias: Option<&'a str>,
     /// Whether to switch it on or off; `None` leaves it as it is, which is off for a new one.
     pub admin: Option<AdminState>,
+    /// Whether to move several frames with one system call, by io_uring, if the kernel has it.
+    pub io_uring: bool,
 }
 
 impl TapConfig<'_> {
@@ -55,6 +61,7 @@ impl TapConfig<'_> {
             mtu: None,
             alias: None,
             admin: None,
+            io_uring: true,
         }
     }
 }
@@ -67,6 +74,7 @@ pub struct TapPort {
     losses: Vec<Arc<RxLoss>>,
     rx_taken: bool,
     senders: usize,
+    io_uring: bool,
 }
 
 impl TapPort {
@@ -101,6 +109,7 @@ impl TapPort {
             others: others.into_iter().map(Arc::new).collect(),
             rx_taken: false,
             senders: 0,
+            io_uring: config.io_uring,
         };
         port.set_up(config, moving)?;
         port.first.set_lifetime(config.lifetime)?;
@@ -161,7 +170,7 @@ impl Port for TapPort {
             return Vec::new();
         }
         let side = |(queue, loss): (&Arc<TapQueue>, &Arc<RxLoss>)| -> Box<dyn Rx> {
-            Box::new(TapRx { queue: queue.clone(), loss: loss.clone() })
+            Box::new(TapRx::new(queue.clone(), loss.clone(), self.io_uring))
         };
         self.queues().zip(&self.losses).map(side).collect()
     }
@@ -170,7 +179,7 @@ impl Port for TapPort {
         let queues = self.others.len() + 1;
         let queue = self.queues().nth(self.senders % queues).unwrap_or(&self.first).clone();
         self.senders += 1;
-        Ok(Box::new(TapTx { queue, failed: None }))
+        Ok(Box::new(TapTx::new(queue, self.io_uring)))
     }
 
     fn link(&mut self) -> Result<LinkReport, PortError> {
@@ -202,41 +211,127 @@ fn port_error(error: io::Error) -> PortError {
 struct TapRx {
     queue: Arc<TapQueue>,
     loss: Arc<RxLoss>,
+    ring: LazyRing,
+    /// Frames to ask for at a time: more than there were the last time, so that it shows when there are no more.
+    expected: usize,
+    drained: bool,
+    /// Frames that are being received into.
+    taken: Vec<Frame>,
+}
+
+/// Fewest frames to ask for at a time.
+const EXPECTED_MIN: usize = 2;
+
+impl TapRx {
+    fn new(queue: Arc<TapQueue>, loss: Arc<RxLoss>, io_uring: bool) -> Self {
+        TapRx {
+            queue,
+            loss,
+            ring: LazyRing::new(io_uring),
+            expected: EXPECTED_MIN,
+            drained: false,
+            taken: Vec::with_capacity(Batch::MAX),
+        }
+    }
+
+    /// Puts a frame that was read, `count` bytes with its header, into the batch.
+    fn keep(&mut self, mut frame: Frame, count: usize, pool: &mut FramePool, out: &mut Batch) {
+        let len = count.saturating_sub(TAP_HEADER_LENGTH);
+        // The kernel cuts what does not fit, and does not say so.
+        if len >= frame.room_mut().len() {
+            self.loss.too_long.add(1);
+            return pool.give(frame);
+        }
+        if frame.set_len(len).is_ok() {
+            let header = VnetHeader::decode(frame.front(TAP_HEADER_LENGTH), len);
+            vnet::apply(&mut frame, header);
+        }
+        if let Err(frame) = out.push(frame) {
+            pool.give(frame);
+        }
+    }
+
+    /// One frame a system call, until there are no more.
+    fn recv_single(&mut self, pool: &mut FramePool, out: &mut Batch) -> Result<(), PortError> {
+        self.drained = false;
+        while !out.is_full() {
+            let mut frame = pool.take();
+            match self.queue.recv(frame.room_behind_mut(TAP_HEADER_LENGTH)) {
+                Ok(count) => self.keep(frame, count, pool, out),
+                Err(error) => {
+                    pool.give(frame);
+                    match error.kind() {
+                        io::ErrorKind::WouldBlock => {
+                            self.drained = true;
+                            return Ok(());
+                        }
+                        io::ErrorKind::Interrupted => {}
+                        _ => return Err(port_error(error)),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// As many frames with one system call as are to be expected. `None` if the ring cannot.
+    fn recv_many(&mut self, pool: &mut FramePool, out: &mut Batch) -> Option<Result<(), PortError>> {
+        let ring = self.ring.get(&*self.queue)?;
+        let wanted = self.expected.min(out.room());
+        self.taken.extend((0..wanted).map(|_| pool.take()));
+        let mut taken = std::mem::take(&mut self.taken);
+        let results = ring.read(taken.iter_mut().map(|f| f.room_behind_mut(TAP_HEADER_LENGTH)));
+        let mut counts = [None; IO_REQUESTS_MAX];
+        let mut failure = None;
+        match results {
+            Ok(results) => {
+                for (count, result) in counts.iter_mut().zip(results) {
+                    match result {
+                        Ok(read) => *count = Some(read),
+                        Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                        Err(e) => failure = Some(e),
+                    }
+                }
+            }
+            Err(error) => failure = Some(error),
+        }
+        let mut found = 0;
+        // From the end, so that those that are not needed go back as they were taken; then in order of arrival.
+        while taken.len() > counts.iter().take_while(|c| c.is_some()).count()
+            && let Some(frame) = taken.pop()
+        {
+            pool.give(frame);
+        }
+        for (frame, count) in taken.drain(..).zip(counts.into_iter().flatten()) {
+            found += 1;
+            self.keep(frame, count, pool, out);
+        }
+        self.taken = taken;
+        self.drained = found < wanted;
+        self.expected =
+            if self.drained { found + 1 } else { 2 * wanted }.clamp(EXPECTED_MIN, IO_REQUESTS_MAX);
+        match failure {
+            None => Some(Ok(())),
+            Some(error) if tap::is_gone(&error) => Some(Err(PortError::Gone)),
+            // What the ring cannot do, an ordinary read may.
+            Some(_) => {
+                self.ring.give_up();
+                None
+            }
+        }
+    }
 }
 
 impl Rx for TapRx {
     fn recv(&mut self, pool: &mut FramePool, out: &mut Batch) -> Result<(), PortError> {
-        while !out.is_full() {
-            let mut frame = pool.take();
-            let mut header = [0; TAP_HEADER_LENGTH];
-            let room = frame.room_mut();
-            let room_len = room.len();
-            let read = self.queue.recv_vectored(&mut [IoSliceMut::new(&mut header), IoSliceMut::new(room)]);
-            let len = match read {
-                Ok(count) => count.saturating_sub(TAP_HEADER_LENGTH),
-                Err(error) => {
-                    pool.give(frame);
-                    return match error.kind() {
-                        io::ErrorKind::WouldBlock => Ok(()),
-                        io::ErrorKind::Interrupted => continue,
-                        _ => Err(port_error(error)),
-                    };
-                }
-            };
-            // The kernel cuts what does not fit, and does not say so.
-            if len >= room_len {
-                self.loss.too_long.add(1);
-                pool.give(frame);
-                continue;
-            }
-            if frame.set_len(len).is_ok() {
-                vnet::apply(&mut frame, VnetHeader::decode(&header, len));
-            }
-            if let Err(frame) = out.push(frame) {
-                pool.give(frame);
-            }
+        match self.recv_many(pool, out) {
+            Some(result) => result,
+            None => self.recv_single(pool, out),
         }
-        Ok(())
+    }
+
+    fn is_drained(&self) -> bool {
+        self.drained
     }
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
@@ -246,39 +341,95 @@ impl Rx for TapRx {
 
 struct TapTx {
     queue: Arc<TapQueue>,
+    ring: LazyRing,
+    /// Frames behind their headers, to be written together.
+    pending: Vec<Frame>,
+    losses: Losses,
     failed: Option<PortError>,
 }
 
+impl TapTx {
+    fn new(queue: Arc<TapQueue>, io_uring: bool) -> Self {
+        TapTx {
+            queue,
+            ring: LazyRing::new(io_uring),
+            pending: Vec::with_capacity(IO_REQUESTS_MAX),
+            losses: Losses::default(),
+            failed: None,
+        }
+    }
+
+    fn write_out(&mut self, pool: &mut FramePool) {
+        let mut pending = std::mem::take(&mut self.pending);
+        let mut written = 0;
+        if pending.len() > 1
+            && let Some(ring) = self.ring.get(&*self.queue)
+        {
+            let mut failures = [const { None }; IO_REQUESTS_MAX];
+            match ring.write(pending.iter().map(Frame::bytes)) {
+                Ok(results) => {
+                    written = pending.len();
+                    failures.iter_mut().zip(results).for_each(|(f, result)| *f = result.err());
+                }
+                // Some may have been written: sending them twice would be worse than losing them.
+                Err(_) => {
+                    self.ring.give_up();
+                    written = pending.len();
+                    failures = std::array::from_fn(|_| Some(io::ErrorKind::Other.into()));
+                }
+            }
+            for (frame, failure) in pending.iter().zip(failures) {
+                if let Some(error) = failure {
+                    self.lose(frame, &error);
+                }
+            }
+        }
+        for frame in pending.iter().skip(written) {
+            if let Err(error) = self.queue.send(&[IoSlice::new(frame.bytes())]) {
+                self.lose(frame, &error);
+            }
+        }
+        pending.drain(..).for_each(|frame| pool.give(frame));
+        self.pending = pending;
+    }
+
+    #[cold]
+    fn lose(&mut self, frame: &Frame, error: &io::Error) {
+        let reason = if tap::is_gone(error) {
+            self.failed = Some(PortError::Gone);
+            Drop::NoPort
+        } else {
+            super::reason_of(error)
+        };
+        self.losses.add(reason, 1, frame.len().saturating_sub(TAP_HEADER_LENGTH) as u64);
+    }
+}
+
 impl Tx for TapTx {
-    fn send(&mut self, frame: Frame, pool: &mut FramePool) -> Result<(), (Frame, Drop)> {
+    fn send(&mut self, mut frame: Frame, pool: &mut FramePool) -> Result<(), (Frame, Drop)> {
         let header = match vnet::describe(&frame) {
             Ok(header) => header.encode(),
             Err(reason) => return Err((frame, reason)),
         };
-        match self.queue.send(&[IoSlice::new(&header), IoSlice::new(frame.bytes())]) {
-            Ok(_) => {
-                pool.give(frame);
-                Ok(())
-            }
-            Err(error) => {
-                let reason = self.refused(error);
-                Err((frame, reason))
-            }
+        match frame.push_front(TAP_HEADER_LENGTH) {
+            Ok(front) => front.copy_from_slice(&header),
+            Err(_) => return Err((frame, Drop::TxTooBig)),
         }
+        self.pending.push(frame);
+        if self.pending.len() >= IO_REQUESTS_MAX {
+            self.write_out(pool);
+        }
+        Ok(())
     }
 
-    fn flush(&mut self, _: &mut FramePool) -> Result<(), PortError> {
+    fn flush(&mut self, pool: &mut FramePool) -> Result<(), PortError> {
+        if !self.pending.is_empty() {
+            self.write_out(pool);
+        }
         self.failed.take().map_or(Ok(()), Err)
     }
-}
 
-impl TapTx {
-    #[cold]
-    fn refused(&mut self, error: io::Error) -> Drop {
-        if tap::is_gone(&error) {
-            self.failed = Some(PortError::Gone);
-            return Drop::NoPort;
-        }
-        super::reason_of(&error)
+    fn take_lost(&mut self) -> Option<TxLost> {
+        self.losses.take()
     }
 }

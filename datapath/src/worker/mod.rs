@@ -66,7 +66,7 @@ pub struct Progress {
     pub frames: usize,
     /// Commands carried out.
     pub commands: usize,
-    /// Whether there was nothing to do, so that the thread may sleep.
+    /// Whether there is nothing more to do, so that the thread may sleep.
     pub idle: bool,
     /// Whether a `Stop` was carried out; further steps do nothing.
     pub stopped: bool,
@@ -166,12 +166,7 @@ impl<S: SlowPath> Worker<S> {
         self.executor.tracker.expire(now);
         self.stats.cache.flows.set(self.cache.len() as u64);
         self.send_events();
-        Progress {
-            frames,
-            commands,
-            idle: frames == 0 && commands == 0 && !self.is_anyone_ready(),
-            stopped: false,
-        }
+        Progress { frames, commands, idle: commands == 0 && !self.is_anyone_ready(), stopped: false }
     }
 
     fn is_anyone_ready(&self) -> bool {
@@ -246,7 +241,7 @@ impl<S: SlowPath> Worker<S> {
         let (port, index) = (entry.port, entry.index);
         let result = entry.rx.recv(&mut self.executor.pool, &mut self.batch);
         let frames = self.batch.len();
-        entry.ready = frames > 0;
+        entry.ready = frames > 0 && !entry.rx.is_drained();
         match result {
             Ok(()) => entry.reported = false,
             Err(error) => {

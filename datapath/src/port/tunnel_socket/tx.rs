@@ -3,7 +3,7 @@
 use super::Reports;
 use super::outer::Outer;
 use crate::drop::Drop;
-use crate::port::{PortError, Tx, TxLost, reason_of};
+use crate::port::{Losses, PortError, Tx, TxLost, reason_of};
 use packet::{Checksum, Frame, FramePool, Segmentation};
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr};
@@ -96,24 +96,8 @@ pub(super) struct TunnelTx {
     reports: Arc<Reports>,
 }
 
-/// Frames that were not sent, by reason.
-#[derive(Default)]
-struct Losses([Option<TxLost>; 4]);
-
-impl Losses {
-    fn add(&mut self, reason: Drop, frames: &[Queued]) {
-        let bytes = frames.iter().map(|q| q.frame.len() as u64).sum();
-        let lost = TxLost { frames: frames.len() as u64, bytes, reason };
-        let place = self.0.iter_mut().find(|l| l.is_none_or(|l| l.reason == reason));
-        if let Some(place) = place {
-            let before = place.unwrap_or(TxLost { frames: 0, bytes: 0, reason });
-            *place = Some(TxLost {
-                frames: before.frames + lost.frames,
-                bytes: before.bytes + lost.bytes,
-                reason,
-            });
-        }
-    }
+fn lose(losses: &mut Losses, reason: Drop, frames: &[Queued]) {
+    losses.add(reason, frames.len() as u64, frames.iter().map(|q| q.frame.len() as u64).sum());
 }
 
 impl TunnelTx {
@@ -156,7 +140,7 @@ impl TunnelTx {
                     let mut batch = SendBatch { sender, reports: &self.reports, losses: &mut self.losses };
                     batch.send(frames, pieces, group);
                 }
-                None => self.losses.add(Drop::TxError, frames),
+                None => lose(&mut self.losses, Drop::TxError, frames),
             }
             rest = (frames_after, pieces_after);
         }
@@ -176,7 +160,7 @@ struct SendBatch<'a> {
 impl SendBatch<'_> {
     fn send(&mut self, frames: &[Queued], payloads: &[IoSlice<'_>], group: Group) {
         if self.sender.prepare(group).is_err() {
-            self.losses.add(Drop::TxError, frames);
+            lose(self.losses, Drop::TxError, frames);
             return;
         }
         let mut at = 0;
@@ -198,7 +182,7 @@ impl SendBatch<'_> {
                     is_retry = false;
                 }
                 Ok(_) => {
-                    self.losses.add(Drop::TxError, frames.get(..first_len).unwrap_or(frames));
+                    lose(self.losses, Drop::TxError, frames.get(..first_len).unwrap_or(frames));
                     at += first_len;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -216,7 +200,7 @@ impl SendBatch<'_> {
                     }
                     is_retry = false;
                     let lost = if is_full { frames.len() } else { first_len };
-                    self.losses.add(reason_of(&error), frames.get(..lost).unwrap_or(frames));
+                    lose(self.losses, reason_of(&error), frames.get(..lost).unwrap_or(frames));
                     at += lost;
                 }
             }
@@ -330,6 +314,6 @@ impl Tx for TunnelTx {
     }
 
     fn take_lost(&mut self) -> Option<TxLost> {
-        self.losses.0.iter_mut().find_map(Option::take)
+        self.losses.take()
     }
 }

@@ -1,0 +1,40 @@
+//! A port's io_uring, made by the thread that uses it when it first does.
+
+use std::os::fd::AsFd;
+use sys::io_ring::IoRing;
+
+/// A ring, or the knowledge that there is none.
+#[derive(Debug)]
+pub(super) enum LazyRing {
+    /// Nobody has asked yet.
+    Unasked,
+    /// It works.
+    Ready(Box<IoRing>),
+    /// Ordinary reads and writes are to be used.
+    Refused,
+}
+
+impl LazyRing {
+    /// A ring, where the kernel has one, if it is wanted.
+    pub fn new(is_wanted: bool) -> Self {
+        if is_wanted { LazyRing::Unasked } else { LazyRing::Refused }
+    }
+
+    /// The ring for `file`, which must be the same each time.
+    #[inline]
+    pub fn get(&mut self, file: &impl AsFd) -> Option<&mut IoRing> {
+        if let LazyRing::Unasked = self {
+            *self = IoRing::new(file).map_or(LazyRing::Refused, |ring| LazyRing::Ready(Box::new(ring)));
+        }
+        match self {
+            LazyRing::Ready(ring) => Some(ring),
+            _ => None,
+        }
+    }
+
+    /// Ordinary reads and writes from now on.
+    #[cold]
+    pub fn give_up(&mut self) {
+        *self = LazyRing::Refused;
+    }
+}
