@@ -123,9 +123,13 @@ fn machine() -> Vec<(String, String)> {
         ("virtual machine", if virtual_machine { "yes" } else { "no" }.to_owned()),
         ("memory", memory.trim().to_owned()),
         ("kernel", format!("{} {}", sys::process::kernel_name(), sys::process::kernel_release())),
-        ("load before", read("/proc/loadavg").trim().to_owned()),
+        ("load before", load_average()),
     ];
     facts.map(|(name, text)| (name.to_owned(), text)).into()
+}
+
+fn load_average() -> String {
+    std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim().to_owned()
 }
 
 fn cores(cpuinfo: &str) -> usize {

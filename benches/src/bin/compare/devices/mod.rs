@@ -107,6 +107,7 @@ pub fn run(settings: &Settings, unpacked: PathBuf, dir: &Path) -> Result<()> {
             rows.push(bench.row(case, settings)?);
         }
     }
+    facts.push(("load after".to_owned(), crate::load_average()));
     let text = report::text(&rows, &facts);
     println!("{text}");
     for (name, content) in [
@@ -150,7 +151,7 @@ impl Bench {
         let mut series: Vec<Series> = self.0.iter().map(|(system, _)| new(system)).collect();
         for _ in 0..settings.rounds {
             for ((system, running), series) in self.0.iter().zip(&mut series) {
-                if series.failure.is_some() {
+                if series.failure.is_some() || !system.is_measured(case.load) {
                     continue;
                 }
                 let measured = match running {

@@ -1,6 +1,6 @@
 //! The switches: how each is set up between two pods, with everything of it in namespaces and a directory of its own.
 
-use super::cases::Place;
+use super::cases::{Load, Place};
 use super::spaces::{Pod, PodOffload, Space};
 use crate::processes::{Daemon, bound_to_us, empty_dir, run, spawn, wait_for};
 use anyhow::{Context as _, Result, ensure};
@@ -30,7 +30,8 @@ pub enum Kind {
     Tapestry,
     /// Debian's Open vSwitch, userspace datapath.
     Ovs,
-    /// The same built with DPDK, of which only offloads on TAPs and packet sockets are used.
+    /// The same built with DPDK, of which only offloads on TAPs and packet sockets are used. It has no tunnels between nodes:
+    /// Open vSwitch 3.1 drops what it would have to put a tunnel header before while offloads are on.
     OvsTso,
     /// The kernel's bridge, and its VXLAN device.
     Bridge,
@@ -103,7 +104,7 @@ pub const SYSTEMS: &[System] = &[
         name: "ovs-tso",
         title: "Open vSwitch, userspace datapath, TAP ports, userspace-tso-enable",
         kind: Kind::OvsTso,
-        ..BOTH
+        ..NODE_ONLY
     },
     System {
         name: "ovs-veth",
@@ -135,9 +136,14 @@ pub const SYSTEMS: &[System] = &[
 ];
 
 impl System {
-    /// Whether it is measured there.
+    /// Whether it runs there.
     pub fn is_at(&self, place: Place) -> bool {
         if place == Place::Node { self.on_node } else { self.on_overlay }
+    }
+
+    /// Whether it is measured under a load. The kernel's idle time is nobody's, and a forwarder has no timers.
+    pub fn is_measured(&self, load: Load) -> bool {
+        load != Load::Idle || !matches!(self.kind, Kind::Bridge | Kind::Forwarder)
     }
 }
 
