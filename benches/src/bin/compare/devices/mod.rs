@@ -199,4 +199,22 @@ mod tests {
         assert_eq!(choose(&["rr", "tcp-1"]).unwrap(), [1, 9]);
         assert!(choose(&["rr", "tpc-1"]).unwrap_err().to_string().contains("tpc-1"));
     }
+
+    #[test]
+    fn every_load_crosses_the_kernel_s_bridge() {
+        let dir = std::env::temp_dir().join(format!("compare-devices-{}", std::process::id()));
+        let files = Files { unpacked: PathBuf::new(), programs: PathBuf::new(), dir: dir.clone() };
+        let bridge = SYSTEMS.iter().find(|system| system.kind == Kind::Bridge).unwrap();
+        let running = bridge.start(Place::Node, &files).unwrap();
+        for case in CASES.iter().filter(|c| c.place == Place::Node && bridge.is_measured(c.load)) {
+            let sample = measure(case, &running, Duration::from_millis(50));
+            let sample = sample.unwrap_or_else(|error| panic!("{}: {error:#}", case.name));
+            assert_eq!(sample.cost, None, "{}: the kernel has no process", case.name);
+        }
+        // A pod whose link is down is told, not measured as nothing.
+        let link = running.pods[1].link().unwrap().index;
+        sys::netlink::Netlink::open_in(running.pods[1].space.netns()).unwrap().delete(link).unwrap();
+        assert!(measure(&CASES[0], &running, Duration::from_millis(50)).is_err());
+        std::fs::remove_dir_all(dir).unwrap();
+    }
 }
