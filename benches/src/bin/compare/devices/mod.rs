@@ -11,7 +11,7 @@ mod spaces;
 mod systems;
 
 use crate::{machine, matches};
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use benches::compare::clock::pause;
 use cases::{CASES, Case, Place};
 use clap::Args;
@@ -47,19 +47,19 @@ pub struct Settings {
 impl Settings {
     fn cases(&self) -> Result<Vec<Case>> {
         let all = CASES.iter().map(|case| (case.name, *case)).collect();
-        chosen(all, &self.cases).context("--cases")
+        chosen("--cases", all, &self.cases)
     }
 
     fn systems(&self) -> Result<Vec<System>> {
         let all = SYSTEMS.iter().map(|system| (system.name, *system)).collect();
-        chosen(all, &self.systems).context("--systems")
+        chosen("--systems", all, &self.systems)
     }
 }
 
 /// Those whose names are wanted; all, if none is.
-fn chosen<T>(all: Vec<(&'static str, T)>, wanted: &[String]) -> Result<Vec<T>> {
+fn chosen<T>(option: &str, all: Vec<(&'static str, T)>, wanted: &[String]) -> Result<Vec<T>> {
     if let Some(unknown) = wanted.iter().find(|w| !all.iter().any(|(name, _)| matches(name, w))) {
-        anyhow::bail!("{unknown}: nothing of that name; --list shows them");
+        bail!("{option} {unknown}: nothing of that name; --list shows them");
     }
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|w| matches(name, w));
     Ok(all.into_iter().filter(|(name, _)| is_wanted(name)).map(|(_, one)| one).collect())
@@ -192,12 +192,13 @@ mod tests {
     #[test]
     fn names_choose_and_unknown_ones_are_told() {
         let all = || vec![("tcp-1", 1), ("tcp-4", 4), ("rr", 9)];
-        let choose =
-            |wanted: &[&str]| chosen(all(), &wanted.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>());
+        let choose = |wanted: &[&str]| {
+            chosen("--cases", all(), &wanted.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>())
+        };
         assert_eq!(choose(&[]).unwrap(), [1, 4, 9]);
         assert_eq!(choose(&["tcp-*"]).unwrap(), [1, 4]);
         assert_eq!(choose(&["rr", "tcp-1"]).unwrap(), [1, 9]);
-        assert!(choose(&["rr", "tpc-1"]).unwrap_err().to_string().contains("tpc-1"));
+        assert!(choose(&["rr", "tpc-1"]).unwrap_err().to_string().contains("--cases tpc-1:"));
     }
 
     #[test]

@@ -302,7 +302,7 @@ fn open_vswitch(node: &Space, dir: PathBuf, files: &Files, kind: Kind) -> Result
     vsctl(&dir, "--no-wait -- init")?;
     let (program, libraries) = if kind == Kind::OvsTso {
         vsctl(&dir, "--no-wait -- set Open_vSwitch . other_config:userspace-tso-enable=true")?;
-        let unpacked = files.unpacked.canonicalize()?;
+        let unpacked = files.unpacked.canonicalize().with_context(|| files.unpacked.display().to_string())?;
         (unpacked.join("usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk"), Some(unpacked))
     } else {
         (PathBuf::from("ovs-vswitchd"), None)
