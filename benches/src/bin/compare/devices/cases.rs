@@ -30,7 +30,8 @@ pub struct Metric {
 pub enum Load {
     /// So many TCP streams from pod to pod.
     Streams(usize),
-    /// Frames of Ethernet's least length, sent beside the sender's stack as fast as they go, counted by the receiving device.
+    /// Frames of Ethernet's least length, sent beside the sender's stack as fast as they go, counted by the receiving
+    /// device and dropped there.
     Frames,
     /// Datagrams of 64 bytes, counted by the process that receives them.
     Datagrams,

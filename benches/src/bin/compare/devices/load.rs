@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use sys::netns::run_in;
 use sys::packet_socket::{PacketOffload, PacketOptions, PacketSocket, Promiscuity};
+use sys::vnet::VnetHeader;
 
 /// Port of everything that is received.
 const PORT: u16 = 5201;
@@ -30,6 +31,12 @@ const CHUNK: usize = 128 << 10;
 const BURST: usize = 64;
 /// Length of the frames, without their check sequence.
 const FRAME_LEN: usize = 60;
+/// Their destination: behind the receiving pod's device, which therefore counts and drops them, and its stack does no work that
+/// would be the same with every switch.
+const NEIGHBOUR: u64 = 0x0200_0000_0064;
+const NEIGHBOUR_ADDRESS: u32 = 0x0a00_0064;
+const BROADCAST: u64 = 0xffff_ffff_ffff;
+const ARP_REQUEST: u8 = 1;
 /// Payload of the datagrams.
 const DATAGRAM_LEN: usize = 64;
 /// Threads that take connections.
@@ -160,20 +167,16 @@ impl Between<'_> {
     }
 
     fn frames(&self, time: Duration) -> Result<Window> {
-        let (from, to) = (self.client.link()?, self.server.link()?);
-        let mac = |mac: Option<[u8; 6]>| {
-            mac.map(|m| m.iter().fold(0u64, |sum, b| sum << 8 | u64::from(*b))).context("no MAC address")
-        };
+        let from = self.client.link()?;
+        let source = from.mac.context("the sending pod's device has no MAC address")?;
+        let source = source.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
         let ip = |pod: &Pod| (pod.address.to_bits(), PORT);
         let frame = FrameBuilder::udp4(ip(self.client), ip(self.server))
-            .macs(mac(from.mac)?, mac(to.mac)?)
+            .macs(source, NEIGHBOUR)
             .payload(&[0x5a; FRAME_LEN - 14 - 20 - 8])
             .build();
-        // Nobody reads: what is wanted is the path to the pod's device, and a socket keeps ICMP errors away.
-        let _receiver = self.datagram_receiver()?;
-        let options = PacketOptions { promiscuity: Promiscuity::Own, offload: PacketOffload::Never };
-        let sender = run_in(self.client.space.netns(), || PacketSocket::open(from.index, options))?
-            .context("packet socket in the sending pod")?;
+        self.announce_neighbour()?;
+        let sender = packet_socket(self.client)?;
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| flood(&sender, &frame, &stop));
@@ -183,6 +186,17 @@ impl Between<'_> {
             thread.join().map_err(|_| anyhow::anyhow!("the sending thread panicked"))??;
             window
         })
+    }
+
+    /// Lets the switch learn where the frames' destination is.
+    fn announce_neighbour(&self) -> Result<()> {
+        // A gratuitous request, of an address that no pod has or asks for.
+        let own = (NEIGHBOUR, NEIGHBOUR_ADDRESS);
+        let frame = FrameBuilder::arp(ARP_REQUEST, own, (0, own.1)).macs(NEIGHBOUR, BROADCAST);
+        // Not kept open: it would be given every frame that arrives.
+        let socket = packet_socket(self.server)?;
+        let sent = socket.send(&VnetHeader::default(), &[IoSlice::new(&frame.build())]);
+        sent.context("the receiving pod could not announce a neighbour").map(drop)
     }
 
     fn datagram_receiver(&self) -> Result<UdpSocket> {
@@ -264,6 +278,13 @@ impl Between<'_> {
             window
         })
     }
+}
+
+fn packet_socket(pod: &Pod) -> Result<PacketSocket> {
+    let index = pod.link()?.index;
+    let options = PacketOptions { promiscuity: Promiscuity::Own, offload: PacketOffload::Never };
+    let socket = run_in(pod.space.netns(), || PacketSocket::open(index, options))?;
+    socket.with_context(|| format!("packet socket in the pod of {}", pod.address))
 }
 
 fn send(mut stream: &TcpStream, stop: &AtomicBool) -> Result<()> {
