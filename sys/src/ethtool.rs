@@ -1,4 +1,5 @@
-//! What a network driver says of itself and of its wire: the few questions of ethtool(8) whose answers the database shows.
+//! What a network driver says of itself and of its wire: the few questions of ethtool(8) whose answers the database shows,
+//! and the one setting that decides whether frames come to the other end of a veth complete.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -11,6 +12,8 @@ use crate::sockopt::check;
 
 const GET_SETTINGS: u32 = 0x01;
 const GET_DRIVER: u32 = 0x03;
+const GET_TRANSMIT_CHECKSUMS: u32 = 0x16;
+const SET_TRANSMIT_CHECKSUMS: u32 = 0x17;
 
 /// What the kernel writes where the speed is not known (`SPEED_UNKNOWN`).
 const SPEED_UNKNOWN: u32 = u32::MAX;
@@ -68,6 +71,13 @@ struct SettingsRequest {
     tail: [u8; 14],
 }
 
+/// `struct ethtool_value`.
+#[repr(C)]
+struct ValueRequest {
+    command: u32,
+    value: u32,
+}
+
 /// Names and versions of the driver of `name`, in the namespace of the calling thread.
 ///
 /// # Errors
@@ -115,6 +125,34 @@ pub fn wire_settings(name: &IfName) -> io::Result<WireSettings> {
     Ok(WireSettings { speed_mbps: known.then_some(speed), duplex })
 }
 
+/// Who completes the checksums of what is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransmitChecksums {
+    /// The kernel, before the device gets a frame. Super-frames are cut there too, as cutting needs checksums.
+    Kernel,
+    /// The device. A veth never does: it passes frames on as they are.
+    Device,
+}
+
+/// Who completes the checksums of what `name` sends, in the namespace of the calling thread.
+///
+/// # Errors
+/// As [`driver`].
+pub fn transmit_checksums(name: &IfName) -> io::Result<TransmitChecksums> {
+    let mut request = ValueRequest { command: GET_TRANSMIT_CHECKSUMS, value: 0 };
+    ask(name, &mut request)?;
+    Ok(if request.value == 0 { TransmitChecksums::Kernel } else { TransmitChecksums::Device })
+}
+
+/// Says who is to complete the checksums of what `name` sends, in the namespace of the calling thread.
+///
+/// # Errors
+/// As [`driver`], and without `CAP_NET_ADMIN`.
+pub fn set_transmit_checksums(name: &IfName, by: TransmitChecksums) -> io::Result<()> {
+    let value = u32::from(by == TransmitChecksums::Device);
+    ask(name, &mut ValueRequest { command: SET_TRANSMIT_CHECKSUMS, value })
+}
+
 fn ask<T>(name: &IfName, request: &mut T) -> io::Result<()> {
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     // SAFETY: `ifreq` consists of integers and a union of integers and a pointer, for all of which zero is a value.
@@ -144,6 +182,20 @@ mod tests {
     fn structures_are_as_long_as_the_kernel_s() {
         assert_eq!(size_of::<DriverRequest>(), 196);
         assert_eq!(size_of::<SettingsRequest>(), 44);
+        assert_eq!(size_of::<ValueRequest>(), 8);
+    }
+
+    #[test]
+    fn a_veth_can_be_made_to_get_complete_frames() {
+        Scratch::new().run(|| {
+            let [left, right] = ["left", "right"].map(|name| IfName::new(name).unwrap());
+            Netlink::open().unwrap().create_veth(&left, &right).unwrap();
+            for by in [TransmitChecksums::Kernel, TransmitChecksums::Device] {
+                set_transmit_checksums(&left, by).unwrap();
+                assert_eq!(transmit_checksums(&left).unwrap(), by);
+                assert_eq!(transmit_checksums(&right).unwrap(), TransmitChecksums::Device);
+            }
+        });
     }
 
     #[test]

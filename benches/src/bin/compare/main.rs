@@ -1,15 +1,18 @@
-//! Tapestry beside Debian's Open vSwitch with DPDK: the same rules, the same frames, one polling core, in turn.
+//! Tapestry beside Debian's Open vSwitch with DPDK: the same rules, the same frames, one polling core, in turn. And, as
+//! `compare devices`, beside all that could connect two pods.
 //!
 //! `scripts/compare` fetches what is needed and runs this. docs/performance.md has the figures and what they mean. Needs
-//! root, for a network namespace.
+//! root, for network namespaces.
 
+mod devices;
 mod measure;
 mod ovs;
+mod processes;
 mod report;
 
 use anyhow::{Context as _, Result, ensure};
 use benches::compare::{CASES, Case, Figure, Limits};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use measure::{Row, Settings};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -41,10 +44,22 @@ struct Arguments {
     /// Only list the cases and their rules.
     #[arg(long)]
     list: bool,
+    #[command(subcommand)]
+    mode: Option<Mode>,
+}
+
+#[derive(Subcommand, Debug)]
+enum Mode {
+    /// Measures Tapestry's ports in turn with Open vSwitch's, the kernel's bridge and a forwarder without a look-up, between
+    /// two pods.
+    Devices(devices::Settings),
 }
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    if let Some(Mode::Devices(settings)) = &arguments.mode {
+        return devices::run(settings, arguments.unpacked.clone(), &arguments.dir);
+    }
     let wanted = |case: &&Case| {
         arguments.cases.is_empty() || arguments.cases.iter().any(|name| matches(case.name, name))
     };
@@ -89,49 +104,56 @@ fn matches(name: &str, wanted: &str) -> bool {
     wanted.strip_suffix('*').map_or(name == wanted, |start| name.starts_with(start))
 }
 
-/// What must be known to make sense of the figures.
-fn facts(settings: &Settings) -> Result<Vec<(String, String)>> {
+/// What must be known of the machine to make sense of figures.
+fn machine() -> Vec<(String, String)> {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let cpuinfo = read("/proc/cpuinfo");
     let value = |name: &str| {
         let line = cpuinfo.lines().find(|l| l.starts_with(name));
         line.and_then(|l| l.split_once(':')).map_or("?", |(_, v)| v.trim()).to_owned()
     };
-    let cores = cpuinfo.lines().filter(|l| l.starts_with("processor")).count();
-    ensure!(cores >= 2, "one core polls and another does everything else: {cores} is too few");
-    ensure!(settings.core < cores, "there is no core {}", settings.core);
     let virtual_machine = cpuinfo.contains(" hypervisor");
-    let mut facts = vec![
-        ("processor", format!("{}, {cores} cores, {} MHz", value("model name"), value("cpu MHz"))),
+    let memory = read("/proc/meminfo").lines().next().unwrap_or_default().replace("MemTotal:", "");
+    let facts = [
+        (
+            "processor",
+            format!("{}, {} cores, {} MHz", value("model name"), cores(&cpuinfo), value("cpu MHz")),
+        ),
         ("cache", value("cache size")),
         ("virtual machine", if virtual_machine { "yes" } else { "no" }.to_owned()),
-        (
-            "memory",
-            read("/proc/meminfo")
-                .lines()
-                .next()
-                .unwrap_or_default()
-                .replace("MemTotal:", "")
-                .trim()
-                .to_owned(),
-        ),
+        ("memory", memory.trim().to_owned()),
         ("kernel", format!("{} {}", sys::process::kernel_name(), sys::process::kernel_release())),
-        ("load before", read("/proc/loadavg").trim().to_owned()),
-        (
-            "measured",
-            format!("core {}, {} rounds, windows of {:?}", settings.core, settings.rounds, settings.window),
-        ),
+        ("load before", load_average()),
     ];
-    facts.push((
-        "limits of ours",
-        match settings.limits {
-            Limits::Raised => "flow cache and flow set-ups unlimited, connections as Open vSwitch",
-            Limits::Shipped => "as shipped",
-        }
-        .to_owned(),
-    ));
+    facts.map(|(name, text)| (name.to_owned(), text)).into()
+}
+
+fn load_average() -> String {
+    std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim().to_owned()
+}
+
+fn cores(cpuinfo: &str) -> usize {
+    cpuinfo.lines().filter(|l| l.starts_with("processor")).count()
+}
+
+/// What must be known to make sense of the figures.
+fn facts(settings: &Settings) -> Result<Vec<(String, String)>> {
+    let cores = cores(&std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default());
+    ensure!(cores >= 2, "one core polls and another does everything else: {cores} is too few");
+    ensure!(settings.core < cores, "there is no core {}", settings.core);
+    let mut facts = machine();
+    let mut add = |name: &str, text: String| facts.push((name.to_owned(), text));
+    add(
+        "measured",
+        format!("core {}, {} rounds, windows of {:?}", settings.core, settings.rounds, settings.window),
+    );
+    let limits = match settings.limits {
+        Limits::Raised => "flow cache and flow set-ups unlimited, connections as Open vSwitch",
+        Limits::Shipped => "as shipped",
+    };
+    add("limits of ours", limits.to_owned());
     let versions =
         ovs::Ovs::start(&settings.unpacked, &settings.dir.join("ovs"), settings.core)?.version()?;
-    facts.push(("theirs", versions.lines().collect::<Vec<_>>().join(", ")));
-    Ok(facts.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())
+    add("theirs", versions.lines().collect::<Vec<_>>().join(", "));
+    Ok(facts)
 }

@@ -4,22 +4,20 @@
 //! capture once; a device drops what is sent to it. One thread polls, on the core that ours is measured on. Between
 //! measurements all of it is stopped by a signal, so that it takes nothing from the other side.
 
+use crate::processes::{Daemon, PATIENCE, bound_to_us, empty_dir, library_dir, run, spawn, wait_for};
 use anyhow::{Context as _, Result, bail, ensure};
-use benches::compare::clock::{ThreadClock, pause};
-use rustix::process::{Pid, Signal, kill_process};
+use benches::compare::clock::ThreadClock;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::io::{BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
 /// The bridge.
 const BRIDGE: &str = "br0";
 /// Memory for frames, in MiB: Open vSwitch takes about 700 for the pool it would like to have.
 const MEMORY_MIB: u32 = 2_048;
-/// Longest time for the daemon to do anything.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Drivers that are loaded: pools, devices without hardware, captures, nothing.
 const DRIVERS: [&str; 4] = ["mempool_ring", "bus_vdev", "net_pcap", "net_null"];
 
@@ -62,34 +60,8 @@ impl PollCounters {
 /// A running switch. Ends with the value.
 pub struct Ovs {
     dir: PathBuf,
-    database: Child,
-    daemon: Child,
-}
-
-/// A process that the kernel ends with this one.
-fn bound_to_us(program: &Path) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
-    command
-}
-
-fn run(command: &mut Command) -> Result<String> {
-    let text = format!("{command:?}");
-    let output = command.stdin(Stdio::null()).output().with_context(|| text.clone())?;
-    ensure!(output.status.success(), "{text}: {}", String::from_utf8_lossy(&output.stderr).trim());
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// Asks until it works or patience ends.
-fn wait_for<T>(what: &str, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
-    let steps = PATIENCE.as_millis() / 20;
-    for _ in 0..steps {
-        if let Ok(done) = attempt() {
-            return Ok(done);
-        }
-        pause(Duration::from_millis(20));
-    }
-    attempt().with_context(|| format!("waited for {what}"))
+    daemon: Daemon,
+    _database: Daemon,
 }
 
 impl Ovs {
@@ -98,11 +70,7 @@ impl Ovs {
     /// # Errors
     /// If something is missing or does not start; the daemon's log is in `dir`.
     pub fn start(unpacked: &Path, dir: &Path, core: usize) -> Result<Ovs> {
-        if dir.exists() {
-            std::fs::remove_dir_all(dir)?;
-        }
-        std::fs::create_dir_all(dir)?;
-        let (unpacked, dir) = (unpacked.canonicalize()?, dir.canonicalize()?);
+        let (unpacked, dir) = (unpacked.canonicalize()?, empty_dir(dir)?);
         let conf = dir.join("conf.db");
         run(Command::new("ovsdb-tool")
             .arg("create")
@@ -113,16 +81,9 @@ impl Ovs {
         let mut command = bound_to_us(Path::new("unshare"));
         command.arg("--net").arg(unpacked.join("usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk"));
         command.arg(format!("unix:{}", dir.join("db.sock").display()));
-        let started = configure(&unpacked, &dir, core)
-            .and_then(|()| spawn(&mut command, &dir, "ovs-vswitchd", Some(&unpacked)));
-        let daemon = match started {
-            Ok(daemon) => daemon,
-            Err(error) => {
-                end(database);
-                return Err(error);
-            }
-        };
-        let ovs = Ovs { dir, database, daemon };
+        configure(&unpacked, &dir, core)?;
+        let daemon = spawn(&mut command, &dir, "ovs-vswitchd", Some(&unpacked))?;
+        let ovs = Ovs { dir, daemon, _database: database };
         ovs.add_bridge().with_context(|| format!("see {}", ovs.dir.join("ovs-vswitchd.log").display()))?;
         Ok(ovs)
     }
@@ -285,7 +246,7 @@ impl Ovs {
     /// # Errors
     /// If the daemon is gone.
     pub fn stop(&self) -> Result<()> {
-        self.signal(Signal::STOP)
+        self.daemon.signal(Signal::STOP)
     }
 
     /// Lets it go on.
@@ -293,67 +254,8 @@ impl Ovs {
     /// # Errors
     /// If the daemon is gone.
     pub fn go_on(&self) -> Result<()> {
-        self.signal(Signal::CONT)
+        self.daemon.signal(Signal::CONT)
     }
-
-    fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = Pid::from_raw(self.daemon.id() as i32).context("no process")?;
-        Ok(kill_process(pid, signal)?)
-    }
-}
-
-impl Drop for Ovs {
-    fn drop(&mut self) {
-        for child in [&mut self.daemon, &mut self.database] {
-            // Whether it had ended by itself does not matter here.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-fn end(mut child: Child) {
-    let _ = child.kill();
-    let _ = child.wait();
-}
-
-/// Starts a daemon with its files in `dir`, and waits until it answers.
-fn spawn(command: &mut Command, dir: &Path, name: &str, libraries: Option<&Path>) -> Result<Child> {
-    let log = std::fs::File::create(dir.join(format!("{name}.out")))?;
-    let control = dir.join(format!("{name}.ctl"));
-    command
-        .arg(format!("--unixctl={}", control.display()))
-        .arg(format!("--log-file={}", dir.join(format!("{name}.log")).display()))
-        .arg(format!("--pidfile={}", dir.join(format!("{name}.pid")).display()))
-        .arg("-vconsole:off");
-    for variable in ["OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "RUNTIME_DIRECTORY"] {
-        command.env(variable, dir);
-    }
-    if let Some(unpacked) = libraries {
-        command.env("LD_LIBRARY_PATH", library_dir(unpacked)?);
-    }
-    let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
-    let child = child.with_context(|| format!("{command:?}"))?;
-    let started = wait_for(name, || Ok(UnixStream::connect(&control)?));
-    match started {
-        Ok(_) => Ok(child),
-        Err(error) => {
-            end(child);
-            Err(error.context(format!("see {}", dir.join(format!("{name}.out")).display())))
-        }
-    }
-}
-
-/// `usr/lib/<architecture>` of the unpacked packages.
-fn library_dir(unpacked: &Path) -> Result<PathBuf> {
-    let lib = unpacked.join("usr/lib");
-    for entry in std::fs::read_dir(&lib).with_context(|| lib.display().to_string())? {
-        let path = entry?.path();
-        if path.join("dpdk").is_dir() {
-            return Ok(path);
-        }
-    }
-    bail!("no DPDK drivers under {}", lib.display())
 }
 
 /// Writes the settings of the daemon that is not yet running.

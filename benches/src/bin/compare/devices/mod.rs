@@ -1,0 +1,221 @@
+//! Tapestry's ports beside what else could connect two pods: the same loads, one system after the other in each round.
+//!
+//! All systems run at the same time, each in namespaces of its own, but all except the one that is measured are stopped by a
+//! signal. Nothing here knows what a figure should be.
+
+mod cases;
+mod load;
+mod plot;
+mod report;
+mod spaces;
+mod systems;
+
+use crate::{machine, matches};
+use anyhow::{Context as _, Result, bail, ensure};
+use benches::compare::clock::pause;
+use cases::{CASES, Case, Place};
+use clap::Args;
+use load::Between;
+use report::{Row, Series};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use systems::{Files, Kind, Running, SYSTEMS, System};
+
+/// After a switch was let go on: its timers have run out meanwhile.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// What to measure, and how.
+#[derive(Args, Debug)]
+pub struct Settings {
+    /// Turns.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Length of a window.
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// Only these cases; `vxlan-*` stands for all whose names begin with `vxlan-`.
+    #[arg(long, value_delimiter = ',')]
+    cases: Vec<String>,
+    /// Only these systems; named like cases.
+    #[arg(long, value_delimiter = ',')]
+    systems: Vec<String>,
+    /// Only list the cases and the systems.
+    #[arg(long)]
+    list: bool,
+}
+
+impl Settings {
+    fn cases(&self) -> Result<Vec<Case>> {
+        let all = CASES.iter().map(|case| (case.name, *case)).collect();
+        chosen("--cases", all, &self.cases)
+    }
+
+    fn systems(&self) -> Result<Vec<System>> {
+        let all = SYSTEMS.iter().map(|system| (system.name, *system)).collect();
+        chosen("--systems", all, &self.systems)
+    }
+}
+
+/// Those whose names are wanted; all, if none is.
+fn chosen<T>(option: &str, all: Vec<(&'static str, T)>, wanted: &[String]) -> Result<Vec<T>> {
+    if let Some(unknown) = wanted.iter().find(|w| !all.iter().any(|(name, _)| matches(name, w))) {
+        bail!("{option} {unknown}: nothing of that name; --list shows them");
+    }
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|w| matches(name, w));
+    Ok(all.into_iter().filter(|(name, _)| is_wanted(name)).map(|(_, one)| one).collect())
+}
+
+/// Measures, prints, and leaves reports in `dir`.
+///
+/// # Errors
+/// If ours cannot be set up or measured. What goes wrong with another one is reported in its place.
+pub fn run(settings: &Settings, unpacked: PathBuf, dir: &Path) -> Result<()> {
+    let (cases, systems) = (settings.cases()?, settings.systems()?);
+    if settings.list {
+        cases.iter().for_each(|case| println!("{}: {}", case.name, case.title));
+        println!();
+        systems.iter().for_each(|system| println!("{}: {}", system.name, system.title));
+        return Ok(());
+    }
+    ensure!(
+        settings.seconds > 0.0 && settings.seconds <= 3_600.0,
+        "--seconds {}: not a window",
+        settings.seconds
+    );
+    ensure!(settings.rounds > 0, "--rounds 0: nothing to measure");
+    let program = std::env::current_exe()?;
+    let programs = program.parent().context("this program lies in no directory")?.to_owned();
+    let files = Files { unpacked, programs, dir: dir.join("devices") };
+    std::fs::create_dir_all(&files.dir).with_context(|| files.dir.display().to_string())?;
+    let mut facts = machine();
+    facts.push((
+        "measured".to_owned(),
+        format!("{} rounds, windows of {} s", settings.rounds, settings.seconds),
+    ));
+    let theirs = crate::processes::run(std::process::Command::new("ovs-vswitchd").arg("--version"))?;
+    facts.push(("Open vSwitch".to_owned(), theirs.lines().next().unwrap_or_default().to_owned()));
+
+    let mut rows = Vec::new();
+    for place in [Place::Node, Place::Overlay, Place::OverlayCut] {
+        let here: Vec<Case> = cases.iter().filter(|case| case.place == place).copied().collect();
+        if here.is_empty() {
+            continue;
+        }
+        let mut bench = Bench::start(place, &systems, &files)?;
+        for case in here {
+            eprintln!("{} ...", case.title);
+            rows.push(bench.row(case, settings)?);
+        }
+    }
+    facts.push(("load after".to_owned(), crate::load_average()));
+    let text = report::text(&rows, &facts);
+    println!("{text}");
+    for (name, content) in [
+        ("report.md", text),
+        ("report.json", serde_json::to_string_pretty(&report::json(&rows, &facts))? + "\n"),
+        ("report.svg", plot::svg(&rows)),
+    ] {
+        let file = files.dir.join(name);
+        std::fs::write(&file, content).with_context(|| file.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// The systems at one place, stopped, or why there are not.
+struct Bench(Vec<(System, Result<Running>)>);
+
+impl Bench {
+    fn start(place: Place, systems: &[System], files: &Files) -> Result<Bench> {
+        let mut all = Vec::new();
+        for system in systems.iter().filter(|system| system.is_at(place)) {
+            let started = system.start(place, files).and_then(|running| {
+                running.stop()?;
+                Ok(running)
+            });
+            let started = match started {
+                Err(error) if system.kind == Kind::Tapestry => return Err(error.context(system.name)),
+                Err(error) => {
+                    eprintln!("{} is left out: {error:#}", system.name);
+                    Err(error)
+                }
+                running => running,
+            };
+            all.push((*system, started));
+        }
+        Ok(Bench(all))
+    }
+
+    fn row(&mut self, case: Case, settings: &Settings) -> Result<Row> {
+        let window = Duration::from_secs_f64(settings.seconds);
+        let new = |system: &System| Series { system: *system, samples: Vec::new(), failure: None };
+        let mut series: Vec<Series> = self.0.iter().map(|(system, _)| new(system)).collect();
+        for _ in 0..settings.rounds {
+            for ((system, running), series) in self.0.iter().zip(&mut series) {
+                if series.failure.is_some() || !system.is_measured(case.load) {
+                    continue;
+                }
+                let measured = match running {
+                    Ok(running) => measure(&case, running, window),
+                    Err(error) => Err(anyhow::anyhow!("{error:#}")),
+                };
+                match measured {
+                    Ok(sample) => series.samples.push(sample),
+                    Err(error) if system.kind == Kind::Tapestry => {
+                        return Err(error.context(format!("{} of {}", case.name, system.name)));
+                    }
+                    Err(error) => {
+                        eprintln!("  {}: {error:#}", system.name);
+                        series.failure = Some(format!("{error:#}"));
+                    }
+                }
+            }
+        }
+        Ok(Row { case, series })
+    }
+}
+
+fn measure(case: &Case, running: &Running, window: Duration) -> Result<cases::Sample> {
+    running.go_on()?;
+    pause(SETTLE);
+    let [client, server] = &running.pods;
+    let sample = Between { client, server, cpu: &|| running.cpu() }.measure(case, window);
+    running.stop()?;
+    let sample = sample?;
+    load::check(case, &sample)?;
+    Ok(sample)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_choose_and_unknown_ones_are_told() {
+        let all = || vec![("tcp-1", 1), ("tcp-4", 4), ("rr", 9)];
+        let choose = |wanted: &[&str]| {
+            chosen("--cases", all(), &wanted.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(choose(&[]).unwrap(), [1, 4, 9]);
+        assert_eq!(choose(&["tcp-*"]).unwrap(), [1, 4]);
+        assert_eq!(choose(&["rr", "tcp-1"]).unwrap(), [1, 9]);
+        assert!(choose(&["rr", "tpc-1"]).unwrap_err().to_string().contains("--cases tpc-1:"));
+    }
+
+    #[test]
+    fn every_load_crosses_the_kernel_s_bridge() {
+        let dir = std::env::temp_dir().join(format!("compare-devices-{}", std::process::id()));
+        let files = Files { unpacked: PathBuf::new(), programs: PathBuf::new(), dir: dir.clone() };
+        let bridge = SYSTEMS.iter().find(|system| system.kind == Kind::Bridge).unwrap();
+        let running = bridge.start(Place::Node, &files).unwrap();
+        for case in CASES.iter().filter(|c| c.place == Place::Node && bridge.is_measured(c.load)) {
+            let sample = measure(case, &running, Duration::from_millis(50));
+            let sample = sample.unwrap_or_else(|error| panic!("{}: {error:#}", case.name));
+            assert_eq!(sample.cost, None, "{}: the kernel has no process", case.name);
+        }
+        // A pod whose link is down is told, not measured as nothing.
+        let link = running.pods[1].link().unwrap().index;
+        sys::netlink::Netlink::open_in(running.pods[1].space.netns()).unwrap().delete(link).unwrap();
+        assert!(measure(&CASES[0], &running, Duration::from_millis(50)).is_err());
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+}
