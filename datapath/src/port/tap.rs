@@ -295,15 +295,23 @@ impl TapRx {
             }
             Err(error) => failure = Some(error),
         }
-        let mut found = 0;
-        // From the end, so that those that are not needed go back as they were taken; then in order of arrival.
-        while taken.len() > counts.iter().take_while(|c| c.is_some()).count()
+        let found = counts.iter().flatten().count();
+        // A frame may come between two reads, so that a later one finds what an earlier one did not. From the end, so that
+        // frames go back to the pool as they were taken.
+        let mut kept = 0;
+        for at in 0..taken.len() {
+            if counts.get(at).is_some_and(Option::is_some) {
+                taken.swap(at, kept);
+                counts.swap(at, kept);
+                kept += 1;
+            }
+        }
+        while taken.len() > kept
             && let Some(frame) = taken.pop()
         {
             pool.give(frame);
         }
         for (frame, count) in taken.drain(..).zip(counts.into_iter().flatten()) {
-            found += 1;
             self.keep(frame, count, pool, out);
         }
         self.taken = taken;
