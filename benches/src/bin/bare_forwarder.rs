@@ -2,7 +2,8 @@
 //! a switch on the same system calls cannot be faster.
 //!
 //! `bare_forwarder tap A B` makes two TAPs, `bare_forwarder veth A B` takes two devices that are there, both by the code that the
-//! switch opens them with, offloads included. One thread, which sleeps when there is nothing. Ends when killed.
+//! switch opens them with, offloads included. One thread, which sleeps when there is nothing. Says `ready`
+//! when both are open. Ends when killed.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use std::io::{ErrorKind, IoSlice};
@@ -80,6 +81,7 @@ fn main() -> Result<()> {
     for (device, token) in devices.iter().zip(0..) {
         poller.add(device, PollToken(token), Interest::Read)?;
     }
+    println!("ready");
     let mut events = Vec::new();
     let mut buffer = vec![0; BUFFER_LEN];
     let [left, right] = &devices;

@@ -324,7 +324,14 @@ fn open_vswitch(node: &Space, dir: PathBuf, files: &Files, kind: Kind) -> Result
 
 fn forwarder(node: &Space, dir: &Path, kind: &str, ports: [&str; 2], files: &Files) -> Result<Switch> {
     let mut command = node.command(&files.programs.join("bare_forwarder"));
-    let forwarding = Daemon::spawn(command.arg(kind).args(ports), &dir.join("bare_forwarder.out"))?;
+    let output = dir.join("bare_forwarder.out");
+    let mut forwarding = Daemon::spawn(command.arg(kind).args(ports), &output)?;
+    // Until it runs it is not bound to this process: stopped before, it would outlive it.
+    wait_for("the forwarder", || {
+        forwarding.check(&output)?;
+        ensure!(std::fs::read_to_string(&output)?.contains("ready"), "it does not say that it is ready");
+        Ok(())
+    })?;
     Ok(Switch { dir: dir.to_owned(), forwarding, database: None })
 }
 
