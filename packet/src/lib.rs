@@ -8,6 +8,7 @@
 pub mod batch;
 pub mod build;
 pub mod checksum;
+pub mod coalesce;
 pub mod crc32c;
 pub mod extract;
 pub mod fragment;
