@@ -8,7 +8,7 @@
 //!
 //! Which frames wait for each other, and how long, is the port's business.
 
-use crate::checksum::{Delta, Sum};
+use crate::checksum::Delta;
 use crate::frame::{Checksum, Frame, NO_LAYER, Segmentation};
 use crate::wire::*;
 
@@ -225,6 +225,7 @@ fn is_sound(frame: &Frame) -> bool {
 mod tests {
     use super::*;
     use crate::PacketKey;
+    use crate::checksum::Sum;
     use crate::pool::FramePool;
     use crate::segment::Segments;
     use proptest::prelude::*;
