@@ -235,10 +235,10 @@ impl Vigil {
 fn run(mut worker: Worker<Forwarding>, mut poller: Poller, clock: &Clock, after_step: &dyn Fn()) {
     let mut generation = u64::MAX;
     let mut ready = Vec::new();
-    let mut vigil = Vigil::new(clock.now());
+    // By the kernel's clock: the daemon's may stand still.
+    let mut vigil = Vigil::new(sys::clock::monotonic());
     loop {
-        let now = clock.now();
-        let progress = worker.step(now);
+        let progress = worker.step(clock.now());
         after_step();
         if progress.stopped {
             return;
@@ -248,7 +248,8 @@ fn run(mut worker: Worker<Forwarding>, mut poller: Poller, clock: &Clock, after_
             watch(&worker, &mut poller);
         }
         // Busy workers look without waiting, so that a port that was quiet is not overheard.
-        let timeout = match progress.idle && !vigil.is_kept(now, progress.frames > 0) {
+        let stays_awake = vigil.is_kept(sys::clock::monotonic(), progress.frames > 0);
+        let timeout = match progress.idle && !stays_awake {
             false => Some(Duration::ZERO),
             true => worker.next_deadline().map(|at| at.saturating_since(clock.now())),
         };
@@ -271,5 +272,40 @@ fn watch(worker: &Worker<Forwarding>, poller: &mut Poller) {
         if let Err(error) = poller.add(fd, PollToken(token.0), Interest::Read) {
             tracing::warn!(target: "dpif", "a worker cannot wait for a port: {error}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn micros(n: u64) -> Duration {
+        Duration::from_micros(n)
+    }
+
+    /// How long a worker stays awake after `count` arrivals `gap` apart, looking every microsecond.
+    fn awake_after(count: u32, gap: Duration) -> Duration {
+        let mut now = Instant::from_nanos(1_000_000_000);
+        let mut vigil = Vigil::new(now);
+        for _ in 0..count {
+            now = now + gap;
+            vigil.is_kept(now, true);
+        }
+        let mut awake = Duration::ZERO;
+        while awake < VIGIL_MAX * 2 && vigil.is_kept(now + awake, false) {
+            awake += micros(1);
+        }
+        awake
+    }
+
+    #[test]
+    fn a_worker_stays_awake_a_moment_after_close_traffic_and_never_otherwise() {
+        assert_eq!(awake_after(0, micros(0)), Duration::ZERO);
+        assert_eq!(awake_after(1, micros(5)), Duration::ZERO);
+        assert_eq!(awake_after(100, micros(5)), VIGIL_MAX);
+        assert_eq!(awake_after(10_000, micros(60)), Duration::ZERO);
+        assert_eq!(awake_after(10_000, Duration::from_secs(1)), Duration::ZERO);
+        // However quiet it was before, some twenty close arrivals are enough.
+        assert!((10..25).any(|n| awake_after(n, micros(10)) == VIGIL_MAX));
     }
 }
