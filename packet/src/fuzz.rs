@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use base::HashSeed;
 
+use crate::coalesce::{Joined, Run};
 use crate::frame::{Checksum, Frame, Segmentation};
 use crate::key::{PacketKey, slot};
 use crate::pool::FramePool;
@@ -36,6 +37,7 @@ pub fn frame(data: &[u8]) {
         return;
     }
     let mut pool = FramePool::new(2);
+    join_with_its_successor(&frame, &mut pool);
     for (index, slot) in slot::ALL.iter().enumerate() {
         let value = key.get(*slot) ^ u128::from(choice) << (index % 9 * 8);
         rewrite::set_slot(&mut frame, *slot, value, u128::MAX);
@@ -75,6 +77,39 @@ fn check_layers(frame: &Frame, pool: &mut FramePool, what: &str) {
         panic!("{what} left {:?}, extraction finds {:?}", frame.layers, again.layers);
     }
     pool.give(again);
+}
+
+/// Joins a frame with one that would follow it in its TCP stream, as far as it is of one; cutting gives both again.
+fn join_with_its_successor(frame: &Frame, pool: &mut FramePool) {
+    let Some(mut run) = Run::of(frame) else { return };
+    let l4 = frame.layers.l4 as usize;
+    let (mut held, mut next) = (pool.copy_of(frame), pool.copy_of(frame));
+    held.complete_checksum();
+    next.complete_checksum();
+    let header_len = next.bytes().get(l4 + 12).map_or(0, |b| (b >> 4) as usize * 4);
+    let payload_len = (next.len() - l4 - header_len) as u32;
+    if let Some(seq) = next.bytes_mut().get_mut(l4 + 4..l4 + 8).and_then(|s| s.first_chunk_mut::<4>()) {
+        *seq = u32::from_be_bytes(*seq).wrapping_add(payload_len).to_be_bytes();
+    }
+    next.refresh_transport_checksum();
+    let Some(next_run) = Run::of(&next) else { panic!("a segment like the one before") };
+    let sent = [held.bytes().to_vec(), next.bytes().to_vec()];
+    if run.join(&mut held, &next, &next_run) != Joined::Yes {
+        return;
+    }
+    assert!(held.validate_offload().is_ok(), "joined to what cannot be cut");
+    let Ok(mut segments) = Segments::new(held) else { panic!("joined to what cannot be cut") };
+    for bytes in &sent {
+        let Some(segment) = segments.next_segment(pool) else { panic!("less than was joined") };
+        // The identification is that of its place in the super-frame; where DF is set it had no meaning.
+        let l3 = segment.layers.l3 as usize;
+        let matters = |at: usize| {
+            bytes.get(l3).is_some_and(|v| v >> 4 == 6) || !matches!(at - l3.min(at), 4 | 5 | 10 | 11)
+        };
+        let same = segment.bytes().iter().zip(bytes).enumerate().all(|(at, (a, b))| a == b || !matters(at));
+        assert!(same && segment.len() == bytes.len(), "another segment than was joined");
+        pool.give(segment);
+    }
 }
 
 /// Takes the first four bytes for the protocol and what is known about the checksum, the rest for a frame from a tunnel;
