@@ -1,6 +1,6 @@
 //! Many reads or writes of one descriptor with one system call, by io_uring(7).
 //!
-//! A ring belongs to one thread and one descriptor. No request waits, so every one is over when the call that made it returns,
+//! A ring belongs to one thread. No request waits, so every one is over when the call that made it returns,
 //! and buffers are lent for no longer than that. Where the kernel has no io_uring, or a sandbox forbids it,
 //! [`IoRing::new`] fails and callers use ordinary reads and writes.
 
@@ -13,9 +13,6 @@ use std::os::fd::{AsFd, AsRawFd};
 /// Most requests of one call.
 pub const REQUESTS_MAX: usize = 32;
 
-/// Place of the descriptor in the ring's table of files.
-const FILE: types::Fixed = types::Fixed(0);
-
 /// A request that cannot be carried out at once fails instead of being kept until it can: that a descriptor is non-blocking is
 /// not enough for io_uring.
 const NOT_WAITING: i32 = libc::RWF_NOWAIT;
@@ -27,7 +24,8 @@ fn in_words(result: i32) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))
 }
 
-/// A ring for one descriptor.
+/// A ring. It keeps no descriptor open: what it does not know it cannot hold on to, and rings are freed some time after they
+/// were closed.
 pub struct IoRing {
     ring: IoUring,
     /// Results of the last call, in the order of the requests: bytes, or a negative error number.
@@ -43,41 +41,50 @@ pub fn probe() -> io::Result<()> {
 }
 
 impl IoRing {
-    /// A ring for `file`, which is kept open by it. To be made by the thread that will use it.
+    /// A ring, to be made by the thread that will use it.
     ///
     /// # Errors
     /// The kernel has no io_uring or refuses it.
-    pub fn new(file: &impl AsFd) -> io::Result<IoRing> {
+    pub fn new() -> io::Result<IoRing> {
         let mut lean = IoUring::builder();
         // No interrupts and no locks for a ring that only one thread touches; since Linux 6.1.
         lean.setup_single_issuer().setup_coop_taskrun().setup_defer_taskrun();
         let ring = lean.build(REQUESTS_MAX as u32).or_else(|_| IoUring::new(REQUESTS_MAX as u32))?;
-        ring.submitter().register_files(&[file.as_fd().as_raw_fd()])?;
         Ok(IoRing { ring, results: [0; REQUESTS_MAX] })
     }
 
-    /// Reads once into each buffer, in order, of which there are at most [`REQUESTS_MAX`]; more are left alone. For a device
+    /// Reads `file` once into each buffer, in order, of which there are at most [`REQUESTS_MAX`]; more are left alone. For a device
     /// of frames, each gets one. The results are as many as the buffers used: bytes, or the error of that read.
     ///
     /// # Errors
     /// The ring failed as a whole, and is to be dropped.
-    pub fn read<'b>(&mut self, buffers: impl IntoIterator<Item = &'b mut [u8]>) -> io::Result<Results> {
+    pub fn read<'b>(
+        &mut self,
+        file: &impl AsFd,
+        buffers: impl IntoIterator<Item = &'b mut [u8]>,
+    ) -> io::Result<Results> {
+        let file = types::Fd(file.as_fd().as_raw_fd());
         let requests = buffers.into_iter().map(|buffer| {
             let len = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
-            opcode::Read::new(FILE, buffer.as_mut_ptr(), len).rw_flags(NOT_WAITING).build()
+            opcode::Read::new(file, buffer.as_mut_ptr(), len).rw_flags(NOT_WAITING).build()
         });
         // SAFETY: each request writes to a buffer that is lent exclusively for longer than this call.
         unsafe { self.carry_out(requests) }
     }
 
-    /// Writes each buffer, in order; otherwise as [`Self::read`].
+    /// Writes each buffer to `file`, in order; otherwise as [`Self::read`].
     ///
     /// # Errors
     /// The ring failed as a whole, and is to be dropped.
-    pub fn write<'b>(&mut self, buffers: impl IntoIterator<Item = &'b [u8]>) -> io::Result<Results> {
+    pub fn write<'b>(
+        &mut self,
+        file: &impl AsFd,
+        buffers: impl IntoIterator<Item = &'b [u8]>,
+    ) -> io::Result<Results> {
+        let file = types::Fd(file.as_fd().as_raw_fd());
         let requests = buffers.into_iter().map(|buffer| {
             let len = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
-            opcode::Write::new(FILE, buffer.as_ptr(), len).rw_flags(NOT_WAITING).build()
+            opcode::Write::new(file, buffer.as_ptr(), len).rw_flags(NOT_WAITING).build()
         });
         // SAFETY: each request reads from a buffer that is lent for longer than this call.
         unsafe { self.carry_out(requests) }
@@ -172,13 +179,13 @@ mod tests {
     #[test]
     fn datagrams_are_written_and_read_in_order_until_there_are_no_more() {
         let (one, other) = pair();
-        let (mut writer, mut reader) = (IoRing::new(&one).unwrap(), IoRing::new(&other).unwrap());
+        let (mut writer, mut reader) = (IoRing::new().unwrap(), IoRing::new().unwrap());
         let sent: Vec<Vec<u8>> = (1..=5u8).map(|n| vec![n; usize::from(n) * 10]).collect();
         for _ in 0..3 {
-            let written = sizes(writer.write(sent.iter().map(Vec::as_slice)).unwrap());
+            let written = sizes(writer.write(&one, sent.iter().map(Vec::as_slice)).unwrap());
             assert_eq!(written, [10, 20, 30, 40, 50].map(Some));
             let mut buffers = vec![[0u8; 64]; 7];
-            let read = sizes(reader.read(buffers.iter_mut().map(|b| &mut b[..])).unwrap());
+            let read = sizes(reader.read(&other, buffers.iter_mut().map(|b| &mut b[..])).unwrap());
             assert_eq!(read, [Some(10), Some(20), Some(30), Some(40), Some(50), None, None]);
             for (sent, got) in sent.iter().zip(&buffers) {
                 assert_eq!(&got[..sent.len()], sent);
@@ -189,16 +196,16 @@ mod tests {
     #[test]
     fn a_call_without_buffers_does_nothing_and_one_with_too_many_uses_the_first() {
         let (one, other) = pair();
-        let (mut writer, mut reader) = (IoRing::new(&one).unwrap(), IoRing::new(&other).unwrap());
-        assert_eq!(writer.write([]).unwrap().count(), 0);
+        let (mut writer, mut reader) = (IoRing::new().unwrap(), IoRing::new().unwrap());
+        assert_eq!(writer.write(&one, []).unwrap().count(), 0);
         let mut sent = 0;
         while sent < REQUESTS_MAX + 8 {
             let many = vec![&b"x"[..]; REQUESTS_MAX + 8];
-            let written = sizes(writer.write(many).unwrap());
+            let written = sizes(writer.write(&one, many).unwrap());
             assert_eq!(written.len(), REQUESTS_MAX);
             sent += written.iter().flatten().count();
             let mut buffers = vec![[0u8; 1]; REQUESTS_MAX];
-            let read = sizes(reader.read(buffers.iter_mut().map(|b| &mut b[..])).unwrap());
+            let read = sizes(reader.read(&other, buffers.iter_mut().map(|b| &mut b[..])).unwrap());
             assert_eq!(read.iter().flatten().count(), written.iter().flatten().count());
         }
     }
@@ -206,9 +213,10 @@ mod tests {
     #[test]
     fn what_a_read_or_write_refuses_is_its_own_error() {
         let (one, other) = pair();
-        let mut writer = IoRing::new(&one).unwrap();
+        let mut writer = IoRing::new().unwrap();
         drop(other);
-        let errors: Vec<_> = writer.write([&b"x"[..]]).unwrap().map(|r| r.unwrap_err().kind()).collect();
+        let errors: Vec<_> =
+            writer.write(&one, [&b"x"[..]]).unwrap().map(|r| r.unwrap_err().kind()).collect();
         assert_eq!(errors, [io::ErrorKind::ConnectionRefused]);
     }
 }

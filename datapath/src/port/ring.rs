@@ -1,6 +1,5 @@
 //! A port's io_uring, made by the thread that uses it when it first does.
 
-use std::os::fd::AsFd;
 use sys::io_ring::IoRing;
 
 /// A ring, or the knowledge that there is none.
@@ -20,11 +19,11 @@ impl LazyRing {
         if is_wanted { LazyRing::Unasked } else { LazyRing::Refused }
     }
 
-    /// The ring for `file`, which must be the same each time.
+    /// The ring, if there is one.
     #[inline]
-    pub fn get(&mut self, file: &impl AsFd) -> Option<&mut IoRing> {
+    pub fn get(&mut self) -> Option<&mut IoRing> {
         if let LazyRing::Unasked = self {
-            *self = IoRing::new(file).map_or(LazyRing::Refused, |ring| LazyRing::Ready(Box::new(ring)));
+            *self = IoRing::new().map_or(LazyRing::Refused, |ring| LazyRing::Ready(Box::new(ring)));
         }
         match self {
             LazyRing::Ready(ring) => Some(ring),

@@ -279,11 +279,11 @@ impl TapRx {
 
     /// As many frames with one system call as are to be expected. `None` if the ring cannot.
     fn recv_many(&mut self, pool: &mut FramePool, out: &mut Batch) -> Option<Result<(), PortError>> {
-        let ring = self.ring.get(&*self.queue)?;
+        let ring = self.ring.get()?;
         let wanted = self.expected.min(out.room());
         self.taken.extend((0..wanted).map(|_| pool.take()));
         let mut taken = std::mem::take(&mut self.taken);
-        let results = ring.read(taken.iter_mut().map(|f| f.room_behind_mut(TAP_HEADER_LENGTH)));
+        let results = ring.read(&*self.queue, taken.iter_mut().map(|f| f.room_behind_mut(TAP_HEADER_LENGTH)));
         let mut counts = [None; IO_REQUESTS_MAX];
         let mut failure = None;
         match results {
@@ -412,10 +412,10 @@ impl TapTx {
         let mut pending = std::mem::take(&mut self.pending);
         let mut written = 0;
         if pending.len() > 1
-            && let Some(ring) = self.ring.get(&*self.queue)
+            && let Some(ring) = self.ring.get()
         {
             let mut failures = [const { None }; IO_REQUESTS_MAX];
-            match ring.write(pending.iter().map(|p| p.frame.bytes())) {
+            match ring.write(&*self.queue, pending.iter().map(|p| p.frame.bytes())) {
                 Ok(results) => {
                     written = pending.len();
                     failures.iter_mut().zip(results).for_each(|(f, result)| *f = result.err());
