@@ -8,6 +8,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use libc::{c_int, c_uint, socklen_t};
 
@@ -102,6 +103,8 @@ pub struct PacketSocket {
     vnet: bool,
     // Frames that the host sent through the device may come too.
     hears_outgoing: bool,
+    // No guard of anything: relaxed.
+    bypasses_queue: AtomicBool,
 }
 
 impl PacketSocket {
@@ -118,15 +121,16 @@ impl PacketSocket {
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         let on: c_int = 1;
         sockopt::set(&fd, libc::SOL_PACKET, libc::PACKET_AUXDATA, &on)?;
-        // Kernels before 4.20 refuse this; then `Received::outgoing` tells. The next saves the qdisc, and is only speed.
+        // Kernels before 4.20 refuse this; then `Received::outgoing` tells.
         let hears_outgoing = sockopt::set(&fd, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &on).is_err();
-        let _ = sockopt::set(&fd, libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, &on);
+        let bypasses_queue = sockopt::set(&fd, libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, &on).is_ok();
         let vnet = options.offload == PacketOffload::IfPossible
             && sockopt::set(&fd, libc::SOL_PACKET, libc::PACKET_VNET_HDR, &on).is_ok();
         enlarge(&fd, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, RECEIVE_BUFFER)?;
         enlarge(&fd, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, SEND_BUFFER)?;
         bind(&fd, index)?;
-        let socket = Self { fd, index, vnet, hears_outgoing };
+        let socket =
+            Self { fd, index, vnet, hears_outgoing, bypasses_queue: AtomicBool::new(bypasses_queue) };
         if options.promiscuity == Promiscuity::All {
             socket.join_promiscuous()?;
         }
@@ -328,6 +332,22 @@ impl PacketSocket {
             )
         };
         Ok(check(result)? as usize)
+    }
+
+    /// Sends through the device's queue from now on. At first frames bypass it, which costs less and loses nothing on a device
+    /// that has only just got its carrier; but then the kernel does not cut super-frames for a device that cannot, and refuses
+    /// them with `ENOBUFS`. Says whether that may have been why: false if the queue was in use.
+    ///
+    /// # Errors
+    /// None that a correct kernel gives.
+    pub fn use_queue(&self) -> io::Result<bool> {
+        if !self.bypasses_queue.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let off: c_int = 0;
+        sockopt::set(&self.fd, libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, &off)?;
+        self.bypasses_queue.store(false, Ordering::Relaxed);
+        Ok(true)
     }
 
     fn join_promiscuous(&self) -> io::Result<()> {
