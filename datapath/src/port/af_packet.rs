@@ -329,19 +329,28 @@ impl AfPacketTx {
                 // Never none of several.
                 Ok(sent) => done += sent.max(1),
                 Err(error) => {
-                    if let Some(waiting) = all.get_mut(done) {
-                        self.send_refused(waiting, error, pool);
+                    let Some(waiting) = all.get_mut(done) else { break };
+                    if !self.may_try_again(&waiting.frame, &error) {
+                        self.send_refused(waiting, &error, pool);
+                        done += 1;
                     }
-                    done += 1;
                 }
             }
         }
         self.outbox.put_back(all, pool);
     }
 
+    /// Whether a super-frame was refused for a reason that is now out of the way. True once, or as often as workers notice at a time.
+    #[cold]
+    fn may_try_again(&self, frame: &Frame, error: &io::Error) -> bool {
+        error.raw_os_error() == Some(errno::ENOBUFS)
+            && frame.segmentation != Segmentation::None
+            && self.socket.use_queue().unwrap_or(false)
+    }
+
     /// Sends a frame in the plain form if it may be its form that the kernel does not take, or notes that it is lost.
     #[cold]
-    fn send_refused(&mut self, waiting: &mut Waiting, error: io::Error, pool: &mut FramePool) {
+    fn send_refused(&mut self, waiting: &mut Waiting, error: &io::Error, pool: &mut FramePool) {
         let _ = waiting.frame.pull_front(self.socket.front_length());
         let (frames, bytes) = (waiting.frames(), waiting.frame.len() as u64);
         let reason = if error.kind() == io::ErrorKind::InvalidInput {
@@ -354,7 +363,7 @@ impl AfPacketTx {
                 }
             }
         } else {
-            self.refused(&error)
+            self.refused(error)
         };
         self.losses.add(reason, frames, bytes);
     }
