@@ -204,7 +204,7 @@ mod tests {
             let written = sizes(writer.write(&one, many).unwrap());
             assert_eq!(written.len(), REQUESTS_MAX);
             sent += written.iter().flatten().count();
-            let mut buffers = vec![[0u8; 1]; REQUESTS_MAX];
+            let mut buffers = [[0u8; 1]; REQUESTS_MAX];
             let read = sizes(reader.read(&other, buffers.iter_mut().map(|b| &mut b[..])).unwrap());
             assert_eq!(read.iter().flatten().count(), written.iter().flatten().count());
         }

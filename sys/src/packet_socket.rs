@@ -4,12 +4,13 @@
 //! segmentation (`PACKET_VNET_HDR`), and the outer VLAN tag, which the kernel takes out of received frames and the caller has
 //! to put back ([`VlanTag`]).
 //!
-//! One frame a system call. Not here: rings in shared memory, and any look into the frames.
+//! One frame a system call, or several. Not here: rings in shared memory, and any look into the frames.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use libc::{c_int, c_void, socklen_t};
+use libc::{c_int, c_uint, socklen_t};
 
 use crate::interface::IfIndex;
 use crate::sockopt::{self, check, check_count};
@@ -17,6 +18,9 @@ use crate::vnet::{PACKET_HEADER_LENGTH, VnetChecksum, VnetError, VnetHeader};
 
 /// The most pieces a frame to be sent may come in.
 pub const PIECES_MAX: usize = 8;
+
+/// The most frames that one [`PacketSocket::recv_many`] or [`PacketSocket::send_many`] moves.
+pub const FRAMES_MAX: usize = 32;
 
 /// Bytes of frames that may wait for us in the kernel; a burst of sixty-four super-frames.
 const RECEIVE_BUFFER: c_int = 8 << 20;
@@ -80,12 +84,27 @@ pub struct Received {
     pub outgoing: bool,
 }
 
+impl Received {
+    /// Nothing yet.
+    pub const EMPTY: Received = Received {
+        length: 0,
+        truncated: false,
+        vnet: Ok(VnetHeader { checksum: VnetChecksum::Complete, gso: None }),
+        vlan: None,
+        outgoing: false,
+    };
+}
+
 /// A packet socket bound to one device. Non-blocking, closed on exec. Several threads may use it at a time.
 #[derive(Debug)]
 pub struct PacketSocket {
     fd: OwnedFd,
     index: IfIndex,
     vnet: bool,
+    // Frames that the host sent through the device may come too.
+    hears_outgoing: bool,
+    // No guard of anything: relaxed.
+    bypasses_queue: AtomicBool,
 }
 
 impl PacketSocket {
@@ -102,15 +121,16 @@ impl PacketSocket {
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         let on: c_int = 1;
         sockopt::set(&fd, libc::SOL_PACKET, libc::PACKET_AUXDATA, &on)?;
-        // Kernels before 4.20 refuse this; then `Received::outgoing` tells. The next saves the qdisc, and is only speed.
-        let _ = sockopt::set(&fd, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &on);
-        let _ = sockopt::set(&fd, libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, &on);
+        // Kernels before 4.20 refuse this; then `Received::outgoing` tells.
+        let hears_outgoing = sockopt::set(&fd, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &on).is_err();
+        let bypasses_queue = sockopt::set(&fd, libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, &on).is_ok();
         let vnet = options.offload == PacketOffload::IfPossible
             && sockopt::set(&fd, libc::SOL_PACKET, libc::PACKET_VNET_HDR, &on).is_ok();
         enlarge(&fd, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, RECEIVE_BUFFER)?;
         enlarge(&fd, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, SEND_BUFFER)?;
         bind(&fd, index)?;
-        let socket = Self { fd, index, vnet };
+        let socket =
+            Self { fd, index, vnet, hears_outgoing, bypasses_queue: AtomicBool::new(bypasses_queue) };
         if options.promiscuity == Promiscuity::All {
             socket.join_promiscuous()?;
         }
@@ -153,39 +173,104 @@ impl PacketSocket {
     /// which); `InvalidInput` for a frame that the kernel cannot describe by a virtio-net header, which is lost.
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<Received> {
         let mut header = [0; PACKET_HEADER_LENGTH];
-        let header_length = if self.vnet { PACKET_HEADER_LENGTH } else { 0 };
         let capacity = buffer.len();
         let mut pieces = [IoSliceMut::new(&mut header), IoSliceMut::new(buffer)];
         let used = if self.vnet { &mut pieces[..] } else { &mut pieces[1..] };
-        let mut control = Control::EMPTY;
-        let mut address = link_address(None);
-        let mut message = empty_message();
-        message.msg_name = std::ptr::from_mut(&mut address).cast();
-        message.msg_namelen = address_length();
+        let (mut control, mut address) = (Control::EMPTY, link_address(None));
+        let mut message = EMPTY_MESSAGE.msg_hdr;
         message.msg_iov = used.as_mut_ptr().cast();
-        message.msg_iovlen = used.len();
-        message.msg_control = control.0.as_mut_ptr().cast();
-        message.msg_controllen = control.0.len();
+        message.msg_iovlen = used.len() as _;
+        self.ask_about(&mut message, &mut control, &mut address);
         // SAFETY: `message` points to `address`, `used` (an `IoSliceMut` is an `iovec`) and `control`, with their lengths; all
         // of them outlive the call.
         let result = unsafe {
             libc::recvmsg(self.fd.as_raw_fd(), std::ptr::from_mut(&mut message), libc::MSG_DONTWAIT)
         };
-        let total = check_count(result)?;
-        let length = total.saturating_sub(header_length).min(capacity);
-        let auxiliary = auxiliary_data(&message);
+        let length = check_count(result)?.saturating_sub(self.front_length()).min(capacity);
+        Ok(self.describe(&message, &header, length, &address))
+    }
+
+    /// Receives frames, each into a buffer, in front of which come the [`PacketSocket::front_length`] bytes of its virtio-net
+    /// header; `received` says what is known about those frames. At most [`FRAMES_MAX`].
+    ///
+    /// # Errors
+    /// As [`PacketSocket::recv`], of the first. An error of a later one is that of the next call (of sending too).
+    pub fn recv_many<'b>(
+        &self,
+        buffers: impl IntoIterator<Item = &'b mut [u8]>,
+        received: &mut [Received],
+    ) -> io::Result<usize> {
+        let mut pieces: [_; FRAMES_MAX] = std::array::from_fn(|_| IoSliceMut::new(&mut []));
+        let mut controls = [Control::EMPTY; FRAMES_MAX];
+        let mut addresses = [link_address(None); FRAMES_MAX];
+        let mut messages = [EMPTY_MESSAGE; FRAMES_MAX];
+        let mut count: c_uint = 0;
+        let places = pieces.iter_mut().zip(&mut controls).zip(&mut addresses);
+        let places = messages.iter_mut().zip(places).take(received.len());
+        for ((message, ((piece, control), address)), buffer) in places.zip(buffers) {
+            *piece = IoSliceMut::new(buffer);
+            message.msg_hdr.msg_iov = std::ptr::from_mut(piece).cast();
+            message.msg_hdr.msg_iovlen = 1;
+            self.ask_about(&mut message.msg_hdr, control, address);
+            count += 1;
+        }
+        // SAFETY: the first `count` messages each point to one of `pieces` (an `IoSliceMut` is an `iovec`), `controls` and
+        // `addresses`, with their lengths; all of them outlive the call, and no timeout is given.
+        let result = unsafe {
+            libc::recvmmsg(
+                self.fd.as_raw_fd(),
+                messages.as_mut_ptr(),
+                count,
+                libc::MSG_DONTWAIT as _,
+                std::ptr::null_mut(),
+            )
+        };
+        let filled = check(result)? as usize;
+        let all = messages.iter().zip(pieces.iter().zip(&addresses)).take(filled);
+        for (out, (message, (piece, address))) in received.iter_mut().zip(all) {
+            let length = (message.msg_len as usize).min(piece.len()).saturating_sub(self.front_length());
+            *out = self.describe(&message.msg_hdr, piece, length, address);
+        }
+        Ok(filled)
+    }
+
+    /// Bytes of virtio-net header in front of each frame of [`PacketSocket::recv_many`] and [`PacketSocket::send_many`].
+    pub fn front_length(&self) -> usize {
+        if self.vnet { PACKET_HEADER_LENGTH } else { 0 }
+    }
+
+    /// Has the kernel say what it knows of the frame. The pointers put into `message` are good as long as the borrows are.
+    fn ask_about(&self, message: &mut libc::msghdr, control: &mut Control, address: &mut libc::sockaddr_ll) {
+        if self.hears_outgoing {
+            message.msg_name = std::ptr::from_mut(address).cast();
+            message.msg_namelen = address_length();
+        }
+        message.msg_control = control.0.as_mut_ptr().cast();
+        message.msg_controllen = control.0.len() as _;
+    }
+
+    /// What is known about a frame of `length` bytes. `message` must have been filled in by the kernel, and the control buffer
+    /// that it names be alive.
+    fn describe(
+        &self,
+        message: &libc::msghdr,
+        header: &[u8],
+        length: usize,
+        address: &libc::sockaddr_ll,
+    ) -> Received {
+        let auxiliary = auxiliary_data(message);
         let vnet = if self.vnet {
-            VnetHeader::decode(&header, length)
+            VnetHeader::decode(header, length)
         } else {
             Ok(VnetHeader { checksum: checksum_of(auxiliary.as_ref()), gso: None })
         };
-        Ok(Received {
+        Received {
             length,
             truncated: message.msg_flags & libc::MSG_TRUNC != 0,
             vnet,
             vlan: auxiliary.as_ref().and_then(vlan_of),
             outgoing: address.sll_pkttype == libc::PACKET_OUTGOING,
-        })
+        }
     }
 
     /// Sends one frame, complete from its first MAC address on. Without a virtio-net header ([`PacketSocket::has_vnet`])
@@ -200,16 +285,15 @@ impl PacketSocket {
         if frame.len() > PIECES_MAX {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let header_length = if self.vnet { PACKET_HEADER_LENGTH } else { 0 };
         let all = std::iter::once(IoSlice::new(&header)).chain(frame.iter().copied());
         let mut count = 0;
         for (to, from) in pieces.iter_mut().zip(all.skip(usize::from(!self.vnet))) {
             *to = from;
             count += 1;
         }
-        let mut message = empty_message();
+        let mut message = EMPTY_MESSAGE.msg_hdr;
         message.msg_iov = pieces.as_mut_ptr().cast();
-        message.msg_iovlen = count;
+        message.msg_iovlen = count as _;
         // SAFETY: `message` points to `count` initialised entries of `pieces` (an `IoSlice` is an `iovec`), whose bytes outlive
         // the call; the kernel only reads them.
         let result = unsafe {
@@ -219,7 +303,51 @@ impl PacketSocket {
                 libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
             )
         };
-        Ok(check_count(result)?.saturating_sub(header_length))
+        Ok(check_count(result)?.saturating_sub(self.front_length()))
+    }
+
+    /// Sends frames in order, at most [`FRAMES_MAX`], each behind the [`PacketSocket::front_length`] bytes of its virtio-net
+    /// header. Says how many were sent.
+    ///
+    /// # Errors
+    /// Why the first was not, as [`PacketSocket::send`]. An error of a later one is that of the call that begins with it.
+    pub fn send_many<'f>(&self, frames: impl IntoIterator<Item = &'f [u8]>) -> io::Result<usize> {
+        let mut pieces = [IoSlice::new(&[]); FRAMES_MAX];
+        let mut messages = [EMPTY_MESSAGE; FRAMES_MAX];
+        let mut count: c_uint = 0;
+        for ((message, piece), frame) in messages.iter_mut().zip(&mut pieces).zip(frames) {
+            *piece = IoSlice::new(frame);
+            message.msg_hdr.msg_iov = std::ptr::from_mut(piece).cast();
+            message.msg_hdr.msg_iovlen = 1;
+            count += 1;
+        }
+        // SAFETY: the first `count` messages each point to one of `pieces` (an `IoSlice` is an `iovec`), whose bytes outlive
+        // the call; the kernel only reads them, and writes how much it sent into the messages.
+        let result = unsafe {
+            libc::sendmmsg(
+                self.fd.as_raw_fd(),
+                messages.as_mut_ptr(),
+                count,
+                (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _,
+            )
+        };
+        Ok(check(result)? as usize)
+    }
+
+    /// Sends through the device's queue from now on. At first frames bypass it, which costs less and loses nothing on a device
+    /// that has only just got its carrier; but then the kernel does not cut super-frames for a device that cannot, and refuses
+    /// them with `ENOBUFS`. Says whether that may have been why: false if the queue was in use.
+    ///
+    /// # Errors
+    /// None that a correct kernel gives.
+    pub fn use_queue(&self) -> io::Result<bool> {
+        if !self.bypasses_queue.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let off: c_int = 0;
+        sockopt::set(&self.fd, libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, &off)?;
+        self.bypasses_queue.store(false, Ordering::Relaxed);
+        Ok(true)
     }
 
     fn join_promiscuous(&self) -> io::Result<()> {
@@ -241,6 +369,7 @@ impl AsFd for PacketSocket {
 }
 
 /// Room for one control message with a `tpacket_auxdata`, aligned as a control message header has to be.
+#[derive(Clone, Copy)]
 #[repr(C, align(8))]
 struct Control([u8; 64]);
 
@@ -318,13 +447,8 @@ fn address_length() -> socklen_t {
     size_of::<libc::sockaddr_ll>() as socklen_t
 }
 
-fn empty_message() -> libc::msghdr {
-    let nothing: *mut c_void = std::ptr::null_mut();
-    // SAFETY: `msghdr` consists of pointers and integers (with padding in some C libraries), for all of which zero is a value.
-    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-    message.msg_name = nothing;
-    message
-}
+// SAFETY: `mmsghdr` consists of pointers and integers (with padding in some C libraries), for all of which zero is a value.
+const EMPTY_MESSAGE: libc::mmsghdr = unsafe { std::mem::zeroed() };
 
 #[cfg(test)]
 mod tests {
@@ -435,6 +559,138 @@ mod tests {
         });
     }
 
+    /// What `send_many` and `recv_many` take: a frame behind a header that says nothing.
+    fn behind_header(socket: &PacketSocket, frame: &[u8]) -> Vec<u8> {
+        [&[0; PACKET_HEADER_LENGTH][..socket.front_length()], frame].concat()
+    }
+
+    /// Receives `count` of our frames, several a call.
+    fn recv_all(socket: &PacketSocket, count: usize) -> Vec<(Received, Vec<u8>)> {
+        let mut poller = Poller::new().unwrap();
+        poller.add(socket, PollToken(1), Interest::Read).unwrap();
+        let mut all = Vec::new();
+        let mut buffers = vec![vec![0; 2000]; FRAMES_MAX];
+        let mut received = [Received::EMPTY; FRAMES_MAX];
+        while all.len() < count {
+            match socket.recv_many(buffers.iter_mut().map(Vec::as_mut_slice), &mut received) {
+                Ok(found) => {
+                    let front = socket.front_length();
+                    let bytes =
+                        buffers.iter().zip(received).map(|(b, r)| (r, b[front..][..r.length].to_vec()));
+                    all.extend(bytes.take(found).filter(|(_, bytes)| bytes[6..12] == OURS));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let mut events = Vec::new();
+                    poller.wait(Some(Duration::from_secs(5)), &mut events).unwrap();
+                    assert!(!events.is_empty(), "no frame in time");
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn several_a_call_keep_their_order_and_what_is_known_of_each() {
+        Scratch::new().run(|| {
+            let (left, right) = pair(&mut Netlink::open().unwrap());
+            for offload in [PacketOffload::IfPossible, PacketOffload::Never] {
+                let options = PacketOptions { offload, ..Default::default() };
+                let sender = PacketSocket::open(left, options).unwrap();
+                let receiver = PacketSocket::open(right, options).unwrap();
+                let plain = |n: usize| frame(&[0x88, 0xb5], 60 + n);
+                let tagged = |n: usize| frame(&[0x81, 0, 0, n as u8, 0x88, 0xb5], 64 + n);
+                let all: Vec<_> = (0..70).map(|n| if n % 3 == 0 { tagged(n) } else { plain(n) }).collect();
+                let sent: Vec<_> = all.iter().map(|frame| behind_header(&sender, frame)).collect();
+                let mut done = 0;
+                for expected in [32, 32, 6] {
+                    let count = sender.send_many(sent[done..].iter().map(Vec::as_slice)).unwrap();
+                    assert_eq!(count, expected);
+                    done += count;
+                }
+                assert_eq!(sender.send_many([]).unwrap(), 0);
+                for (n, (received, bytes)) in recv_all(&receiver, 70).into_iter().enumerate() {
+                    let tag = VlanTag { tpid: 0x8100, tci: n as u16 };
+                    assert_eq!(received.vlan, (n % 3 == 0).then_some(tag));
+                    assert_eq!(bytes, plain(n));
+                    assert_eq!((received.truncated, received.outgoing), (false, false));
+                    assert_eq!(received.vnet, Ok(VnetHeader::default()));
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn headers_belong_to_their_frames() {
+        Scratch::new().run(|| {
+            let (left, right) = pair(&mut Netlink::open().unwrap());
+            let sender = PacketSocket::open(left, PacketOptions::default()).unwrap();
+            let receiver = PacketSocket::open(right, PacketOptions::default()).unwrap();
+            let header = |n: usize| VnetHeader {
+                checksum: VnetChecksum::Partial { start: 20 + n as u16, offset: 6 },
+                gso: None,
+            };
+            let sent: Vec<_> = (0..5)
+                .map(|n| [&header(n).encode_short()[..], &frame(&[0x88, 0xb5], 100 + n)].concat())
+                .collect();
+            assert_eq!(sender.send_many(sent.iter().map(Vec::as_slice)).unwrap(), 5);
+            for (n, (received, bytes)) in recv_all(&receiver, 5).into_iter().enumerate() {
+                assert_eq!((received.vnet, bytes), (Ok(header(n)), frame(&[0x88, 0xb5], 100 + n)));
+            }
+        });
+    }
+
+    #[test]
+    fn error_in_the_middle_is_that_of_its_frame() {
+        Scratch::new().run(|| {
+            let (left, right) = pair(&mut Netlink::open().unwrap());
+            let sender = PacketSocket::open(left, PacketOptions::default()).unwrap();
+            let receiver = PacketSocket::open(right, PacketOptions::default()).unwrap();
+            let sent = [60, 61, 4000, 62].map(|n| behind_header(&sender, &frame(&[0x88, 0xb5], n)));
+            let send = |from: usize| sender.send_many(sent[from..].iter().map(Vec::as_slice));
+            assert_eq!(send(0).unwrap(), 2);
+            assert_eq!(send(2).unwrap_err().raw_os_error(), Some(libc::EMSGSIZE));
+            assert_eq!(send(3).unwrap(), 1);
+            let lengths: Vec<_> = recv_all(&receiver, 3).iter().map(|(_, bytes)| bytes.len()).collect();
+            assert_eq!(lengths, [60, 61, 62]);
+        });
+    }
+
+    #[test]
+    fn short_buffer_among_others_is_said_to_be_short() {
+        Scratch::new().run(|| {
+            let (left, right) = pair(&mut Netlink::open().unwrap());
+            let sender = PacketSocket::open(left, PacketOptions::default()).unwrap();
+            for offload in [PacketOffload::IfPossible, PacketOffload::Never] {
+                let options = PacketOptions { offload, ..Default::default() };
+                let receiver = PacketSocket::open(right, options).unwrap();
+                let sent = behind_header(&sender, &frame(&[0x88, 0xb5], 1000));
+                assert_eq!(sender.send_many([&sent[..]; 5]).unwrap(), 5);
+                let front = receiver.front_length();
+                let rooms = [2000, 500, 2000, 500, 500];
+                let mut buffers = rooms.map(|room| vec![0; room + front]);
+                let mut poller = Poller::new().unwrap();
+                poller.add(&receiver, PollToken(1), Interest::Read).unwrap();
+                let mut ours = 0;
+                while ours < 5 {
+                    let mut events = Vec::new();
+                    poller.wait(Some(Duration::from_secs(5)), &mut events).unwrap();
+                    assert!(!events.is_empty(), "no frame in time");
+                    let mut received = [Received::EMPTY; 4];
+                    let buffers_mut = buffers.iter_mut().map(Vec::as_mut_slice);
+                    let count = receiver.recv_many(buffers_mut, &mut received).unwrap();
+                    assert!(count <= 4, "no more than there is room to describe");
+                    for ((buffer, received), room) in buffers.iter().zip(received).zip(rooms).take(count) {
+                        if buffer[front..][6..12] == OURS {
+                            assert_eq!((received.length, received.truncated), (room.min(1000), room < 1000));
+                            ours += 1;
+                        }
+                    }
+                }
+            }
+        });
+    }
+
     #[test]
     fn impossible_sends_are_errors() {
         Scratch::new().run(|| {
@@ -469,12 +725,23 @@ mod tests {
             };
             netlink.change(left, &LinkChange::default().admin(AdminState::Down)).unwrap();
             assert_eq!(drain(&socket), Some(libc::ENETDOWN));
+            let sent = behind_header(&socket, &frame(&[0x88, 0xb5], 60));
+            let error = socket.send_many([&sent[..]; 3]).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::ENETDOWN));
             assert!(socket.is_attached().unwrap());
             netlink.change(left, &LinkChange::default().admin(AdminState::Up)).unwrap();
             let sent = frame(&[0x88, 0xb5], 60);
             socket.send(&VnetHeader::default(), &[IoSlice::new(&sent)]).unwrap();
             netlink.delete(left).unwrap();
-            assert_eq!(drain(&socket), Some(libc::ENETDOWN));
+            let mut buffer = [0; 2000];
+            let mut received = [Received::EMPTY];
+            let error = loop {
+                match socket.recv_many([&mut buffer[..]], &mut received) {
+                    Ok(_) => {}
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(error.raw_os_error(), Some(libc::ENETDOWN));
             assert!(!socket.is_attached().unwrap());
             let error = socket.send(&VnetHeader::default(), &[IoSlice::new(&sent)]).unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::ENXIO));

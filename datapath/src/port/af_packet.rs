@@ -4,14 +4,19 @@
 //! checksums pass as they do on a TAP; where the kernel has none, or refuses a form of segmentation, frames are completed and
 //! cut here.
 //!
+//! Frames are received and sent several a system call. With a virtio-net header TCP segments that follow one another are sent
+//! as one super-frame.
+//!
 //! The kernel's own stack sees the frames of the device too: addresses on it belong on the bridge's local port instead.
 
+use super::batching::{Demand, Outbox, Waiting};
 use super::device::{self, Key, Viewpoint};
 use super::{
-    DeviceChange, LinkReport, Port, PortConfigError, PortError, Rx, RxLoss, Tx, plain, reason_of, vnet,
+    DeviceChange, LinkReport, Losses, Port, PortConfigError, PortError, Rx, RxLoss, Tx, TxLost, plain,
+    reason_of, vnet,
 };
 use crate::drop::Drop;
-use packet::{Batch, Frame, FramePool, PacketKey};
+use packet::{Batch, Frame, FramePool, PacketKey, Segmentation};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -99,11 +104,22 @@ impl Port for AfPacketPort {
         if std::mem::replace(&mut self.rx_taken, true) {
             return Vec::new();
         }
-        vec![Box::new(AfPacketRx { socket: self.socket.clone(), loss: self.loss.clone() })]
+        vec![Box::new(AfPacketRx {
+            socket: self.socket.clone(),
+            loss: self.loss.clone(),
+            demand: Demand::new(),
+            taken: Vec::with_capacity(Batch::MAX),
+            received: Box::new([Received::EMPTY; Batch::MAX]),
+        })]
     }
 
     fn new_tx(&mut self) -> Result<Box<dyn Tx>, PortError> {
-        Ok(Box::new(AfPacketTx { socket: self.socket.clone(), failed: None }))
+        Ok(Box::new(AfPacketTx {
+            socket: self.socket.clone(),
+            outbox: Outbox::new(),
+            losses: Losses::default(),
+            failed: None,
+        }))
     }
 
     fn link(&mut self) -> Result<LinkReport, PortError> {
@@ -130,37 +146,36 @@ impl Port for AfPacketPort {
 struct AfPacketRx {
     socket: Arc<PacketSocket>,
     loss: Arc<RxLoss>,
+    demand: Demand,
+    /// Frames that are being received into.
+    taken: Vec<Frame>,
+    /// What is known about them.
+    received: Box<[Received; Batch::MAX]>,
 }
 
 impl Rx for AfPacketRx {
     fn recv(&mut self, pool: &mut FramePool, out: &mut Batch) -> Result<(), PortError> {
-        while !out.is_full() {
-            let mut frame = pool.take();
-            let received = match self.socket.recv(frame.room_mut()) {
-                Ok(received) => received,
-                Err(error) => {
-                    pool.give(frame);
-                    match (error.kind(), error.raw_os_error()) {
-                        (io::ErrorKind::WouldBlock, _) => return Ok(()),
-                        (io::ErrorKind::Interrupted, _) => continue,
-                        // The kernel has thrown away a frame for which there is no virtio-net header.
-                        (_, Some(errno::EINVAL)) => {
-                            self.loss.unreadable.add(1);
-                            continue;
-                        }
-                        _ => return Err(self.failure(error)),
-                    }
+        // Again if all were of no use, but not for ever: who polls comes back.
+        for _ in 0..Batch::MAX {
+            let Err(error) = self.recv_many(pool, out) else {
+                if out.is_empty() && !self.demand.is_drained() {
+                    continue;
                 }
+                return Ok(());
             };
-            if received.outgoing || !self.keep(&mut frame, &received) {
-                pool.give(frame);
-                continue;
-            }
-            if let Err(frame) = out.push(frame) {
-                pool.give(frame);
+            match (error.kind(), error.raw_os_error()) {
+                (io::ErrorKind::WouldBlock, _) => return Ok(()),
+                (io::ErrorKind::Interrupted, _) => {}
+                // The kernel has thrown away a frame for which there is no virtio-net header.
+                (_, Some(errno::EINVAL)) => self.loss.unreadable.add(1),
+                _ => return Err(self.failure(error)),
             }
         }
         Ok(())
+    }
+
+    fn is_drained(&self) -> bool {
+        self.demand.is_drained()
     }
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
@@ -169,8 +184,35 @@ impl Rx for AfPacketRx {
 }
 
 impl AfPacketRx {
+    /// As many frames with one system call as are to be expected.
+    fn recv_many(&mut self, pool: &mut FramePool, out: &mut Batch) -> io::Result<()> {
+        let front = self.socket.front_length();
+        let wanted = self.demand.wanted(out.room());
+        let mut taken = std::mem::take(&mut self.taken);
+        taken.extend((0..wanted).map(|_| pool.take()));
+        let buffers = taken.iter_mut().map(|frame| frame.room_behind_mut(front));
+        let result = self.socket.recv_many(buffers, &mut *self.received);
+        let found = *result.as_ref().unwrap_or(&0);
+        // From the end, so that frames go back to the pool as they were taken.
+        while taken.len() > found
+            && let Some(frame) = taken.pop()
+        {
+            pool.give(frame);
+        }
+        for (mut frame, received) in taken.drain(..).zip(self.received.iter()) {
+            if received.outgoing || !self.keep(&mut frame, received) {
+                pool.give(frame);
+            } else if let Err(frame) = out.push(frame) {
+                pool.give(frame);
+            }
+        }
+        self.taken = taken;
+        self.demand.learn(found, wanted);
+        result.map(drop)
+    }
+
     /// Makes `frame` what was on the wire. False if that cannot be.
-    fn keep(&mut self, frame: &mut Frame, received: &Received) -> bool {
+    fn keep(&self, frame: &mut Frame, received: &Received) -> bool {
         if received.truncated || frame.set_len(received.length).is_err() {
             self.loss.too_long.add(1);
             return false;
@@ -232,39 +274,98 @@ fn put_tag(frame: &mut Frame, tag: VlanTag) -> bool {
 
 struct AfPacketTx {
     socket: Arc<PacketSocket>,
+    outbox: Outbox,
+    losses: Losses,
     failed: Option<PortError>,
 }
 
 impl Tx for AfPacketTx {
-    fn send(&mut self, frame: Frame, pool: &mut FramePool) -> Result<(), (Frame, Drop)> {
-        let sent = if self.socket.has_vnet() {
-            self.send_whole(&frame)
+    fn send(&mut self, mut frame: Frame, pool: &mut FramePool) -> Result<(), (Frame, Drop)> {
+        if self.socket.has_vnet() {
+            if frame.segmentation != Segmentation::None
+                && let Err(reason) = vnet::describe(&frame)
+            {
+                return Err((frame, reason));
+            }
+            self.outbox.add_or_join(frame, pool);
+        } else if frame.segmentation == Segmentation::None {
+            frame.complete_checksum();
+            self.outbox.add(frame);
         } else {
-            Err(io::ErrorKind::InvalidInput.into())
-        };
-        match sent {
-            Ok(()) => {
-                pool.give(frame);
-                Ok(())
-            }
-            // Also what a kernel says to a form of segmentation that it does not know.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.send_plain(frame, pool),
-            Err(error) => {
-                let reason = self.refused(&error);
-                Err((frame, reason))
-            }
+            // Behind what came before it.
+            self.send_out(pool);
+            return self.send_plain(frame, pool);
         }
+        if self.outbox.is_full() {
+            self.send_out(pool);
+        }
+        Ok(())
     }
 
-    fn flush(&mut self, _: &mut FramePool) -> Result<(), PortError> {
+    fn flush(&mut self, pool: &mut FramePool) -> Result<(), PortError> {
+        self.send_out(pool);
         self.failed.take().map_or(Ok(()), Err)
+    }
+
+    fn take_lost(&mut self) -> Option<TxLost> {
+        self.losses.take()
     }
 }
 
 impl AfPacketTx {
-    fn send_whole(&self, frame: &Frame) -> io::Result<()> {
-        let header = vnet::describe(frame).map_err(|_| io::ErrorKind::InvalidData)?;
-        self.socket.send(&header, &[IoSlice::new(frame.bytes())]).map(|_| ())
+    /// Sends what waits, with one system call if nothing is refused. Whatever is refused, the others are sent all the same.
+    fn send_out(&mut self, pool: &mut FramePool) {
+        if self.outbox.is_empty() {
+            return;
+        }
+        if self.socket.has_vnet() {
+            self.outbox.put_headers(VnetHeader::encode_short, &mut self.losses);
+        }
+        let mut all = self.outbox.take();
+        let mut done = 0;
+        while done < all.len() {
+            let frames = all.iter().skip(done).map(|waiting| waiting.frame.bytes());
+            match self.socket.send_many(frames) {
+                // Never none of several.
+                Ok(sent) => done += sent.max(1),
+                Err(error) => {
+                    let Some(waiting) = all.get_mut(done) else { break };
+                    if !self.may_try_again(&waiting.frame, &error) {
+                        self.send_refused(waiting, &error, pool);
+                        done += 1;
+                    }
+                }
+            }
+        }
+        self.outbox.put_back(all, pool);
+    }
+
+    /// Whether a super-frame was refused for a reason that is now out of the way. True once, or as often as workers notice at a time.
+    #[cold]
+    fn may_try_again(&self, frame: &Frame, error: &io::Error) -> bool {
+        error.raw_os_error() == Some(errno::ENOBUFS)
+            && frame.segmentation != Segmentation::None
+            && self.socket.use_queue().unwrap_or(false)
+    }
+
+    /// Sends a frame in the plain form if it may be its form that the kernel does not take, or notes that it is lost.
+    #[cold]
+    fn send_refused(&mut self, waiting: &mut Waiting, error: &io::Error, pool: &mut FramePool) {
+        let _ = waiting.frame.pull_front(self.socket.front_length());
+        let (frames, bytes) = (waiting.frames(), waiting.frame.len() as u64);
+        let reason = if error.kind() == io::ErrorKind::InvalidInput {
+            let frame = std::mem::replace(&mut waiting.frame, pool.take());
+            match self.send_plain(frame, pool) {
+                Ok(()) => return,
+                Err((frame, reason)) => {
+                    pool.give(frame);
+                    reason
+                }
+            }
+        } else {
+            self.refused(error)
+        };
+        self.losses.add(reason, frames, bytes);
     }
 
     /// Completed and cut here.
@@ -280,9 +381,8 @@ impl AfPacketTx {
 
     #[cold]
     fn refused(&mut self, error: &io::Error) -> Drop {
-        match (error.kind(), error.raw_os_error()) {
-            (io::ErrorKind::InvalidData, None) => Drop::BadOffload,
-            (_, Some(errno::ENXIO | errno::ENODEV)) => {
+        match error.raw_os_error() {
+            Some(errno::ENXIO | errno::ENODEV) => {
                 self.failed = Some(PortError::Gone);
                 Drop::NoPort
             }

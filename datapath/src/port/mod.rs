@@ -15,6 +15,7 @@ pub mod pcap;
 pub mod tap;
 pub mod tunnel_socket;
 
+mod batching;
 mod device;
 mod plain;
 mod ring;

@@ -6,13 +6,13 @@
 //! The device is made in the namespace of the opening thread and moved from there: then it dies with the pod's namespace,
 //! instead of keeping it alive.
 
+use super::batching::{Demand, Outbox, Waiting};
 use super::device::{self, Key, Viewpoint};
 use super::ring::LazyRing;
 use super::{
     DeviceChange, LinkReport, Losses, Port, PortConfigError, PortError, Rx, RxLoss, Tx, TxLost, vnet,
 };
 use crate::drop::Drop;
-use packet::coalesce::{Joined, Run};
 use packet::{Batch, Frame, FramePool, Segmentation};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -213,17 +213,10 @@ struct TapRx {
     queue: Arc<TapQueue>,
     loss: Arc<RxLoss>,
     ring: LazyRing,
-    /// Frames to ask for at a time: more than there were the last time, so that it shows when there are no more.
-    expected: usize,
-    drained: bool,
+    demand: Demand,
     /// Frames that are being received into.
     taken: Vec<Frame>,
 }
-
-/// Waiting frames that are looked at to find the stream that a segment belongs to.
-const JOIN_SCAN_MAX: usize = 8;
-/// Fewest frames to ask for at a time.
-const EXPECTED_MIN: usize = 2;
 
 impl TapRx {
     fn new(queue: Arc<TapQueue>, loss: Arc<RxLoss>, io_uring: bool) -> Self {
@@ -231,8 +224,7 @@ impl TapRx {
             queue,
             loss,
             ring: LazyRing::new(io_uring),
-            expected: EXPECTED_MIN,
-            drained: false,
+            demand: Demand::new(),
             taken: Vec::with_capacity(Batch::MAX),
         }
     }
@@ -256,7 +248,7 @@ impl TapRx {
 
     /// One frame a system call, until there are no more.
     fn recv_single(&mut self, pool: &mut FramePool, out: &mut Batch) -> Result<(), PortError> {
-        self.drained = false;
+        self.demand.set_drained(false);
         while !out.is_full() {
             let mut frame = pool.take();
             match self.queue.recv(frame.room_behind_mut(TAP_HEADER_LENGTH)) {
@@ -265,7 +257,7 @@ impl TapRx {
                     pool.give(frame);
                     match error.kind() {
                         io::ErrorKind::WouldBlock => {
-                            self.drained = true;
+                            self.demand.set_drained(true);
                             return Ok(());
                         }
                         io::ErrorKind::Interrupted => {}
@@ -280,7 +272,7 @@ impl TapRx {
     /// As many frames with one system call as are to be expected. `None` if the ring cannot.
     fn recv_many(&mut self, pool: &mut FramePool, out: &mut Batch) -> Option<Result<(), PortError>> {
         let ring = self.ring.get()?;
-        let wanted = self.expected.min(out.room());
+        let wanted = self.demand.wanted(out.room());
         self.taken.extend((0..wanted).map(|_| pool.take()));
         let mut taken = std::mem::take(&mut self.taken);
         let results = ring.read(&*self.queue, taken.iter_mut().map(|f| f.room_behind_mut(TAP_HEADER_LENGTH)));
@@ -318,9 +310,7 @@ impl TapRx {
             self.keep(frame, count, pool, out);
         }
         self.taken = taken;
-        self.drained = found < wanted;
-        self.expected =
-            if self.drained { found + 1 } else { 2 * wanted }.clamp(EXPECTED_MIN, IO_REQUESTS_MAX);
+        self.demand.learn(found, wanted);
         match failure {
             None => Some(Ok(())),
             Some(error) if tap::is_gone(&error) => Some(Err(PortError::Gone)),
@@ -342,7 +332,7 @@ impl Rx for TapRx {
     }
 
     fn is_drained(&self) -> bool {
-        self.drained
+        self.demand.is_drained()
     }
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
@@ -350,17 +340,10 @@ impl Rx for TapRx {
     }
 }
 
-/// A frame that waits to be written, and what of a stream it is if others may be joined to it.
-struct Pending {
-    frame: Frame,
-    run: Option<Run>,
-}
-
 struct TapTx {
     queue: Arc<TapQueue>,
     ring: LazyRing,
-    /// To be written together.
-    pending: Vec<Pending>,
+    outbox: Outbox,
     losses: Losses,
     failed: Option<PortError>,
 }
@@ -370,89 +353,57 @@ impl TapTx {
         TapTx {
             queue,
             ring: LazyRing::new(io_uring),
-            pending: Vec::with_capacity(IO_REQUESTS_MAX),
+            outbox: Outbox::new(),
             losses: Losses::default(),
             failed: None,
         }
     }
 
-    /// Makes a segment part of the super-frame that is waiting for more of its stream. The pod's kernel, which has the work of
-    /// a frame for each frame, then has it once.
-    #[inline]
-    fn join(&mut self, frame: &Frame, run: &Run) -> bool {
-        for held in self.pending.iter_mut().rev().take(JOIN_SCAN_MAX) {
-            let Some(held_run) = &mut held.run else { continue };
-            match held_run.join(&mut held.frame, frame, run) {
-                Joined::Yes => return true,
-                Joined::No => return false,
-                Joined::OtherStream => {}
-            }
-        }
-        false
-    }
-
-    /// Puts the headers before what waits.
-    fn put_headers(&mut self) {
-        let TapTx { pending, losses, .. } = self;
-        pending.retain_mut(|Pending { frame, .. }| {
-            let header = vnet::describe(frame);
-            let put = header.and_then(|header| match frame.push_front(TAP_HEADER_LENGTH) {
-                Ok(front) => {
-                    front.copy_from_slice(&header.encode());
-                    Ok(())
-                }
-                Err(_) => Err(Drop::TxTooBig),
-            });
-            put.inspect_err(|reason| losses.add(*reason, 1, frame.len() as u64)).is_ok()
-        });
-    }
-
     fn write_out(&mut self, pool: &mut FramePool) {
-        self.put_headers();
-        let mut pending = std::mem::take(&mut self.pending);
+        self.outbox.put_headers(VnetHeader::encode, &mut self.losses);
+        let all = self.outbox.take();
         let mut written = 0;
-        if pending.len() > 1
+        if all.len() > 1
             && let Some(ring) = self.ring.get()
         {
             let mut failures = [const { None }; IO_REQUESTS_MAX];
-            match ring.write(&*self.queue, pending.iter().map(|p| p.frame.bytes())) {
+            match ring.write(&*self.queue, all.iter().map(|waiting| waiting.frame.bytes())) {
                 Ok(results) => {
-                    written = pending.len();
+                    written = all.len();
                     failures.iter_mut().zip(results).for_each(|(f, result)| *f = result.err());
                 }
                 // Some may have been written: sending them twice would be worse than losing them.
                 Err(_) => {
                     self.ring.give_up();
-                    written = pending.len();
+                    written = all.len();
                     failures = std::array::from_fn(|_| Some(io::ErrorKind::Other.into()));
                 }
             }
-            for (waiting, failure) in pending.iter().zip(failures) {
+            for (waiting, failure) in all.iter().zip(failures) {
                 if let Some(error) = failure {
                     self.lose(waiting, &error);
                 }
             }
         }
-        for waiting in pending.iter().skip(written) {
+        for waiting in all.iter().skip(written) {
             if let Err(error) = self.queue.send(&[IoSlice::new(waiting.frame.bytes())]) {
                 self.lose(waiting, &error);
             }
         }
-        pending.drain(..).for_each(|p| pool.give(p.frame));
-        self.pending = pending;
+        self.outbox.put_back(all, pool);
     }
 
     /// Notes that a frame, behind its header, was not written.
     #[cold]
-    fn lose(&mut self, pending: &Pending, error: &io::Error) {
+    fn lose(&mut self, waiting: &Waiting, error: &io::Error) {
         let reason = if tap::is_gone(error) {
             self.failed = Some(PortError::Gone);
             Drop::NoPort
         } else {
             super::reason_of(error)
         };
-        let frames = pending.run.map_or(1, |run| run.segments().into());
-        self.losses.add(reason, frames, pending.frame.len().saturating_sub(TAP_HEADER_LENGTH) as u64);
+        let bytes = waiting.frame.len().saturating_sub(TAP_HEADER_LENGTH) as u64;
+        self.losses.add(reason, waiting.frames(), bytes);
     }
 }
 
@@ -463,20 +414,15 @@ impl Tx for TapTx {
         {
             return Err((frame, reason));
         }
-        let run = Run::of(&frame);
-        if run.as_ref().is_some_and(|run| self.join(&frame, run)) {
-            pool.give(frame);
-            return Ok(());
-        }
-        self.pending.push(Pending { frame, run });
-        if self.pending.len() >= IO_REQUESTS_MAX {
+        self.outbox.add_or_join(frame, pool);
+        if self.outbox.is_full() {
             self.write_out(pool);
         }
         Ok(())
     }
 
     fn flush(&mut self, pool: &mut FramePool) -> Result<(), PortError> {
-        if !self.pending.is_empty() {
+        if !self.outbox.is_empty() {
             self.write_out(pool);
         }
         self.failed.take().map_or(Ok(()), Err)
