@@ -35,6 +35,16 @@ pub fn thread_cpu_time() -> Duration {
     Duration::new(seconds, u32::try_from(nanoseconds).unwrap_or(0))
 }
 
+/// How often the calling thread had to leave the processor to another although it had something to do. Grows; costs a system
+/// call.
+pub fn thread_preemptions() -> u64 {
+    // SAFETY: `rusage` consists of integers, for which zero is a value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: getrusage writes one `struct rusage`, and `usage` is one.
+    let result = unsafe { libc::getrusage(libc::RUSAGE_THREAD, std::ptr::from_mut(&mut usage)) };
+    if result == 0 { u64::try_from(usage.ru_nivcsw).unwrap_or(0) } else { 0 }
+}
+
 // A clock set before 1970 reads as 1970.
 fn parts(time: Timespec) -> (u64, u64) {
     (u64::try_from(time.tv_sec).unwrap_or(0), u64::try_from(time.tv_nsec).unwrap_or(0))
@@ -43,6 +53,25 @@ fn parts(time: Timespec) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thread_that_shares_a_processor_is_preempted() {
+        // More threads than processors, each busy until it has been.
+        let count = 2 * std::thread::available_parallelism().unwrap().get();
+        std::thread::scope(|scope| {
+            for _ in 0..count {
+                std::thread::Builder::new()
+                    .spawn_scoped(scope, || {
+                        let before = thread_preemptions();
+                        let start = monotonic();
+                        while thread_preemptions() == before {
+                            assert!(monotonic().saturating_since(start) < Duration::from_secs(30));
+                        }
+                    })
+                    .unwrap();
+            }
+        });
+    }
 
     #[test]
     fn agrees_with_the_standard_library() {

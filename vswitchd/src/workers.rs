@@ -202,32 +202,55 @@ impl Workers {
 }
 
 /// Whether to look for frames for a moment without sleeping: sleeping and being woken cost more than a short wait. Only where
-/// frames have been coming close together, so that a quiet switch uses no processor at all.
+/// frames have been coming close together, so that a quiet switch uses no processor at all, and only while nobody else wants
+/// the processor: it would be taken from the pods, and who wakes up is served sooner than who never slept.
 struct Vigil {
     /// When frames last came.
     last: Instant,
     /// Running mean of the time between arrivals, each counted as at most [`VIGIL_GAP_MAX`].
     gap: Duration,
+    /// Arrivals since it was last asked whether the processor is wanted.
+    arrivals: u32,
+    /// How often this thread had been preempted then.
+    preemptions: u64,
+    /// No vigil before.
+    rests_until: Instant,
 }
 
 /// Longest that a worker looks for frames without sleeping.
 const VIGIL_MAX: Duration = Duration::from_micros(50);
 /// What a long time between arrivals counts as: a few short ones after it make a worker watchful again.
 const VIGIL_GAP_MAX: Duration = Duration::from_micros(400);
+/// Arrivals after which it is asked again whether somebody else wants the processor.
+const VIGIL_ARRIVALS: u32 = 64;
+/// Time for which a worker sleeps as soon as it can after somebody else has wanted its processor.
+const VIGIL_REST: Duration = Duration::from_millis(100);
 
 impl Vigil {
     fn new(now: Instant) -> Self {
-        Vigil { last: now, gap: VIGIL_GAP_MAX }
+        Vigil { last: now, gap: VIGIL_GAP_MAX, arrivals: 0, preemptions: 0, rests_until: now }
     }
 
-    /// Notes whether frames came; whether to stay awake.
-    fn is_kept(&mut self, now: Instant, has_frames: bool) -> bool {
+    /// Notes whether frames came; whether to stay awake. `preemptions` tells how often this thread has been preempted.
+    fn is_kept(&mut self, now: Instant, has_frames: bool, preemptions: impl FnOnce() -> u64) -> bool {
         if has_frames {
             let gap = now.saturating_since(self.last).min(VIGIL_GAP_MAX);
             self.gap = (self.gap * 7 + gap) / 8;
             self.last = now;
+            self.arrivals += 1;
         }
-        self.gap < VIGIL_MAX && now.saturating_since(self.last) < VIGIL_MAX
+        if self.gap >= VIGIL_MAX || now < self.rests_until {
+            return false;
+        }
+        if self.arrivals >= VIGIL_ARRIVALS {
+            self.arrivals = 0;
+            let before = std::mem::replace(&mut self.preemptions, preemptions());
+            if self.preemptions > before {
+                self.rests_until = now + VIGIL_REST;
+                return false;
+            }
+        }
+        now.saturating_since(self.last) < VIGIL_MAX
     }
 }
 
@@ -248,7 +271,8 @@ fn run(mut worker: Worker<Forwarding>, mut poller: Poller, clock: &Clock, after_
             watch(&worker, &mut poller);
         }
         // Busy workers look without waiting, so that a port that was quiet is not overheard.
-        let stays_awake = vigil.is_kept(sys::clock::monotonic(), progress.frames > 0);
+        let stays_awake =
+            vigil.is_kept(sys::clock::monotonic(), progress.frames > 0, sys::clock::thread_preemptions);
         let timeout = match progress.idle && !stays_awake {
             false => Some(Duration::ZERO),
             true => worker.next_deadline().map(|at| at.saturating_since(clock.now())),
@@ -289,10 +313,10 @@ mod tests {
         let mut vigil = Vigil::new(now);
         for _ in 0..count {
             now = now + gap;
-            vigil.is_kept(now, true);
+            vigil.is_kept(now, true, || 0);
         }
         let mut awake = Duration::ZERO;
-        while awake < VIGIL_MAX * 2 && vigil.is_kept(now + awake, false) {
+        while awake < VIGIL_MAX * 2 && vigil.is_kept(now + awake, false, || 0) {
             awake += micros(1);
         }
         awake
@@ -307,5 +331,23 @@ mod tests {
         assert_eq!(awake_after(10_000, Duration::from_secs(1)), Duration::ZERO);
         // However quiet it was before, some twenty close arrivals are enough.
         assert!((10..25).any(|n| awake_after(n, micros(10)) == VIGIL_MAX));
+    }
+
+    #[test]
+    fn a_worker_whose_processor_is_wanted_sleeps_for_a_while() {
+        let mut now = Instant::from_nanos(1_000_000_000);
+        let mut vigil = Vigil::new(now);
+        let mut arrive = |preemptions: u64| {
+            now = now + micros(5);
+            vigil.is_kept(now, true, || preemptions)
+        };
+        (0..1_000).for_each(|_| drop(arrive(0)));
+        assert!(arrive(0));
+        // Noticed before long, for a tenth of a second, and forgotten then.
+        let noticed = (0..).position(|_| !arrive(1)).unwrap();
+        assert!(noticed < 100, "{noticed}");
+        let slept = (0..).position(|_| arrive(1)).unwrap();
+        assert_eq!(micros(5) * slept as u32, VIGIL_REST - micros(5));
+        assert!((0..10_000).all(|_| arrive(1)));
     }
 }

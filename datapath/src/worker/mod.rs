@@ -225,6 +225,10 @@ impl<S: SlowPath> Worker<S> {
             } else if !entry.ready && !rescan && entry.rx.poll_fd().is_some() {
                 continue;
             }
+            // With many busy ports the buffers would run out before the end of the round, and new ones are dear.
+            if self.executor.pool.len() < Batch::MAX {
+                self.executor.ports.flush(&mut self.executor.pool, &mut self.events_pending);
+            }
             let (received, is_gone) = self.receive_from(at, now);
             frames += received;
             gone |= is_gone;
