@@ -148,7 +148,9 @@ fn facts(settings: &Settings) -> Result<Vec<(String, String)>> {
         format!("core {}, {} rounds, windows of {:?}", settings.core, settings.rounds, settings.window),
     );
     let limits = match settings.limits {
-        Limits::Raised => "flow cache and flow set-ups unlimited, connections as Open vSwitch",
+        Limits::Raised | Limits::Uncached => {
+            "flow cache and flow set-ups unlimited, connections as Open vSwitch"
+        }
         Limits::Shipped => "as shipped",
     };
     add("limits of ours", limits.to_owned());
