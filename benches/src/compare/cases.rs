@@ -243,7 +243,7 @@ impl Case {
     }
 
     /// The frame of a connection in one direction.
-    fn frame(&self, n: usize, reply: bool) -> Vec<u8> {
+    pub fn frame(&self, n: usize, reply: bool) -> Vec<u8> {
         if let Work::Service(services) = self.work {
             return service_frame(n, services, reply);
         }

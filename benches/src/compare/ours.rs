@@ -11,7 +11,7 @@ use datapath::conntrack::{ConnTracker, CtConfig, DumpCursor};
 use datapath::{Command, Rx, Worker, WorkerConfig};
 use flowtable::text::{FlowUsage, NoPortNames, parse_flow};
 use flowtable::{FlowMod, FlowModCommand, OnMissing};
-use packet::DpPort;
+use packet::{DpPort, Frame};
 use std::sync::Arc;
 use std::time::Duration;
 use switch::forwarding::Forwarding;
@@ -123,6 +123,12 @@ impl Ours {
     fn command(&mut self, command: Command) {
         let now = self.now();
         self.worker.carry_out(command, now);
+    }
+
+    /// Forwards one frame as if it had come in at a port.
+    pub fn inject(&mut self, port: DpPort, frame: &[u8]) {
+        self.command(Command::Inject { port, frame: Frame::from_bytes(frame) });
+        self.step();
     }
 
     /// Adds a source that never ends, in this order.

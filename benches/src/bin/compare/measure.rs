@@ -85,10 +85,14 @@ pub struct Row {
 }
 
 /// While it lives, the calling thread is on one core.
-struct Pinned(CpuSet);
+pub struct Pinned(CpuSet);
 
 impl Pinned {
-    fn to(core: usize) -> Result<Pinned> {
+    /// To this core.
+    ///
+    /// # Errors
+    /// If there is no such core.
+    pub fn to(core: usize) -> Result<Pinned> {
         let before = sched_getaffinity(None)?;
         sys::process::pin_thread(core)?;
         Ok(Pinned(before))
