@@ -7,7 +7,7 @@ use crate::ports::{Finite, Sink, Source};
 use anyhow::{Result, anyhow, ensure};
 use base::{HashSeed, Instant};
 use crossbeam_channel::Receiver;
-use datapath::conntrack::{ConnTracker, CtConfig, DumpCursor};
+use datapath::conntrack::{ConnTracker, CtConfig, DumpCursor, TimeoutKind};
 use datapath::{Command, Rx, Worker, WorkerConfig};
 use flowtable::text::{FlowUsage, NoPortNames, parse_flow};
 use flowtable::{FlowMod, FlowModCommand, OnMissing};
@@ -18,6 +18,8 @@ use switch::forwarding::Forwarding;
 
 /// Flows that the cache may hold, of each port and together: as many as the largest case has, of both ports.
 const FLOWS: u32 = 1 << 21;
+/// How long cached flows and connections are kept without a frame, unless limits are as shipped.
+const PATIENCE_SECS: u32 = 3_600;
 /// Passes over all frames before anything counts.
 const WARM_UP_PASSES: usize = 3;
 
@@ -63,7 +65,7 @@ pub struct Ours {
 /// How the switch is set up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Limits {
-    /// Cache and flow set-ups without limit, connections up to the same number as Open vSwitch.
+    /// Cache and flow set-ups without limit, nothing forgotten, connections up to the same number as Open vSwitch.
     Raised,
     /// The same, but nothing is cached.
     Uncached,
@@ -103,6 +105,11 @@ impl Ours {
         let mut worker_config = WorkerConfig::default();
         if limits != Limits::Shipped {
             worker_config = unlimited(if limits == Limits::Raised { FLOWS } else { 0 });
+            // A switch may wait long for its turn, in which nothing is to be forgotten.
+            worker_config.cache.idle = Duration::from_secs(PATIENCE_SECS.into());
+            for kind in [TimeoutKind::UdpFirst, TimeoutKind::UdpSingle, TimeoutKind::UdpMultiple] {
+                connections.timeouts.set(kind, PATIENCE_SECS);
+            }
             // All connections of these cases come from one port and may stay unanswered.
             connections.embryonic_port_max = connections.connections_max;
         }
