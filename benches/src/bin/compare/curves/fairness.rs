@@ -210,7 +210,9 @@ mod tests {
             ours.add_source(ATTACKER, frames.into());
             ours.forward(200_000);
             let counted = ours.counts().since(before);
-            assert!(counted.misses > 5_000, "{}: {counted:?}", attack.name);
+            // New connections share cached flows, but each is looked up again after the tracker.
+            let work = if attack.kind == Kind::SynFlood { counted.recirculated } else { counted.misses };
+            assert!(work > 5_000, "{}: {counted:?}", attack.name);
         }
     }
 }
