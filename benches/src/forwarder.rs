@@ -159,7 +159,7 @@ fn table_actions(table: u8) -> Vec<OfAction> {
     ]
 }
 
-/// The configuration of one bridge with ports 1 and 2, and its rules beside it.
+/// The configuration of one bridge with some ports, 1 and 2 at least, and its rules beside it.
 pub struct BridgeConfig {
     /// What is published from.
     pub staging: Staging,
@@ -170,12 +170,17 @@ pub struct BridgeConfig {
 }
 
 impl BridgeConfig {
-    /// With these rules.
+    /// With these rules and two ports.
     pub fn new(rules: &[FlowMod]) -> BridgeConfig {
+        BridgeConfig::with_ports(rules, 2)
+    }
+
+    /// With these rules and ports 1 to `ports`.
+    pub fn with_ports(rules: &[FlowMod], ports: u32) -> BridgeConfig {
         let mut staging = Staging::new(HashSeed::new(1, 2), Box::new(NoPunt));
         let bridge = staging.add_bridge("br0");
         let state = staging.bridge_mut(bridge).unwrap();
-        for port in [IN, OUT] {
+        for port in (1..=ports).map(DpPort) {
             let name = Arc::<str>::from(format!("p{port}"));
             let (of_port, bundle) = (OfPort(port.0), BundleId(port.0));
             state.put_port(BridgePort {

@@ -1,5 +1,9 @@
 //! What is compared: rules, frames and how a figure is taken. Both switches get the same text and the same bytes.
 
+use super::workloads::{
+    COOKIE_FIRST, COOKIES, PrefixRules, exact, explosion_frames, explosion_rules, service_frame,
+    service_rules, victims_part,
+};
 use crate::Dice;
 use crate::frames::{RECEIVER, SENDER};
 use packet::FrameBuilder;
@@ -39,6 +43,20 @@ pub enum Work {
     Track,
     /// Tracked, with the source translated.
     TrackNat,
+    /// Forwarded by one of many rules over several masks.
+    Rules {
+        /// Rules.
+        rules: usize,
+        /// Masks.
+        masks: usize,
+    },
+    /// Let through by three rules, among frames of tuple-space explosion or without them.
+    Explosion {
+        /// Whether there is an attack.
+        attack: bool,
+    },
+    /// Sent to so many Services: both addresses are translated, in zones of their own.
+    Service(usize),
 }
 
 /// How a figure is taken.
@@ -68,34 +86,46 @@ pub struct Case {
 }
 
 macro_rules! cases {
-    ($($name:literal $title:literal $flows:literal $transport:ident $work:ident $figure:ident;)*) => {
+    ($($name:literal $title:literal $flows:literal $transport:ident $figure:ident $work:expr;)*) => {
         /// All rows, in order.
         pub const CASES: &[Case] = &[$(Case {
             name: $name,
             title: $title,
             flows: $flows,
             transport: Transport::$transport,
-            work: Work::$work,
+            work: $work,
             figure: Figure::$figure,
         }),*];
     };
 }
 
 cases! {
-    "forward-1" "port to port, 1 flow" 1 Udp Forward Established;
-    "forward-100000" "port to port, 100,000 flows" 100_000 Udp Forward Established;
-    "ct-1" "established, 1 connection" 1 Udp Track Established;
-    "ct-1000" "established, 1,000 connections" 1_000 Udp Track Established;
-    "ct-100000" "established, 100,000 connections" 100_000 Udp Track Established;
-    "ct-tcp-1000" "established TCP, 1,000 connections" 1_000 Tcp Track Established;
-    "ct-tcp-100000" "established TCP, 100,000 connections" 100_000 Tcp Track Established;
-    "nat-1" "ct and NAT, 1 connection" 1 Udp TrackNat Established;
-    "nat-1000" "ct and NAT, 1,000 connections" 1_000 Udp TrackNat Established;
-    "nat-100000" "ct and NAT, 100,000 connections" 100_000 Udp TrackNat Established;
-    "new-flow" "flow set-up, 20,000 flows" 20_000 Udp OwnFlow New;
-    "new-ct" "new connections, to 1,000,000" 1_000_000 Udp Track New;
-    "new-nat" "new connections and NAT, to 1,000,000" 1_000_000 Udp TrackNat New;
+    "forward-1" "port to port, 1 flow" 1 Udp Established Work::Forward;
+    "forward-100000" "port to port, 100,000 flows" 100_000 Udp Established Work::Forward;
+    "ct-1" "established, 1 connection" 1 Udp Established Work::Track;
+    "ct-1000" "established, 1,000 connections" 1_000 Udp Established Work::Track;
+    "ct-100000" "established, 100,000 connections" 100_000 Udp Established Work::Track;
+    "ct-tcp-1000" "established TCP, 1,000 connections" 1_000 Tcp Established Work::Track;
+    "ct-tcp-100000" "established TCP, 100,000 connections" 100_000 Tcp Established Work::Track;
+    "nat-1" "ct and NAT, 1 connection" 1 Udp Established Work::TrackNat;
+    "nat-1000" "ct and NAT, 1,000 connections" 1_000 Udp Established Work::TrackNat;
+    "nat-100000" "ct and NAT, 100,000 connections" 100_000 Udp Established Work::TrackNat;
+    "ct-1000000" "established, 1,000,000 connections (OVS 100,000)" 1_000_000 Udp Established Work::Track;
+    "rules-1000-masks-20" "1,000 rules, 20 masks, 100,000 flows" 100_000 Udp Established
+        Work::Rules { rules: 1_000, masks: 20 };
+    "rules-10000-masks-20" "10,000 rules, 20 masks, 100,000 flows" 100_000 Udp Established
+        Work::Rules { rules: 10_000, masks: 20 };
+    "attack-none" "three allow rules, a victim alone" 1_000 Udp Established Work::Explosion { attack: false };
+    "attack-tse" "the same under tuple-space explosion, victim's frames" 1_000 Udp Established
+        Work::Explosion { attack: true };
+    "new-flow" "flow set-up, 20,000 flows" 20_000 Udp New Work::OwnFlow;
+    "new-ct" "new connections, to 1,000,000" 1_000_000 Udp New Work::Track;
+    "new-nat" "new connections and NAT, to 1,000,000" 1_000_000 Udp New Work::TrackNat;
+    "new-service" "new connections to 100 Services, to 200,000" 200_000 Udp New Work::Service(100);
 }
+
+/// The most connections that are established in Open vSwitch: its pool has to hold every frame of both captures at once.
+const THEIR_CONNECTIONS_MAX: usize = 100_000;
 
 /// Rules that drop everything: what receiving alone costs.
 pub fn floor_rules() -> Vec<String> {
@@ -118,6 +148,9 @@ impl Case {
         let mut rules = vec!["table=0,priority=0,actions=drop".to_owned()];
         match self.work {
             Work::Forward => rules.push("table=0,priority=10,in_port=1,actions=output:2".into()),
+            Work::Rules { rules: number, masks } => rules.extend(PrefixRules::new(number, masks).text()),
+            Work::Explosion { .. } => rules = explosion_rules(),
+            Work::Service(services) => rules = service_rules(services, COOKIE_NEW, COOKIE_ESTABLISHED),
             Work::OwnFlow => rules.push(
                 "table=0,priority=10,udp,in_port=1,actions=move:NXM_OF_IP_SRC[]->NXM_NX_REG0[],\
                  move:NXM_OF_UDP_SRC[]->NXM_NX_REG1[0..15],output:2"
@@ -149,13 +182,55 @@ impl Case {
 
     /// Whether frames are tracked.
     pub fn tracks(&self) -> bool {
-        matches!(self.work, Work::Track | Work::TrackNat)
+        matches!(self.work, Work::Track | Work::TrackNat | Work::Service(_))
+    }
+
+    /// Connections that all frames together make.
+    pub fn connections(&self) -> usize {
+        match self.work {
+            Work::Track | Work::TrackNat => self.flows,
+            Work::Service(_) => 2 * self.flows,
+            _ => 0,
+        }
+    }
+
+    /// What Open vSwitch is measured with instead, where it cannot be measured with the same.
+    pub fn theirs(&self) -> Case {
+        let established = self.figure == Figure::Established && self.tracks();
+        Case { flows: if established { self.flows.min(THEIR_CONNECTIONS_MAX) } else { self.flows }, ..*self }
+    }
+
+    /// The part of the frames that counts: what is forwarded.
+    pub fn wanted_part(&self) -> f64 {
+        match self.work {
+            Work::Explosion { attack } => victims_part(attack),
+            _ => 1.0,
+        }
+    }
+
+    /// Whether Open vSwitch needs so many cached flows that it is long until all are there, and then not for ever.
+    pub fn takes_time(&self) -> bool {
+        matches!(self.work, Work::Rules { .. } | Work::Explosion { .. })
+    }
+
+    /// Cookies by whose counts it is told whether the same rules meet the same part of the frames; none where connections
+    /// tell.
+    pub fn cookies(&self) -> std::ops::Range<u64> {
+        match self.work {
+            Work::Rules { .. } => COOKIE_FIRST..COOKIE_FIRST + COOKIES,
+            Work::Explosion { attack } => COOKIE_FIRST..COOKIE_FIRST + if attack { 2 } else { 1 },
+            _ => 0..0,
+        }
     }
 
     /// The frames, in the order in which both switches get them. Established traffic comes in random order, one for
     /// originals and another for replies; what is new comes in order of addresses.
     pub fn traffic(&self) -> Traffic {
-        let mut originals: Vec<_> = (0..self.flows).map(|n| self.frame(n, false)).collect();
+        let mut originals: Vec<_> = match self.work {
+            Work::Rules { rules, masks } => PrefixRules::new(rules, masks).frames(self.flows),
+            Work::Explosion { attack } => explosion_frames(attack),
+            _ => (0..self.flows).map(|n| self.frame(n, false)).collect(),
+        };
         let mut replies = Vec::new();
         if self.figure == Figure::Established {
             if self.tracks() {
@@ -168,7 +243,10 @@ impl Case {
     }
 
     /// The frame of a connection in one direction.
-    fn frame(&self, n: usize, reply: bool) -> Vec<u8> {
+    pub fn frame(&self, n: usize, reply: bool) -> Vec<u8> {
+        if let Work::Service(services) = self.work {
+            return service_frame(n, services, reply);
+        }
         let n = n as u32;
         let client = (0x0a01_0000 + (n >> 8), 1024 + (n & 0xff) as u16);
         let server = (SERVERS + n, if self.transport == Transport::Tcp { 443 } else { 53 });
@@ -185,9 +263,7 @@ impl Case {
                     .payload(&[0x5a; FRAME_LEN - 14 - 20 - 20])
             }
         };
-        let mut frame = builder.macs(from, to).build();
-        frame.shrink_to_fit();
-        frame
+        exact(builder.macs(from, to).build())
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod cases;
 pub mod clock;
 pub mod ours;
+pub mod workloads;
 
 pub use cases::{CASES, Case, Figure, Traffic};
 pub use ours::{Limits, Ours};

@@ -7,16 +7,19 @@ use crate::ports::{Finite, Sink, Source};
 use anyhow::{Result, anyhow, ensure};
 use base::{HashSeed, Instant};
 use crossbeam_channel::Receiver;
-use datapath::conntrack::{ConnTracker, CtConfig, DumpCursor};
+use datapath::conntrack::{ConnTracker, CtConfig, DumpCursor, TimeoutKind};
 use datapath::{Command, Rx, Worker, WorkerConfig};
 use flowtable::text::{FlowUsage, NoPortNames, parse_flow};
 use flowtable::{FlowMod, FlowModCommand, OnMissing};
+use packet::{DpPort, Frame};
 use std::sync::Arc;
 use std::time::Duration;
 use switch::forwarding::Forwarding;
 
 /// Flows that the cache may hold, of each port and together: as many as the largest case has, of both ports.
 const FLOWS: u32 = 1 << 21;
+/// How long cached flows and connections are kept without a frame, unless limits are as shipped.
+const PATIENCE_SECS: u32 = 3_600;
 /// Passes over all frames before anything counts.
 const WARM_UP_PASSES: usize = 3;
 
@@ -53,6 +56,7 @@ pub struct Ours {
     worker: Worker<Forwarding>,
     tracker: Arc<ConnTracker>,
     config: BridgeConfig,
+    ports: u32,
     /// Origin of the worker's clock.
     start: std::time::Instant,
     _events: Receiver<datapath::Event>,
@@ -61,8 +65,10 @@ pub struct Ours {
 /// How the switch is set up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Limits {
-    /// Cache and flow set-ups without limit, connections up to the same number as Open vSwitch.
+    /// Cache and flow set-ups without limit, nothing forgotten, connections up to the same number as Open vSwitch.
     Raised,
+    /// The same, but nothing is cached.
+    Uncached,
     /// As the daemon has them unless told otherwise.
     Shipped,
 }
@@ -86,18 +92,31 @@ impl Ours {
     /// # Errors
     /// If a rule cannot be read.
     pub fn new(rules: &[String], limits: Limits) -> Result<Ours> {
-        let mut config = BridgeConfig::new(&flow_mods(rules)?);
+        Ours::with_ports(rules, limits, 2)
+    }
+
+    /// The same with ports 1 to `ports`.
+    ///
+    /// # Errors
+    /// If a rule cannot be read.
+    pub fn with_ports(rules: &[String], limits: Limits, ports: u32) -> Result<Ours> {
+        let mut config = BridgeConfig::with_ports(&flow_mods(rules)?, ports);
         let mut connections = CtConfig::default();
         let mut worker_config = WorkerConfig::default();
-        if limits == Limits::Raised {
-            worker_config = unlimited(FLOWS);
+        if limits != Limits::Shipped {
+            worker_config = unlimited(if limits == Limits::Raised { FLOWS } else { 0 });
+            // A switch may wait long for its turn, in which nothing is to be forgotten.
+            worker_config.cache.idle = Duration::from_secs(PATIENCE_SECS.into());
+            for kind in [TimeoutKind::UdpFirst, TimeoutKind::UdpSingle, TimeoutKind::UdpMultiple] {
+                connections.timeouts.set(kind, PATIENCE_SECS);
+            }
             // All connections of these cases come from one port and may stay unanswered.
             connections.embryonic_port_max = connections.connections_max;
         }
         let tracker = Arc::new(ConnTracker::new(HashSeed::new(5, 13), connections));
         let (worker, events) = bare_worker(config.publish(), worker_config, Arc::clone(&tracker));
-        let mut ours = Ours { worker, tracker, config, start: clock::now(), _events: events };
-        for port in [IN, OUT] {
+        let mut ours = Ours { worker, tracker, config, ports, start: clock::now(), _events: events };
+        for port in (1..=ports).map(DpPort) {
             ours.command(Command::AddTx { port, tx: Box::new(Sink::new()), done: None });
         }
         Ok(ours)
@@ -113,11 +132,23 @@ impl Ours {
         self.worker.carry_out(command, now);
     }
 
-    fn add_rx(&mut self, port: packet::DpPort, rx: Box<dyn Rx>) {
+    /// Forwards one frame as if it had come in at a port.
+    pub fn inject(&mut self, port: DpPort, frame: &[u8]) {
+        self.command(Command::Inject { port, frame: Frame::from_bytes(frame) });
+        self.step();
+    }
+
+    /// Adds a source that never ends, in this order.
+    pub fn add_source(&mut self, port: DpPort, frames: Arc<[Vec<u8>]>) {
+        self.add_rx(port, Box::new(Source::in_order(frames)));
+    }
+
+    fn add_rx(&mut self, port: DpPort, rx: Box<dyn Rx>) {
         self.command(Command::AddRx { port, rx, done: None });
     }
 
-    fn step(&mut self) -> usize {
+    /// One step: a batch from each port. How many frames.
+    pub fn step(&mut self) -> usize {
         let now = self.now();
         self.worker.step(now).frames
     }
@@ -126,7 +157,7 @@ impl Ours {
     pub fn feed(&mut self, traffic: &Traffic) {
         for (port, frames) in [(IN, &traffic.originals), (OUT, &traffic.replies)] {
             if !frames.is_empty() {
-                self.add_rx(port, Box::new(Source::in_order(Arc::clone(frames))));
+                self.add_source(port, Arc::clone(frames));
             }
         }
     }
@@ -139,7 +170,8 @@ impl Ours {
         self.add_rx(IN, Box::new(Source::in_order(Arc::clone(&traffic.originals))));
         self.forward(traffic.originals.len());
         if case.tracks() {
-            ensure!(self.connections() == case.flows, "{} connections of {}", self.connections(), case.flows);
+            let (made, wanted) = (self.connections(), case.connections());
+            ensure!(made == wanted, "{made} connections of {wanted}");
         }
         if !traffic.replies.is_empty() {
             self.add_rx(OUT, Box::new(Source::in_order(Arc::clone(&traffic.replies))));
@@ -195,6 +227,11 @@ impl Ours {
         self.tracker.connections() as usize
     }
 
+    /// Frames that a port received.
+    pub fn received(&self, port: DpPort) -> u64 {
+        self.worker.stats().port(port).map_or(0, |p| p.rx_packets.get())
+    }
+
     /// What was counted.
     pub fn counts(&self) -> Counts {
         let stats = self.worker.stats();
@@ -203,7 +240,7 @@ impl Ours {
             recirculated: stats.cache.recirculated.get(),
             ..Counts::default()
         };
-        for port in [IN, OUT] {
+        for port in (1..=self.ports).map(DpPort) {
             if let Some(port) = stats.port(port) {
                 counts.received += port.rx_packets.get();
                 counts.sent += port.tx_packets.get();
@@ -218,6 +255,13 @@ impl Ours {
         self.command(Command::Flush { reply: None });
         let rules = self.config.rules.tables().iter().flat_map(|t| t.rules());
         rules.filter(|r| r.cookie.0 == cookie).map(|r| r.stats.packets()).sum()
+    }
+
+    /// What each of these cookies counted, as parts of the whole.
+    pub fn rule_parts(&mut self, cookies: std::ops::Range<u64>) -> Vec<f64> {
+        let counts: Vec<f64> = cookies.map(|cookie| self.rule_count(cookie) as f64).collect();
+        let sum: f64 = counts.iter().sum();
+        counts.iter().map(|count| count / sum).collect()
     }
 
     /// All connections as `dpctl/dump-conntrack` prints them, sorted.
@@ -303,16 +347,43 @@ mod tests {
 
     #[test]
     fn new_ones_are_made_and_counted() {
-        for work in [Work::OwnFlow, Work::Track, Work::TrackNat] {
+        for work in [Work::OwnFlow, Work::Track, Work::TrackNat, Work::Service(100)] {
             let case = case(Transport::Udp, work, Figure::New, 5_000);
             let mut ours = Ours::new(&case.rules(), Limits::Raised).unwrap();
             let samples = ours.forward_once(&case.traffic(), &ThreadClock::own(), 100).unwrap();
             assert_eq!(samples.len(), 51);
             let counts = ours.counts();
             assert_eq!((counts.received, counts.sent, counts.dropped), (5_000, 5_000, 0), "{work:?}");
-            assert!(counts.misses >= 5_000, "each has a flow of its own");
-            assert_eq!(ours.connections(), if case.tracks() { 5_000 } else { 0 });
+            // Only flows have one of their own; new connections share those of their rules.
+            assert_eq!(counts.misses >= 5_000, !case.tracks(), "{work:?}: {counts:?}");
+            assert_eq!(ours.connections(), case.connections());
         }
+    }
+
+    #[test]
+    fn services_translate_there_and_back() {
+        let case = Case { flows: 1_000, figure: Figure::Established, ..*CASES.last().unwrap() };
+        let mut ours = Ours::new(&case.rules(), Limits::Raised).unwrap();
+        ours.establish(&case, &case.traffic()).unwrap();
+        let before = ours.counts();
+        ours.forward(4_000);
+        let counted = ours.counts().since(before);
+        assert_eq!((counted.misses, counted.dropped), (0, 0), "{counted:?}");
+        assert!(ours.rule_count(COOKIE_ESTABLISHED) >= 4_000);
+    }
+
+    #[test]
+    fn victims_are_forwarded_and_attacks_dropped() {
+        let case = CASES.iter().find(|c| c.name == "attack-tse").unwrap();
+        let traffic = case.traffic();
+        let mut ours = Ours::new(&case.rules(), Limits::Raised).unwrap();
+        ours.establish(case, &traffic).unwrap();
+        let before = ours.counts();
+        ours.forward(traffic.originals.len());
+        let counted = ours.counts().since(before);
+        assert_eq!(counted.misses, 0);
+        assert!((counted.sent as f64 / counted.received as f64 - case.wanted_part()).abs() < 1e-3);
+        assert!((ours.rule_parts(case.cookies())[0] - case.wanted_part()).abs() < 1e-3);
     }
 
     #[test]

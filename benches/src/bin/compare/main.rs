@@ -4,6 +4,7 @@
 //! `scripts/compare` fetches what is needed and runs this. docs/performance.md has the figures and what they mean. Needs
 //! root, for network namespaces.
 
+mod curves;
 mod devices;
 mod measure;
 mod ovs;
@@ -53,12 +54,19 @@ enum Mode {
     /// Measures Tapestry's ports in turn with Open vSwitch's, the kernel's bridge and a forwarder without a look-up, between
     /// two pods.
     Devices(devices::Settings),
+    /// Measures ours alone: what a frame costs as rules, Services, connections and ports grow, what a port can take from
+    /// another, and memory.
+    Curves(curves::Settings),
 }
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    if let Some(Mode::Devices(settings)) = &arguments.mode {
-        return devices::run(settings, arguments.unpacked.clone(), &arguments.dir);
+    match &arguments.mode {
+        Some(Mode::Devices(settings)) => {
+            return devices::run(settings, arguments.unpacked.clone(), &arguments.dir);
+        }
+        Some(Mode::Curves(settings)) => return curves::run(settings, arguments.core, &arguments.dir),
+        None => {}
     }
     let wanted = |case: &&Case| {
         arguments.cases.is_empty() || arguments.cases.iter().any(|name| matches(case.name, name))
@@ -148,7 +156,9 @@ fn facts(settings: &Settings) -> Result<Vec<(String, String)>> {
         format!("core {}, {} rounds, windows of {:?}", settings.core, settings.rounds, settings.window),
     );
     let limits = match settings.limits {
-        Limits::Raised => "flow cache and flow set-ups unlimited, connections as Open vSwitch",
+        Limits::Raised | Limits::Uncached => {
+            "flow cache and flow set-ups unlimited, connections as Open vSwitch"
+        }
         Limits::Shipped => "as shipped",
     };
     add("limits of ours", limits.to_owned());

@@ -195,6 +195,15 @@ impl Ovs {
         Ok(rule_count(&self.ofctl("dump-flows", &[])?, cookie))
     }
 
+    /// The same for several cookies.
+    ///
+    /// # Errors
+    /// If the daemon does not answer.
+    pub fn rule_counts(&self, cookies: std::ops::Range<u64>) -> Result<Vec<u64>> {
+        let text = self.ofctl("dump-flows", &[])?;
+        Ok(cookies.map(|cookie| rule_count(&text, cookie)).collect())
+    }
+
     /// Frames received and sent, all ports together.
     ///
     /// # Errors

@@ -1,0 +1,91 @@
+//! Resident memory of a cached flow and of a connection, measured by having many.
+
+use anyhow::{Result, anyhow, ensure};
+use benches::compare::cases::{Case, Figure, Transport, Work};
+use benches::compare::clock::ThreadClock;
+use benches::compare::ours::{Limits, Ours, flow_mods};
+use benches::forwarder::BridgeConfig;
+use benches::frames::keys_of;
+use datapath::{FrameClass, Program, SlowPath, Upcall};
+use packet::DpPort;
+
+/// How many of each.
+pub const MANY: usize = 100_000;
+
+/// Bytes of resident memory each.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Memory {
+    /// What there are many of.
+    pub title: &'static str,
+    /// Bytes each.
+    pub bytes: f64,
+}
+
+/// The cache's line that hits touch, and the part that they do not (`datapath::cache::entry`).
+const HOT_AND_COLD: usize = 64 + 64;
+/// The index (a slot number and a control byte at a load of 7/8) and the place in the port's share.
+const INDEX_AND_SHARE: usize = 6 + 8;
+
+/// What `malloc` takes for so many bytes: eight more, a multiple of 16, 32 at least.
+fn allocated(bytes: usize) -> usize {
+    if bytes == 0 { 0 } else { (bytes + 8).next_multiple_of(16).max(32) }
+}
+
+/// A cached flow as the first of [`measure`], if no array had room to spare.
+fn by_arithmetic() -> Result<Memory> {
+    let case = Case {
+        name: "",
+        title: "",
+        flows: 1,
+        transport: Transport::Udp,
+        work: Work::OwnFlow,
+        figure: Figure::New,
+    };
+    let snapshot = BridgeConfig::new(&flow_mods(&case.rules())?).publish();
+    let key = &keys_of(&[case.frame(0, false)], DpPort(1))[0];
+    let profile = snapshot.profile(FrameClass::of(key)).map_err(|drop| anyhow!("{drop:?}"))?;
+    let translation = snapshot.translate(&Upcall { key });
+    let heap = [
+        2 * size_of::<usize>() + size_of::<Program>(),
+        size_of_val(&*translation.program.actions),
+        size_of_val(&*translation.deps.0),
+        size_of_val(&*translation.credits),
+    ];
+    let heap: usize = heap.into_iter().map(allocated).sum();
+    let row = profile.words.len() * size_of::<u64>();
+    let bytes = (HOT_AND_COLD + INDEX_AND_SHARE + row + heap) as f64;
+    Ok(Memory { title: "cached flow, by arithmetic", bytes })
+}
+
+/// Measures all.
+///
+/// # Errors
+/// If there are not as many as there should be.
+pub fn measure() -> Result<Vec<Memory>> {
+    let mut out = vec![by_arithmetic()?];
+    // Kept to the end: nothing is made in memory that another gave back.
+    let mut kept = Vec::new();
+    for (title, work, limits) in [
+        ("cached flow", Work::OwnFlow, Limits::Raised),
+        ("connection, nothing cached", Work::Track, Limits::Uncached),
+        ("connection with NAT, nothing cached", Work::TrackNat, Limits::Uncached),
+        ("connection with its cached flows, both ways", Work::Track, Limits::Raised),
+    ] {
+        let figure =
+            if limits == Limits::Raised && work == Work::Track { Figure::Established } else { Figure::New };
+        let case = Case { name: "", title, flows: MANY, transport: Transport::Udp, work, figure };
+        let traffic = case.traffic();
+        let mut ours = Ours::new(&case.rules(), limits)?;
+        let before = sys::process::usage()?.resident;
+        if figure == Figure::New {
+            ours.forward_once(&traffic, &ThreadClock::own(), MANY)?;
+        } else {
+            ours.establish(&case, &traffic)?;
+        }
+        let bytes = sys::process::usage()?.resident.saturating_sub(before) as f64 / MANY as f64;
+        ensure!(ours.connections() == case.connections(), "{title}: {} connections", ours.connections());
+        out.push(Memory { title, bytes });
+        kept.push((ours, traffic));
+    }
+    Ok(out)
+}
