@@ -80,6 +80,7 @@ fn check_layers(frame: &Frame, pool: &mut FramePool, what: &str) {
 }
 
 /// Joins a frame with one that would follow it in its TCP stream, as far as it is of one; cutting gives both again.
+#[expect(clippy::panic, reason = "a finding")]
 fn join_with_its_successor(frame: &Frame, pool: &mut FramePool) {
     let Some(mut run) = Run::of(frame) else { return };
     let l4 = frame.layers.l4 as usize;
