@@ -312,7 +312,7 @@ mod tests {
         let mut now = Instant::from_nanos(1_000_000_000);
         let mut vigil = Vigil::new(now);
         for _ in 0..count {
-            now = now + gap;
+            now += gap;
             vigil.is_kept(now, true, || 0);
         }
         let mut awake = Duration::ZERO;
@@ -338,10 +338,12 @@ mod tests {
         let mut now = Instant::from_nanos(1_000_000_000);
         let mut vigil = Vigil::new(now);
         let mut arrive = |preemptions: u64| {
-            now = now + micros(5);
+            now += micros(5);
             vigil.is_kept(now, true, || preemptions)
         };
-        (0..1_000).for_each(|_| drop(arrive(0)));
+        for _ in 0..1_000 {
+            arrive(0);
+        }
         assert!(arrive(0));
         // Noticed before long, for a tenth of a second, and forgotten then.
         let noticed = (0..).position(|_| !arrive(1)).unwrap();
