@@ -237,15 +237,14 @@ mod tests {
         let options = [1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
         let tcp_len = 20 + options.len() + payload.len();
         let mut bytes = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
-        let sum;
-        if is_ipv6 {
+        let sum = if is_ipv6 {
             bytes.extend([0x86, 0xdd, 0x60, 0, 0, 7]);
             bytes.extend((tcp_len as u16).to_be_bytes());
             bytes.extend([6, 64]);
             let (src, dst) = (1u128 << 120 | 1, 1u128 << 120 | 2);
             bytes.extend(src.to_be_bytes());
             bytes.extend(dst.to_be_bytes());
-            sum = Sum::pseudo_v6(src, dst, 6, tcp_len as u32);
+            Sum::pseudo_v6(src, dst, 6, tcp_len as u32)
         } else {
             bytes.extend([8, 0]);
             let mut header = vec![0x45, 0];
@@ -255,12 +254,12 @@ mod tests {
             let checksum = Sum::of(&header).checksum();
             header[10..12].copy_from_slice(&checksum.to_be_bytes());
             bytes.extend(header);
-            sum = Sum::pseudo_v4(0x0a00_0001, 0x0a00_0002, 6, tcp_len as u16);
-        }
+            Sum::pseudo_v4(0x0a00_0001, 0x0a00_0002, 6, tcp_len as u16)
+        };
         let l4 = bytes.len();
         bytes.extend([0x30, 0x39, 0, 80]);
         bytes.extend(seq.to_be_bytes());
-        bytes.extend([0, 0, 0, 9, ((20 + options.len()) / 4 << 4) as u8, flags, 1, 0, 0, 0, 0, 0]);
+        bytes.extend([0, 0, 0, 9, (((20 + options.len()) / 4) << 4) as u8, flags, 1, 0, 0, 0, 0, 0]);
         bytes.extend(options);
         bytes.extend(payload);
         let checksum = sum.with_bytes(&bytes[l4..]).checksum();
@@ -413,12 +412,16 @@ mod tests {
             let mut pair = [Frame::from_bytes(frames[0].bytes()), Frame::from_bytes(frames[1].bytes())];
             let last = pair[damaged].len() - 1;
             pair[damaged].bytes_mut()[last] ^= 1;
-            pair.iter_mut().for_each(|f| drop(PacketKey::extract(f).unwrap()));
+            for frame in &mut pair {
+                PacketKey::extract(frame).unwrap();
+            }
             assert!(is_refused(&pair[0], &pair[1]));
             let mut pair = [Frame::from_bytes(frames[0].bytes()), Frame::from_bytes(frames[1].bytes())];
             // The IPv4 header checksum.
             pair[damaged].bytes_mut()[24] ^= 1;
-            pair.iter_mut().for_each(|f| drop(PacketKey::extract(f).unwrap()));
+            for frame in &mut pair {
+                PacketKey::extract(frame).unwrap();
+            }
             assert!(is_refused(&pair[0], &pair[1]));
         }
     }
