@@ -24,8 +24,9 @@ pub const AGING_DEFAULT: Duration = Duration::from_secs(300);
 pub const ENTRIES_DEFAULT: usize = 8_192;
 /// Entries a bridge keeps at most, whatever is configured.
 pub const ENTRIES_MAX: usize = 1_000_000;
-/// Buckets with a revision of their own.
-pub const BUCKET_COUNT: usize = 64;
+/// Buckets with a revision of their own. As a change makes all cached flows of its bucket be translated anew, there are so many
+/// that a port which changes as much as its budget allows (an entry learned, another evicted for it) touches each once a second.
+pub const BUCKET_COUNT: usize = 4_096;
 /// Addresses a second that one port may add or move once its burst is used up.
 const LEARN_RATE: u64 = 2_000;
 /// Addresses that one port may add or move at once: a full table of the default size.
@@ -93,7 +94,7 @@ impl MacKey {
     fn bucket(self) -> usize {
         // Stations of one maker differ in the low bits; the multiply carries them to the top.
         let mixed = (self.mac.0 ^ u64::from(self.vlan) << 48).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (mixed >> 58) as usize % BUCKET_COUNT
+        (mixed >> 52) as usize % BUCKET_COUNT
     }
 }
 
@@ -202,6 +203,31 @@ struct PortShare {
     budget: RateLimit,
 }
 
+/// Some of the buckets.
+#[derive(Debug)]
+struct BucketSet([u64; BUCKET_COUNT / 64]);
+
+impl Default for BucketSet {
+    fn default() -> Self {
+        BucketSet([0; BUCKET_COUNT / 64])
+    }
+}
+
+impl BucketSet {
+    fn insert(&mut self, bucket: usize) {
+        if let Some(word) = self.0.get_mut(bucket / 64) {
+            *word |= 1 << (bucket % 64);
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        let words = self.0.iter().enumerate().filter(|(_, word)| **word != 0);
+        words.flat_map(|(n, word)| {
+            (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| n * 64 + bit)
+        })
+    }
+}
+
 #[derive(Debug)]
 struct State {
     entries: BTreeMap<MacKey, Stored>,
@@ -209,8 +235,8 @@ struct State {
     next_place: u64,
     limit: usize,
     aging: Duration,
-    /// Buckets in which a station was refused since the last `expire`, one bit each.
-    refused_buckets: u64,
+    /// Buckets in which a station was refused since the last `expire`.
+    refused_buckets: BucketSet,
     stats: MacStats,
 }
 
@@ -219,7 +245,7 @@ struct State {
 pub struct MacTable {
     bridge: BridgeId,
     epoch: Arc<Epoch>,
-    buckets: [AtomicU64; BUCKET_COUNT],
+    buckets: Box<[AtomicU64]>,
     state: Mutex<State>,
 }
 
@@ -232,10 +258,10 @@ impl MacTable {
             next_place: 0,
             limit: ENTRIES_DEFAULT,
             aging: AGING_DEFAULT,
-            refused_buckets: 0,
+            refused_buckets: BucketSet::default(),
             stats: MacStats::default(),
         };
-        let buckets = std::array::from_fn(|_| AtomicU64::new(0));
+        let buckets = (0..BUCKET_COUNT).map(|_| AtomicU64::new(0)).collect();
         MacTable { bridge, epoch, buckets, state: Mutex::new(state) }
     }
 
@@ -279,7 +305,7 @@ impl MacTable {
             outcome = Learned::Moved;
         }
         if !state.share(bundle).budget.take(now) {
-            state.refused_buckets |= 1 << key.bucket();
+            state.refused_buckets.insert(key.bucket());
             state.stats.refused += 1;
             return Learned::OverBudget;
         }
@@ -373,12 +399,12 @@ impl MacTable {
                     break;
                 }
                 state.remove(key);
-                touched |= 1 << key.bucket();
+                touched.insert(key.bucket());
                 count += 1;
             }
         }
         state.stats.expired += count as u64;
-        self.bump_all((0..BUCKET_COUNT).filter(|b| touched >> b & 1 == 1));
+        self.bump_all(touched.iter());
         count
     }
 
@@ -595,7 +621,18 @@ mod tests {
         assert_eq!((epoch.get(), t.lookup(k).revision), (e1, r1));
         t.learn(k, B, Instant::from_secs(3));
         assert!(epoch.get() > e1 && t.lookup(k).revision > r1);
-        let spread: std::collections::HashSet<usize> = (0..256).map(|i| key(0, i).bucket()).collect();
-        assert!(spread.len() > BUCKET_COUNT / 2, "{spread:?}");
+        let stations = BUCKET_COUNT as u64;
+        let spread: std::collections::HashSet<usize> = (0..stations).map(|i| key(0, i).bucket()).collect();
+        assert!(spread.len() > BUCKET_COUNT / 2, "{}", spread.len());
+        assert!(spread.iter().all(|bucket| *bucket < BUCKET_COUNT));
+    }
+
+    #[test]
+    fn set_of_buckets_gives_what_was_put_in() {
+        let mut set = BucketSet::default();
+        assert_eq!(set.iter().next(), None);
+        let buckets = [0, 1, 63, 64, 130, BUCKET_COUNT - 1];
+        buckets.iter().rev().chain(&buckets).for_each(|b| set.insert(*b));
+        assert!(set.iter().eq(buckets));
     }
 }
