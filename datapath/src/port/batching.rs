@@ -51,6 +51,31 @@ impl Demand {
     }
 }
 
+/// Keeps those of `frames` that were filled, in order, and the `counts` that say so, side by side at the front; the others go back
+/// to the pool. Returns how many were. A frame may come between two reads of one call, so that a later one finds what an
+/// earlier one did not.
+pub(super) fn keep_filled(
+    frames: &mut Vec<Frame>,
+    counts: &mut [Option<usize>],
+    pool: &mut FramePool,
+) -> usize {
+    let mut kept = 0;
+    for at in 0..frames.len().min(counts.len()) {
+        if counts.get(at).is_some_and(Option::is_some) {
+            frames.swap(at, kept);
+            counts.swap(at, kept);
+            kept += 1;
+        }
+    }
+    // From the end, so that frames go back as they were taken.
+    while frames.len() > kept
+        && let Some(frame) = frames.pop()
+    {
+        pool.give(frame);
+    }
+    kept
+}
+
 /// A frame that waits to be sent, and what of a stream it is if others may be joined to it.
 pub(super) struct Waiting {
     pub frame: Frame,
@@ -138,5 +163,43 @@ impl Outbox {
     pub fn put_back(&mut self, mut all: Vec<Waiting>, pool: &mut FramePool) {
         all.drain(..).for_each(|waiting| pool.give(waiting.frame));
         self.0 = all;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_that_come_between_two_reads_are_kept_in_order() {
+        let mut pool = FramePool::new(8);
+        for filled in 0..32u32 {
+            let mut frames: Vec<Frame> = (0..5).map(|_| pool.take()).collect();
+            let mut counts = [None; 6];
+            for (at, frame) in frames.iter_mut().enumerate().filter(|(at, _)| filled >> at & 1 == 1) {
+                frame.append(&vec![7; at + 1]).unwrap();
+                counts[at] = Some(at + 1);
+            }
+            let kept = keep_filled(&mut frames, &mut counts, &mut pool);
+            let expected: Vec<usize> = (0..5).filter(|at| filled >> at & 1 == 1).map(|at| at + 1).collect();
+            assert_eq!(kept, expected.len());
+            assert_eq!(frames.iter().map(Frame::len).collect::<Vec<_>>(), expected);
+            assert_eq!(counts.iter().copied().flatten().collect::<Vec<_>>(), expected);
+            assert_eq!(pool.len(), 5 - kept);
+            frames.drain(..).for_each(|frame| pool.give(frame));
+        }
+    }
+
+    #[test]
+    fn demand_follows_what_is_found() {
+        let mut demand = Demand::new();
+        let mut asked = Vec::new();
+        for waiting in [2, 4, 8, 50, 50, 50, 3, 0, 0, 1] {
+            let wanted = demand.wanted(32);
+            asked.push(wanted);
+            demand.learn(waiting.min(wanted), wanted);
+            assert_eq!(demand.is_drained(), waiting < wanted);
+        }
+        assert_eq!(asked, [2, 4, 8, 16, 32, 32, 32, 4, 2, 2]);
     }
 }

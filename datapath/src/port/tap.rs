@@ -6,7 +6,7 @@
 //! The device is made in the namespace of the opening thread and moved from there: then it dies with the pod's namespace,
 //! instead of keeping it alive.
 
-use super::batching::{Demand, Outbox, Waiting};
+use super::batching::{Demand, Outbox, Waiting, keep_filled};
 use super::device::{self, Key, Viewpoint};
 use super::ring::LazyRing;
 use super::{
@@ -290,22 +290,7 @@ impl TapRx {
             }
             Err(error) => failure = Some(error),
         }
-        let found = counts.iter().flatten().count();
-        // A frame may come between two reads, so that a later one finds what an earlier one did not. From the end, so that
-        // frames go back to the pool as they were taken.
-        let mut kept = 0;
-        for at in 0..taken.len() {
-            if counts.get(at).is_some_and(Option::is_some) {
-                taken.swap(at, kept);
-                counts.swap(at, kept);
-                kept += 1;
-            }
-        }
-        while taken.len() > kept
-            && let Some(frame) = taken.pop()
-        {
-            pool.give(frame);
-        }
+        let found = keep_filled(&mut taken, &mut counts, pool);
         for (frame, count) in taken.drain(..).zip(counts.into_iter().flatten()) {
             self.keep(frame, count, pool, out);
         }
