@@ -113,12 +113,25 @@ pub fn explosion_rules() -> Vec<String> {
     let allow = |what: String| {
         format!("cookie={COOKIE_FIRST},table=0,priority=10,udp,in_port=1,{what},actions=output:2")
     };
-    vec![
-        allow(format!("nw_src={}", Ipv4Addr::from(ALLOWED.0))),
-        allow(format!("tp_src={}", ALLOWED.1)),
-        allow(format!("tp_dst={ALLOWED_SERVER_PORT}")),
-        format!("cookie={},table=0,priority=0,actions=drop", COOKIE_FIRST + 1),
+    let drop = format!("cookie={},table=0,priority=0,actions=drop", COOKIE_FIRST + 1);
+    explosion_allowed().into_iter().map(allow).chain([drop]).collect()
+}
+
+/// What each of the three rules allows.
+pub fn explosion_allowed() -> [String; 3] {
+    [
+        format!("nw_src={}", Ipv4Addr::from(ALLOWED.0)),
+        format!("tp_src={}", ALLOWED.1),
+        format!("tp_dst={ALLOWED_SERVER_PORT}"),
     ]
+}
+
+/// Sources and destination ports that no rule allows, each with a mask of its own.
+pub fn explosion_headers() -> impl Iterator<Item = (End, u16)> {
+    (0..EXPLOSION_HEADERS).map(|n| {
+        let src = (ALLOWED.0 ^ 1 << (n >> 8), ALLOWED.1 ^ 1 << (n >> 4 & 0xf));
+        (src, ALLOWED_SERVER_PORT ^ 1 << (n & 0xf))
+    })
 }
 
 const ALLOWED: End = (0x0a00_000a, 5_353);
@@ -145,12 +158,9 @@ pub fn explosion_frames(attack: bool) -> Vec<Vec<u8>> {
         let client = (0x0a01_0000 + (n >> 8) as u32, 20_000 + (n & 0xff) as u16);
         udp(client, (server, ALLOWED_SERVER_PORT), SENDER, RECEIVER)
     };
-    let hostile = |n: usize| {
-        let src = (ALLOWED.0 ^ 1 << (n >> 8), ALLOWED.1 ^ 1 << (n >> 4 & 0xf));
-        udp(src, (server, ALLOWED_SERVER_PORT ^ 1 << (n & 0xf)), SENDER, RECEIVER)
-    };
+    let hostile = explosion_headers().map(|(src, port)| udp(src, (server, port), SENDER, RECEIVER));
     let hostile_frames = if attack { EXPLOSION_HEADERS } else { 0 };
-    (0..victims).map(victim).chain((0..hostile_frames).map(hostile)).collect()
+    (0..victims).map(victim).chain(hostile.take(hostile_frames)).collect()
 }
 
 /// Services with an endpoint each: the destination is translated when a connection is made, then the source, in a zone of

@@ -1,5 +1,6 @@
 //! What is measured between two pods, and in which units.
 
+use super::attack::Attack;
 use benches::compare::clock::now;
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ pub enum Load {
     Requests,
     /// Connections with a byte there and one back, so many at a time.
     Connections(usize),
+    /// One TCP stream, and then requests, while another pod does something else.
+    Beside(Attack),
     /// None.
     Idle,
 }
@@ -48,6 +51,8 @@ pub enum Load {
 pub enum Place {
     /// Both on one node.
     Node,
+    /// The same, on a node with two more pods, one of which may attack.
+    Crowd,
     /// On two nodes with a VXLAN tunnel, over a wire that takes super-frames as they are.
     Overlay,
     /// The same, but every frame on the wire is cut to its MTU.
@@ -86,6 +91,35 @@ const fn metric(name: &'static str, title: &'static str, better: Better, decimal
 
 const GBIT: &str = "ms of CPU a Gbit";
 const FRAME: &str = "ns of CPU a frame";
+
+const fn beside(name: &'static str, title: &'static str, attack: Attack, metrics: &'static [Metric]) -> Case {
+    Case { name, title, place: Place::Crowd, load: Load::Beside(attack), metrics, cost: GBIT }
+}
+
+macro_rules! beside_metrics {
+    ($name:literal, $title:literal) => {
+        &[
+            metric(
+                concat!($name, "-tcp"),
+                concat!("TCP, 1 stream, beside ", $title, ", Gbit/s"),
+                Better::More,
+                2,
+            ),
+            metric(
+                concat!($name, "-p50"),
+                concat!("TCP request and response beside ", $title, ", median, µs"),
+                Better::Less,
+                1,
+            ),
+            metric(
+                concat!($name, "-p99"),
+                concat!("TCP request and response beside ", $title, ", 99th percentile, µs"),
+                Better::Less,
+                1,
+            ),
+        ]
+    };
+}
 
 /// All of them.
 pub const CASES: &[Case] = &[
@@ -148,6 +182,42 @@ pub const CASES: &[Case] = &[
         metrics: &[metric("idle", "CPU time of the idle switch, % of a core", Better::Less, 3)],
         cost: "",
     },
+    beside(
+        "beside-none",
+        "TCP beside two quiet pods",
+        Attack::None,
+        beside_metrics!("beside-none", "quiet pods"),
+    ),
+    beside(
+        "beside-plain",
+        "TCP beside a pod that floods another with frames of one flow",
+        Attack::Plain,
+        beside_metrics!("beside-plain", "a flood of one flow"),
+    ),
+    beside(
+        "beside-misses",
+        "TCP beside a pod whose every frame is a new flow",
+        Attack::Misses,
+        beside_metrics!("beside-misses", "a flood of new flows"),
+    ),
+    beside(
+        "beside-tse",
+        "TCP beside a pod that sends the 8,192 headers of tuple-space explosion",
+        Attack::Explosion,
+        beside_metrics!("beside-tse", "tuple-space explosion"),
+    ),
+    beside(
+        "beside-syn",
+        "TCP beside a SYN flood through NAT",
+        Attack::SynFlood,
+        beside_metrics!("beside-syn", "a SYN flood through NAT"),
+    ),
+    beside(
+        "beside-macs",
+        "TCP beside a pod with 10,000 MAC addresses",
+        Attack::Macs,
+        beside_metrics!("beside-macs", "10,000 MAC addresses"),
+    ),
     Case {
         name: "vxlan-tcp-1",
         title: "TCP, 1 stream between two nodes, VXLAN, super-frames cross the wire whole",
@@ -192,7 +262,7 @@ pub fn cost(load: Load, count: u64, cpu: Duration) -> Option<f64> {
     let nanos = cpu.as_nanos() as f64;
     let of = |work: f64, unit: f64| (work > 0.0).then(|| nanos / unit / work);
     match load {
-        Load::Streams(_) => of(count as f64 * 8e-9, 1e6),
+        Load::Streams(_) | Load::Beside(_) => of(count as f64 * 8e-9, 1e6),
         Load::Frames | Load::Datagrams => of(count as f64, 1.0),
         Load::Requests | Load::Connections(_) => of(count as f64, 1e3),
         Load::Idle => None,

@@ -1,5 +1,6 @@
 //! The loads: sockets in two pods, threads that drive them, and what the receiving side counted in a window.
 
+use super::attack::{Attack, SINK, SINK_ADDRESS};
 use super::cases::{Case, Load, Sample, cost, for_time, percentile};
 use super::spaces::Pod;
 use anyhow::{Context as _, Result, ensure};
@@ -50,6 +51,8 @@ pub struct Between<'a> {
     pub client: &'a Pod,
     /// Who receives, or answers.
     pub server: &'a Pod,
+    /// Who may attack, and to whom it sends.
+    pub others: Option<(&'a Pod, &'a Pod)>,
     /// Processor time of the switch so far; `None` for one in the kernel.
     pub cpu: &'a (dyn Fn() -> Result<Option<Duration>> + Sync),
 }
@@ -100,6 +103,11 @@ impl Between<'_> {
             Load::Connections(at_once) => {
                 let window = self.connections(at_once, time)?;
                 Ok(window.sample(case, vec![window.rate() / 1e3]))
+            }
+            Load::Beside(attack) => {
+                let (window, mut times) = self.beside(attack, time)?;
+                let [p50, p99] = [50, 99].map(|p| f64::from(percentile(&mut times, p)) / 1e3);
+                Ok(window.sample(case, vec![window.rate() * 8e-9, p50, p99]))
             }
             Load::Idle => {
                 pause(WARM_UP);
@@ -170,37 +178,49 @@ impl Between<'_> {
         })
     }
 
+    /// A stream's window, and how long each of the requests after it took, in nanoseconds, while another pod attacks.
+    fn beside(&self, attack: Attack, time: Duration) -> Result<(Window, Vec<u32>)> {
+        let (attacker, partner) = self.others.context("no pods to attack from and to")?;
+        announce_neighbour(partner, (SINK, SINK_ADDRESS))?;
+        let frames = attack.frames(mac(attacker)?);
+        let sender = packet_socket(attacker)?;
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| match frames.is_empty() {
+                true => Ok(()),
+                false => flood(&sender, &frames, &stop),
+            });
+            pause(WARM_UP);
+            let before = partner.link()?.stats.rx_packets;
+            let measured = self.streams(1, time).and_then(|stream| Ok((stream, self.requests(time)?.1)));
+            let after = partner.link()?.stats.rx_packets;
+            stop.store(true, Relaxed);
+            thread.join().map_err(|_| anyhow::anyhow!("the attacking thread panicked"))??;
+            if attack == Attack::Plain {
+                ensure!(after > before, "nothing of what the attacker sent arrived");
+            }
+            measured
+        })
+    }
+
     fn frames(&self, time: Duration) -> Result<Window> {
-        let from = self.client.link()?;
-        let source = from.mac.context("the sending pod's device has no MAC address")?;
-        let source = source.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        let source = mac(self.client)?;
         let ip = |pod: &Pod| (pod.address.to_bits(), PORT);
         let frame = FrameBuilder::udp4(ip(self.client), ip(self.server))
             .macs(source, NEIGHBOUR)
             .payload(&[0x5a; FRAME_LEN - 14 - 20 - 8])
             .build();
-        self.announce_neighbour()?;
+        announce_neighbour(self.server, (NEIGHBOUR, NEIGHBOUR_ADDRESS))?;
         let sender = packet_socket(self.client)?;
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            let thread = scope.spawn(|| flood(&sender, &frame, &stop));
+            let thread = scope.spawn(|| flood(&sender, &[frame], &stop));
             pause(WARM_UP);
             let window = self.window(time, || Ok(self.server.link()?.stats.rx_packets));
             stop.store(true, Relaxed);
             thread.join().map_err(|_| anyhow::anyhow!("the sending thread panicked"))??;
             window
         })
-    }
-
-    /// Lets the switch learn where the frames' destination is.
-    fn announce_neighbour(&self) -> Result<()> {
-        // A gratuitous request, of an address that no pod has or asks for.
-        let own = (NEIGHBOUR, NEIGHBOUR_ADDRESS);
-        let frame = FrameBuilder::arp(ARP_REQUEST, own, (0, own.1)).macs(NEIGHBOUR, BROADCAST);
-        // Not kept open: it would be given every frame that arrives.
-        let socket = packet_socket(self.server)?;
-        let sent = socket.send(&VnetHeader::default(), &[IoSlice::new(&frame.build())]);
-        sent.context("the receiving pod could not announce a neighbour").map(drop)
     }
 
     fn datagram_receiver(&self) -> Result<UdpSocket> {
@@ -218,7 +238,7 @@ impl Between<'_> {
         sender.connect(self.address())?;
         let (stop, received) = (AtomicBool::new(false), AtomicU64::new(0));
         std::thread::scope(|scope| {
-            let sending = scope.spawn(|| flood(&sender, &[0x5a; DATAGRAM_LEN], &stop));
+            let sending = scope.spawn(|| flood(&sender, &[vec![0x5a; DATAGRAM_LEN]], &stop));
             let receiving = scope.spawn(|| count(&receiver, &received, &stop));
             pause(WARM_UP);
             let window = self.window(time, || Ok(received.load(Relaxed)));
@@ -284,6 +304,21 @@ impl Between<'_> {
     }
 }
 
+/// Lets the switch learn what is behind a pod: an address that no pod has or asks for.
+fn announce_neighbour(pod: &Pod, own: (u64, u32)) -> Result<()> {
+    // A gratuitous request.
+    let frame = FrameBuilder::arp(ARP_REQUEST, own, (0, own.1)).macs(own.0, BROADCAST);
+    // Not kept open: it would be given every frame that arrives.
+    let socket = packet_socket(pod)?;
+    let sent = socket.send(&VnetHeader::default(), &[IoSlice::new(&frame.build())]);
+    sent.context("a pod could not announce a neighbour").map(drop)
+}
+
+fn mac(pod: &Pod) -> Result<u64> {
+    let address = pod.link()?.mac.context("a pod's device has no MAC address")?;
+    Ok(address.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
+}
+
 fn packet_socket(pod: &Pod) -> Result<PacketSocket> {
     let index = pod.link()?.index;
     let options = PacketOptions { promiscuity: Promiscuity::Own, offload: PacketOffload::Never };
@@ -320,12 +355,15 @@ fn receive(mut stream: &TcpStream, received: &AtomicU64, stop: &AtomicBool) -> R
     }
 }
 
-/// Sends the same bytes again and again, many in a system call.
-fn flood(socket: impl AsFd, bytes: &[u8], stop: &AtomicBool) -> Result<()> {
-    let pieces = [IoSlice::new(bytes)];
+/// Sends the same frames or datagrams again and again, in turn, many in a system call.
+fn flood(socket: impl AsFd, all: &[Vec<u8>], stop: &AtomicBool) -> Result<()> {
+    let mut turn = 0;
+    let pieces: Vec<[IoSlice<'_>; 1]> = all.iter().map(|bytes| [IoSlice::new(bytes)]).collect();
     let mut control: Vec<_> = (0..BURST).map(|_| SendAncillaryBuffer::default()).collect();
-    let mut messages: Vec<_> = control.iter_mut().map(|c| MMsgHdr::new(&pieces, c)).collect();
     while !stop.load(Relaxed) {
+        let next = pieces.iter().cycle().skip(turn);
+        let mut messages: Vec<_> = control.iter_mut().zip(next).map(|(c, p)| MMsgHdr::new(p, c)).collect();
+        turn = (turn + BURST) % pieces.len();
         match sendmmsg(&socket, &mut messages, SendFlags::NOSIGNAL) {
             // The device's queue is full: the switch is the slower side, as it should be.
             Ok(_) | Err(Errno::AGAIN | Errno::NOBUFS | Errno::INTR) => {}

@@ -3,6 +3,7 @@
 //! All systems run at the same time, each in namespaces of its own, but all except the one that is measured are stopped by a
 //! signal. Nothing here knows what a figure should be.
 
+mod attack;
 mod cases;
 mod load;
 mod plot;
@@ -96,7 +97,7 @@ pub fn run(settings: &Settings, unpacked: PathBuf, dir: &Path) -> Result<()> {
     facts.push(("Open vSwitch".to_owned(), theirs.lines().next().unwrap_or_default().to_owned()));
 
     let mut rows = Vec::new();
-    for place in [Place::Node, Place::Overlay, Place::OverlayCut] {
+    for place in [Place::Node, Place::Crowd, Place::Overlay, Place::OverlayCut] {
         let here: Vec<Case> = cases.iter().filter(|case| case.place == place).copied().collect();
         if here.is_empty() {
             continue;
@@ -177,8 +178,9 @@ impl Bench {
 fn measure(case: &Case, running: &Running, window: Duration) -> Result<cases::Sample> {
     running.go_on()?;
     pause(SETTLE);
-    let [client, server] = &running.pods;
-    let sample = Between { client, server, cpu: &|| running.cpu() }.measure(case, window);
+    let [client, server, others @ ..] = &running.pods[..] else { bail!("too few pods") };
+    let others = if let [attacker, partner] = others { Some((attacker, partner)) } else { None };
+    let sample = Between { client, server, others, cpu: &|| running.cpu() }.measure(case, window);
     running.stop()?;
     let sample = sample?;
     load::check(case, &sample)?;
@@ -206,11 +208,14 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("compare-devices-{}", std::process::id()));
         let files = Files { unpacked: PathBuf::new(), programs: PathBuf::new(), dir: dir.clone() };
         let bridge = SYSTEMS.iter().find(|system| system.kind == Kind::Bridge).unwrap();
-        let running = bridge.start(Place::Node, &files).unwrap();
-        for case in CASES.iter().filter(|c| c.place == Place::Node && bridge.is_measured(c.load)) {
-            let sample = measure(case, &running, Duration::from_millis(50));
-            let sample = sample.unwrap_or_else(|error| panic!("{}: {error:#}", case.name));
-            assert_eq!(sample.cost, None, "{}: the kernel has no process", case.name);
+        let start = |place| bridge.start(place, &files).unwrap();
+        let (running, crowd) = (start(Place::Node), start(Place::Crowd));
+        for (place, running) in [(Place::Node, &running), (Place::Crowd, &crowd)] {
+            for case in CASES.iter().filter(|c| c.place == place && bridge.is_measured(c.load)) {
+                let sample = measure(case, running, Duration::from_millis(50));
+                let sample = sample.unwrap_or_else(|error| panic!("{}: {error:#}", case.name));
+                assert_eq!(sample.cost, None, "{}: the kernel has no process", case.name);
+            }
         }
         // A pod whose link is down is told, not measured as nothing.
         let link = running.pods[1].link().unwrap().index;

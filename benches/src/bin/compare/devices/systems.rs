@@ -1,5 +1,6 @@
 //! The switches: how each is set up between two pods, with everything of it in namespaces and a directory of its own.
 
+use super::attack;
 use super::cases::{Load, Place};
 use super::spaces::{Pod, PodOffload, Space};
 use crate::processes::{Daemon, bound_to_us, empty_dir, run, spawn, wait_for};
@@ -19,7 +20,14 @@ const VNI: u32 = 7;
 const MTU: u32 = 1_500;
 /// VXLAN over IPv4 takes 50 bytes (RFC 7348 section 5).
 const OVERLAY_MTU: u32 = MTU - 50;
-const POD_ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2)];
+/// The two between which is measured, and one that may attack, and its partner.
+const POD_ADDRESSES: [Ipv4Addr; 4] = [
+    Ipv4Addr::new(10, 0, 0, 1),
+    Ipv4Addr::new(10, 0, 0, 2),
+    Ipv4Addr::new(10, 0, 0, 3),
+    Ipv4Addr::new(10, 0, 0, 4),
+];
+const PORTS: [&str; 4] = ["p1", "p2", "p3", "p4"];
 /// Documentation range of RFC 5737.
 const NODE_ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
 
@@ -138,12 +146,25 @@ pub const SYSTEMS: &[System] = &[
 impl System {
     /// Whether it runs there.
     pub fn is_at(&self, place: Place) -> bool {
-        if place == Place::Node { self.on_node } else { self.on_overlay }
+        match place {
+            Place::Node => self.on_node,
+            // The forwarder has two ports. That packet sockets are no better for others than TAPs need not be shown.
+            Place::Crowd => self.on_node && self.kind != Kind::Forwarder && !self.is_second(),
+            Place::Overlay | Place::OverlayCut => self.on_overlay,
+        }
+    }
+
+    fn is_second(&self) -> bool {
+        self.attachment == Attachment::Veth && self.kind != Kind::Bridge
     }
 
     /// Whether it is measured under a load. The kernel's idle time is nobody's, and a forwarder has no timers.
     pub fn is_measured(&self, load: Load) -> bool {
-        load != Load::Idle || !matches!(self.kind, Kind::Bridge | Kind::Forwarder)
+        match load {
+            Load::Idle => !matches!(self.kind, Kind::Bridge | Kind::Forwarder),
+            Load::Beside(attack) => self.kind != Kind::Bridge || !attack.needs_rules(),
+            _ => true,
+        }
     }
 }
 
@@ -163,8 +184,8 @@ pub struct Files {
 pub struct Running {
     /// Daemons end before namespaces are let go.
     switches: Vec<Switch>,
-    /// The two pods.
-    pub pods: [Pod; 2],
+    /// The two pods, and if there are more, who may attack and its partner.
+    pub pods: Vec<Pod>,
     _nodes: Vec<Space>,
 }
 
@@ -183,41 +204,53 @@ impl System {
     /// If something of it is missing or does not start.
     pub fn start(&self, place: Place, files: &Files) -> Result<Running> {
         match place {
-            Place::Node => self.start_on_node(files),
+            Place::Node => self.start_on_node(2, files),
+            Place::Crowd => {
+                let running = self.start_on_node(PORTS.len(), files)?;
+                for switch in &running.switches {
+                    switch.add_rules(&attack::rules())?;
+                }
+                Ok(running)
+            }
             Place::Overlay | Place::OverlayCut => self.start_on_two(place, files),
         }
     }
 
-    fn start_on_node(&self, files: &Files) -> Result<Running> {
+    fn start_on_node(&self, count: usize, files: &Files) -> Result<Running> {
         let node = Space::new()?;
-        let ports = ["p1", "p2"];
+        let ports = &PORTS[..count];
         let dir = empty_dir(&files.dir.join(self.name))?;
         let offload = if self.kind == Kind::Ovs { PodOffload::Off } else { PodOffload::On };
-        let behind = |n: usize| Pod::behind(&node, ports[n], POD_ADDRESSES[n], MTU, offload);
-        let around = |n: usize| Pod::around(&node, ports[n], POD_ADDRESSES[n], MTU);
+        let numbered = || ports.iter().zip(POD_ADDRESSES);
+        let behind = || -> Result<Vec<Pod>> {
+            numbered().map(|(port, at)| Pod::behind(&node, port, at, MTU, offload)).collect()
+        };
+        let around = || -> Result<Vec<Pod>> {
+            numbered().map(|(port, at)| Pod::around(&node, port, at, MTU)).collect()
+        };
         let (pods, switches) = match (self.kind, self.attachment) {
             (Kind::Bridge, _) => {
-                let pods = [behind(0)?, behind(1)?];
-                node.bridge(BRIDGE, &ports)?;
+                let pods = behind()?;
+                node.bridge(BRIDGE, ports)?;
                 (pods, Vec::new())
             }
             (Kind::Forwarder, Attachment::Tap) => {
                 let switch = forwarder(&node, &dir, "tap", ports, files)?;
-                ([around(0)?, around(1)?], vec![switch])
+                (around()?, vec![switch])
             }
             (Kind::Forwarder, Attachment::Veth) => {
-                let pods = [behind(0)?, behind(1)?];
+                let pods = behind()?;
                 (pods, vec![forwarder(&node, &dir, "veth", ports, files)?])
             }
             (_, Attachment::Tap) => {
                 let switch = self.switch(&node, dir, files)?;
-                for port in ports {
-                    switch.add_port(port, "type=internal")?;
+                for (port, number) in ports.iter().zip(1..) {
+                    switch.add_port(port, &format!("type=internal ofport_request={number}"))?;
                 }
-                ([around(0)?, around(1)?], vec![switch])
+                (around()?, vec![switch])
             }
             (_, Attachment::Veth) => {
-                let pods = [behind(0)?, behind(1)?];
+                let pods = behind()?;
                 let switch = self.switch(&node, dir, files)?;
                 for port in ports {
                     switch.add_port(port, "")?;
@@ -268,7 +301,6 @@ impl System {
             pods.push(Pod::around(node, "p1", POD_ADDRESSES[n], OVERLAY_MTU)?);
             switches.push(switch);
         }
-        let pods = <[Pod; 2]>::try_from(pods).ok().context("two pods")?;
         Ok(Running { switches, pods, _nodes: nodes.into() })
     }
 
@@ -322,7 +354,7 @@ fn open_vswitch(node: &Space, dir: PathBuf, files: &Files, kind: Kind) -> Result
     Ok(Switch { dir, forwarding, database: Some(database) })
 }
 
-fn forwarder(node: &Space, dir: &Path, kind: &str, ports: [&str; 2], files: &Files) -> Result<Switch> {
+fn forwarder(node: &Space, dir: &Path, kind: &str, ports: &[&str], files: &Files) -> Result<Switch> {
     let mut command = node.command(&files.programs.join("bare_forwarder"));
     let output = dir.join("bare_forwarder.out");
     let mut forwarding = Daemon::spawn(command.arg(kind).args(ports), &output)?;
@@ -357,6 +389,14 @@ impl Switch {
         let error = self.vsctl(&format!("get Interface {name} error"))?;
         ensure!(error.trim() == "[]", "{name}: {}", error.trim());
         Ok(())
+    }
+
+    /// Takes the place of the bridge's rules.
+    fn add_rules(&self, rules: &[String]) -> Result<()> {
+        let file = self.dir.join("rules");
+        std::fs::write(&file, rules.join("\n") + "\n").with_context(|| file.display().to_string())?;
+        let bridge = format!("unix:{}", self.dir.join(format!("{BRIDGE}.mgmt")).display());
+        run(Command::new("ovs-ofctl").args(["replace-flows", &bridge]).arg(&file)).map(drop)
     }
 
     fn daemons(&self) -> impl Iterator<Item = &Daemon> {
