@@ -391,12 +391,12 @@ impl Switch {
         Ok(())
     }
 
-    /// Takes the place of the bridge's rules.
+    /// Adds to the bridge's rules.
     fn add_rules(&self, rules: &[String]) -> Result<()> {
         let file = self.dir.join("rules");
         std::fs::write(&file, rules.join("\n") + "\n").with_context(|| file.display().to_string())?;
         let bridge = format!("unix:{}", self.dir.join(format!("{BRIDGE}.mgmt")).display());
-        run(Command::new("ovs-ofctl").args(["replace-flows", &bridge]).arg(&file)).map(drop)
+        run(Command::new("ovs-ofctl").args(["add-flows", &bridge]).arg(&file)).map(drop)
     }
 
     fn daemons(&self) -> impl Iterator<Item = &Daemon> {
