@@ -26,6 +26,8 @@ pub(crate) struct PortEntry {
     pub share: PortShare,
     /// Number of receiving sides that this worker has of the port.
     pub receivers: u32,
+    /// Whether a receiving side of it is busy (`worker::turns`).
+    pub is_busy: bool,
     budget: MissBudget,
     tx: Option<Box<dyn Tx>>,
     /// Frames and bytes given to `tx` since its last flush.
@@ -97,6 +99,7 @@ impl Ports {
             counters,
             share,
             receivers: 0,
+            is_busy: false,
             budget: MissBudget::new(self.limits),
             tx: None,
             pending: (0, 0),
@@ -218,6 +221,11 @@ impl Ports {
                 counters.drops.add(reason, 1);
             }
         }
+    }
+
+    /// Whether a port that is not busy itself waits to be flushed.
+    pub fn is_quiet_one_unflushed(&self) -> bool {
+        self.unflushed.iter().any(|i| self.get(*i).is_some_and(|entry| !entry.is_busy && entry.pending.0 > 0))
     }
 
     /// Flushes every port that was given frames. Ports whose device is gone lose their sending side.

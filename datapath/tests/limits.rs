@@ -8,6 +8,7 @@ use datapath::cache::{CACHE_EVICT_IDLE, CACHE_FLOWS_DEFAULT};
 use datapath::{CacheLimits, Command, Credit, Domain, DpAction, Drop, DumpCursor, MissLimits, WorkerConfig};
 use packet::{DpPort, slot};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use world::*;
 
@@ -145,7 +146,7 @@ fn a_flood_of_new_flows_costs_nobody_else_a_frame() {
         // Ports 2 and 3 start new flows all the time, within their own budget.
         w.wire(2).push(&numbered(n / 2));
         w.wire(3).push(&numbered(n / 2));
-        let _ = w.step();
+        w.settle();
         w.now += Duration::from_millis(1);
     }
     assert_eq!((w.sink(2).count(), w.sink(3).count()), (steps as usize, steps as usize));
@@ -157,6 +158,71 @@ fn a_flood_of_new_flows_costs_nobody_else_a_frame() {
     assert!((5_000..=5_150).contains(&granted), "{granted}");
     assert_eq!(w.drops(2, Drop::MissCredit) + w.drops(3, Drop::MissCredit), 0);
     w.check_conservation();
+}
+
+/// Ports 1 and 2 send to each other, and so do 3 and 4.
+fn pairs() -> World {
+    let fake = Fake::new(&[], |key| Answer::new(vec![output(((key.in_port().0 - 1) ^ 1) + 1)]));
+    World::new(fake, 4)
+}
+
+/// A frame of a port that says little waits neither for a whole batch of one that says much to be received nor for it to be sent.
+#[test]
+fn quiet_ports_go_before_busy_ones_whose_batches_are_short_meanwhile() {
+    let mut w = pairs();
+    let step = |w: &mut World| {
+        let before = w.sink(2).count();
+        let _ = w.step();
+        w.sink(2).count() - before
+    };
+    (0..5_000).for_each(|n| w.wire(1).push(&numbered(n)));
+    assert_eq!((step(&mut w), step(&mut w)), (32, 32));
+    // Whichever would be first by turn.
+    for n in 0..4 {
+        let (sink, left) = (w.sink(4).clone(), Arc::new(AtomicUsize::new(0)));
+        w.wire(1).on_receive({
+            let left = left.clone();
+            move || left.store(sink.count(), Relaxed)
+        });
+        w.wire(3).push(&numbered(n));
+        assert_eq!(step(&mut w), 8);
+        assert_eq!(left.load(Relaxed), n as usize + 1, "sent before the busy port was asked");
+    }
+    let short = (0..1_000).take_while(|_| step(&mut w) == 8).count();
+    assert!((32..128).contains(&short), "{short} short batches after the last quiet frame");
+    assert_eq!(step(&mut w), 32);
+    w.settle();
+    assert_eq!(w.sink(2).count(), 5_000);
+    w.check_conservation();
+}
+
+/// Acknowledgements go to the busy port itself, which has more of full batches.
+#[test]
+fn answers_to_a_busy_port_do_not_shorten_its_batches() {
+    let mut w = pairs();
+    (0..320).for_each(|n| w.wire(1).push(&numbered(n)));
+    for n in 1..=10 {
+        w.wire(2).push(&numbered(n));
+        let _ = w.step();
+        assert_eq!((w.sink(2).count(), w.sink(1).count()), (32 * n as usize, n as usize));
+    }
+}
+
+/// However many ports are quiet, a busy one has its turn in each round, and the other way round.
+#[test]
+fn nobody_is_left_out() {
+    let mut w = pairs();
+    for n in 0..200 {
+        (0..40).for_each(|i| w.wire(1).push(&numbered(n * 40 + i)));
+        (0..40).for_each(|i| w.wire(4).push(&numbered(n * 40 + i)));
+        (0..15).for_each(|i| w.wire(2).push(&numbered(i)));
+        w.wire(3).push(&numbered(n));
+        let counts = |w: &World| [1, 2, 3, 4].map(|port| w.sink(port).count());
+        let before = counts(&w);
+        let _ = w.step();
+        let after = counts(&w);
+        assert!(before.iter().zip(after).all(|(before, after)| after > *before), "{before:?} {after:?}");
+    }
 }
 
 /// A changed configuration, even one with another profile, does not cost established flows their frames, however many

@@ -6,6 +6,7 @@ use crate::frame::Frame;
 #[derive(Debug)]
 pub struct Batch {
     frames: Vec<Frame>,
+    limit: usize,
 }
 
 impl Batch {
@@ -14,7 +15,12 @@ impl Batch {
 
     /// An empty batch.
     pub fn new() -> Batch {
-        Batch { frames: Vec::with_capacity(Self::MAX) }
+        Batch { frames: Vec::with_capacity(Self::MAX), limit: Self::MAX }
+    }
+
+    /// Says how many frames fit from now on: 1 to [`Batch::MAX`], which it is at first. Those that are in it stay.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit.clamp(1, Self::MAX);
     }
 
     /// Adds a frame at the end.
@@ -45,13 +51,13 @@ impl Batch {
     /// Whether no further frame fits.
     #[inline]
     pub fn is_full(&self) -> bool {
-        self.frames.len() >= Self::MAX
+        self.frames.len() >= self.limit
     }
 
     /// Number of frames that still fit.
     #[inline]
     pub fn room(&self) -> usize {
-        Self::MAX - self.frames.len().min(Self::MAX)
+        self.limit.saturating_sub(self.frames.len())
     }
 
     /// The frames.
@@ -97,5 +103,17 @@ mod tests {
         assert_eq!(order, (0..Batch::MAX as u8).collect::<Vec<_>>());
         batch.push(refused).unwrap();
         assert_eq!(batch.frames.as_ptr(), room, "no new allocation");
+    }
+
+    #[test]
+    fn a_limit_leaves_what_is_there() {
+        let mut batch = Batch::new();
+        let mut fill = |limit: usize| {
+            batch.set_limit(limit);
+            while batch.push(Frame::from_bytes(&[])).is_ok() {}
+            assert_eq!((batch.room(), batch.is_full()), (0, true));
+            batch.len()
+        };
+        assert_eq!([0, 5, 3, Batch::MAX + 1].map(&mut fill), [1, 5, 5, Batch::MAX]);
     }
 }

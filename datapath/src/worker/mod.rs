@@ -12,6 +12,7 @@
 mod forward;
 mod recorder;
 mod requests;
+mod turns;
 
 pub use forward::RECIRCULATIONS_MAX;
 
@@ -32,6 +33,7 @@ use recorder::Recorder;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
+use turns::{Pace, Turns};
 
 /// Pause before a receiving side that failed is tried again.
 pub const RX_RETRY: Duration = Duration::from_millis(500);
@@ -83,11 +85,24 @@ struct RxEntry {
     token: RxToken,
     /// Whether there may be something to receive.
     ready: bool,
+    /// How much it gave in its last turn.
+    pace: Pace,
+    /// The same when the round began.
+    turn: Pace,
     /// Not to be tried before this time: it failed.
     resume_at: Option<Instant>,
     /// Whether the failure has been reported.
     reported: bool,
     /// Whether the device is gone, so that this is removed at the end of the round.
+    gone: bool,
+}
+
+/// What a round is about, and has done.
+struct Round {
+    first: usize,
+    now: Instant,
+    frames: usize,
+    /// Whether a device is gone.
     gone: bool,
 }
 
@@ -98,8 +113,7 @@ pub struct Worker<S: SlowPath> {
     cache: FlowCache,
     executor: Executor,
     receivers: Vec<RxEntry>,
-    /// The receiving side that is first in the next step.
-    turn: usize,
+    turns: Turns,
     batch: Batch,
     staging: Staging,
     recorder: Recorder,
@@ -127,7 +141,7 @@ impl<S: SlowPath> Worker<S> {
             cache,
             executor: Executor::new(ports, tracker, seed, config.fragments),
             receivers: Vec::new(),
-            turn: 0,
+            turns: Turns::default(),
             batch: Batch::new(),
             staging: Staging::new(),
             recorder: Recorder::default(),
@@ -204,20 +218,40 @@ impl<S: SlowPath> Worker<S> {
         self.receivers.iter_mut().for_each(|r| r.ready = true);
     }
 
-    /// Takes one batch from each receiving side that may have something, another one first in each step.
+    /// Takes one batch from each receiving side that may have something, as `turns` says.
     fn receive(&mut self, now: Instant) -> usize {
-        let rescan = self.stats.steps.get().is_multiple_of(RX_RESCAN_STEPS);
         let count = self.receivers.len();
         if count == 0 {
             return 0;
         }
-        self.turn = (self.turn + 1) % count;
-        let mut frames = 0;
-        let mut gone = false;
+        let first = self.turns.begin(count);
+        let any_busy = self.receivers.iter().any(|r| r.pace == Pace::Busy);
+        for entry in &mut self.receivers {
+            entry.turn = entry.pace;
+        }
+        let mut round = Round { first, now, frames: 0, gone: false };
+        self.batch.set_limit(Batch::MAX);
+        self.take_turns(Pace::Quiet, &mut round);
+        if any_busy {
+            let is_quiet_traffic = self.executor.ports.is_quiet_one_unflushed();
+            self.batch.set_limit(self.turns.busy_batch(is_quiet_traffic, Batch::MAX));
+            self.executor.ports.flush(&mut self.executor.pool, &mut self.events_pending);
+            self.take_turns(Pace::Busy, &mut round);
+        }
+        if round.gone {
+            self.remove_receivers(|r| r.gone);
+        }
+        round.frames
+    }
+
+    /// Takes a batch from each receiving side that had this pace when the round began.
+    fn take_turns(&mut self, pace: Pace, round: &mut Round) {
+        let rescan = self.stats.steps.get().is_multiple_of(RX_RESCAN_STEPS);
+        let count = self.receivers.len();
         for n in 0..count {
-            let at = (self.turn + n) % count;
+            let at = (round.first + n) % count;
             let Some(entry) = self.receivers.get_mut(at) else { continue };
-            if entry.resume_at.is_some_and(|t| t > now) {
+            if entry.turn != pace || entry.resume_at.is_some_and(|t| t > round.now) {
                 continue;
             }
             if entry.resume_at.take().is_some() {
@@ -229,14 +263,10 @@ impl<S: SlowPath> Worker<S> {
             if self.executor.pool.len() < Batch::MAX {
                 self.executor.ports.flush(&mut self.executor.pool, &mut self.events_pending);
             }
-            let (received, is_gone) = self.receive_from(at, now);
-            frames += received;
-            gone |= is_gone;
+            let (received, is_gone) = self.receive_from(at, round.now);
+            round.frames += received;
+            round.gone |= is_gone;
         }
-        if gone {
-            self.remove_receivers(|r| r.gone);
-        }
-        frames
     }
 
     /// Receives and forwards one batch. Also says whether the device is gone.
@@ -246,6 +276,10 @@ impl<S: SlowPath> Worker<S> {
         let result = entry.rx.recv(&mut self.executor.pool, &mut self.batch);
         let frames = self.batch.len();
         entry.ready = frames > 0 && !entry.rx.is_drained();
+        entry.pace = entry.pace.after(frames);
+        if let Some(port) = self.executor.ports.get_mut(index) {
+            port.is_busy = entry.pace == Pace::Busy;
+        }
         match result {
             Ok(()) => entry.reported = false,
             Err(error) => {

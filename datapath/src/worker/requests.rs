@@ -1,6 +1,7 @@
 //! Commands: carried out between batches, never during one.
 
 use super::forward::Pass;
+use super::turns::Pace;
 use super::{RxEntry, RxToken, Worker};
 use crate::command::{COMMANDS_PER_STEP_MAX, Command, FragmentDump, Reply, WorkerConfig};
 use crate::port::Rx;
@@ -143,6 +144,8 @@ impl<S: SlowPath> Worker<S> {
             rx,
             token,
             ready: true,
+            pace: Pace::default(),
+            turn: Pace::default(),
             resume_at: None,
             reported: false,
             gone: false,
