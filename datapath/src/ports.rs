@@ -26,8 +26,8 @@ pub(crate) struct PortEntry {
     pub share: PortShare,
     /// Number of receiving sides that this worker has of the port.
     pub receivers: u32,
-    /// Whether a receiving side of it is busy (`worker::turns`).
-    pub is_busy: bool,
+    /// How many of them are busy (`worker::turns`).
+    pub busy: u32,
     budget: MissBudget,
     tx: Option<Box<dyn Tx>>,
     /// Frames and bytes given to `tx` since its last flush.
@@ -99,7 +99,7 @@ impl Ports {
             counters,
             share,
             receivers: 0,
-            is_busy: false,
+            busy: 0,
             budget: MissBudget::new(self.limits),
             tx: None,
             pending: (0, 0),
@@ -225,7 +225,9 @@ impl Ports {
 
     /// Whether a port that is not busy itself waits to be flushed.
     pub fn is_quiet_one_unflushed(&self) -> bool {
-        self.unflushed.iter().any(|i| self.get(*i).is_some_and(|entry| !entry.is_busy && entry.pending.0 > 0))
+        self.unflushed
+            .iter()
+            .any(|i| self.get(*i).is_some_and(|entry| entry.busy == 0 && entry.pending.0 > 0))
     }
 
     /// Flushes every port that was given frames. Ports whose device is gone lose their sending side.

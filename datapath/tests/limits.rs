@@ -200,6 +200,8 @@ fn quiet_ports_go_before_busy_ones_whose_batches_are_short_meanwhile() {
 #[test]
 fn answers_to_a_busy_port_do_not_shorten_its_batches() {
     let mut w = pairs();
+    // One of two receiving sides of the port; the other has nothing.
+    w.command(Command::AddRx { port: DpPort(1), rx: Box::new(Wire::default()), done: None });
     (0..320).for_each(|n| w.wire(1).push(&numbered(n)));
     for n in 1..=10 {
         w.wire(2).push(&numbered(n));

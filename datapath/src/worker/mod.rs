@@ -276,9 +276,15 @@ impl<S: SlowPath> Worker<S> {
         let result = entry.rx.recv(&mut self.executor.pool, &mut self.batch);
         let frames = self.batch.len();
         entry.ready = frames > 0 && !entry.rx.is_drained();
-        entry.pace = entry.pace.after(frames);
-        if let Some(port) = self.executor.ports.get_mut(index) {
-            port.is_busy = entry.pace == Pace::Busy;
+        let pace = entry.pace.after(frames);
+        if pace != std::mem::replace(&mut entry.pace, pace)
+            && let Some(port) = self.executor.ports.get_mut(index)
+        {
+            // A port may have several receiving sides, such as a socket for each family of addresses.
+            match pace {
+                Pace::Busy => port.busy += 1,
+                Pace::Quiet => port.busy = port.busy.saturating_sub(1),
+            }
         }
         match result {
             Ok(()) => entry.reported = false,

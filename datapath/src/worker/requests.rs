@@ -161,6 +161,7 @@ impl<S: SlowPath> Worker<S> {
             removed.push(entry.rx);
             let Some(port) = self.executor.ports.get_mut(entry.index) else { continue };
             port.receivers = port.receivers.saturating_sub(1);
+            port.busy = port.busy.saturating_sub(u32::from(entry.pace == Pace::Busy));
             if port.receivers == 0 {
                 self.cache.flush_share(port.share);
                 self.remove_port_if_unused(entry.index);
