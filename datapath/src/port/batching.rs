@@ -34,6 +34,11 @@ impl Demand {
         self.expected.min(room)
     }
 
+    /// Whether there has been next to nothing.
+    pub fn is_low(self) -> bool {
+        self.expected == EXPECTED_MIN
+    }
+
     /// Whether the last call got less than it asked for.
     pub fn is_drained(self) -> bool {
         self.drained
