@@ -1,9 +1,10 @@
 //! How much flow set-up work a port may cause: a token bucket per port, so that a port that floods the cache with new
 //! flows runs dry by itself while the others go on.
 //!
-//! Turns between ports need no queue here: a step takes at most one batch from each receiving side (`worker::turns`). Cached flows need no credit, and neither do translations anew of a flow that is cached:
-//! a change of configuration must not cost established traffic a frame. For the same reason ports are granted set-ups
-//! when a new profile may make what they have cached useless.
+//! Turns between ports need no queue here: a step takes at most one batch from each receiving side (`worker::turns`).
+//! Cached flows need no credit, and neither do translations anew of a flow that is cached: a change of configuration
+//! must not cost established traffic a frame. For the same reason ports are granted set-ups when a new profile may make
+//! what they have cached useless.
 
 use base::{Instant, RateLimit};
 

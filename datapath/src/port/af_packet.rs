@@ -156,7 +156,7 @@ struct AfPacketRx {
 impl Rx for AfPacketRx {
     fn recv(&mut self, pool: &mut FramePool, out: &mut Batch) -> Result<(), PortError> {
         // Again if all were of no use, but not for ever: who polls comes back.
-        for _ in 0..out.room() {
+        for _ in 0..Batch::MAX {
             let Err(error) = self.recv_many(pool, out) else {
                 if out.is_empty() && !self.demand.is_drained() {
                     continue;

@@ -271,8 +271,11 @@ impl TapRx {
 
     /// One frame a system call, until there are no more.
     fn recv_single(&mut self, pool: &mut FramePool, out: &mut Batch) -> Result<(), PortError> {
-        self.demand.set_drained(false);
-        while !out.is_full() && self.recv_one(pool, out)? {}
+        let (mut found, wanted) = (0, out.room());
+        while !out.is_full() && self.recv_one(pool, out)? {
+            found += 1;
+        }
+        self.demand.learn(found, wanted);
         Ok(())
     }
 
