@@ -168,8 +168,39 @@ pub struct InterfaceConfig {
     pub mtu_request: Option<u16>,
     /// `mac`.
     pub mac: Option<MacAddr>,
+    /// `options:n_rxq` of a TAP.
+    pub rx_queues: RxQueues,
     /// `options:netns`: the namespace that the device is moved to, by name or path.
     pub netns: Option<String>,
+}
+
+/// Most queues of a TAP, each with a receiving side.
+pub const RX_QUEUES_MAX: u16 = 64;
+
+/// How many queues a device shall have, each with a receiving side.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum RxQueues {
+    /// Nothing is said: one, and a new device has room for no more.
+    #[default]
+    Default,
+    /// So many, 1 to [`RX_QUEUES_MAX`]; a new device has room for more.
+    Count(u16),
+    /// What is said makes no sense, and why: the number stays what it was. The device works.
+    Invalid(String),
+}
+
+impl RxQueues {
+    /// What `options:n_rxq` says; 0 is the default, as in OVS.
+    pub fn parse(interface: &str, text: Option<&str>) -> RxQueues {
+        let Some(text) = text else { return RxQueues::Default };
+        match text.parse() {
+            Ok(0) => RxQueues::Default,
+            Ok(count @ 1..=RX_QUEUES_MAX) => RxQueues::Count(count),
+            _ => RxQueues::Invalid(format!(
+                "{interface}: options:n_rxq '{text}' is not a number from 1 to {RX_QUEUES_MAX}"
+            )),
+        }
+    }
 }
 
 /// One row of the Controller table.

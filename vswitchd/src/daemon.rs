@@ -467,7 +467,7 @@ impl Daemon {
                 Step::Open { interface, .. } => {
                     news.extend(self.devices.want(&interface, &mut self.workers, now));
                 }
-                Step::Change { interface, .. } => news.extend(self.devices.change(&interface)),
+                Step::Change { interface, .. } => news.extend(self.devices.change(&interface, &self.workers)),
             }
         }
         self.brain.configure(&self.config, now);

@@ -27,6 +27,7 @@ fn interface(name: &str, kind: InterfaceKind) -> InterfaceConfig {
         ofport_request: None,
         mtu_request: None,
         mac: None,
+        rx_queues: RxQueues::default(),
         netns: None,
     }
 }

@@ -8,8 +8,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use datapath::command::{COMMANDS_MAX, EVENTS_MAX};
 use datapath::conntrack::ConnTracker;
 use datapath::{
-    Command, CommandRefused, DumpCursor, Event, FlowDump, FragmentDump, Worker, WorkerConfig, WorkerPeer,
-    WorkerSetup,
+    Command, CommandRefused, DumpCursor, Event, FlowDump, FragmentDump, RxQueue, Worker, WorkerConfig,
+    WorkerPeer, WorkerSetup,
 };
 use packet::DpPort;
 use std::sync::Arc;
@@ -27,8 +27,6 @@ pub struct Workers {
     peers: Vec<WorkerPeer>,
     threads: Vec<JoinHandle<()>>,
     events: Receiver<Event>,
-    /// How many receiving sides each worker has, to spread ports.
-    load: Vec<usize>,
     /// Frames sent as commands that may still wait.
     frames_waiting: usize,
 }
@@ -46,13 +44,7 @@ impl Workers {
         notify: &Arc<dyn Fn() + Send + Sync>,
     ) -> Result<Workers> {
         let (event_sender, events) = bounded(EVENTS_MAX);
-        let mut workers = Workers {
-            peers: Vec::new(),
-            threads: Vec::new(),
-            events,
-            load: vec![0; count],
-            frames_waiting: 0,
-        };
+        let mut workers = Workers { peers: Vec::new(), threads: Vec::new(), events, frames_waiting: 0 };
         for n in 0..count {
             let poller = Poller::new().context("epoll")?;
             let waker = poller.waker();
@@ -96,20 +88,9 @@ impl Workers {
         self.events.try_iter()
     }
 
-    /// The worker with the fewest ports, for a new one.
-    pub fn least_loaded(&mut self) -> usize {
-        let least = self.load.iter().enumerate().min_by_key(|(_, n)| **n).map_or(0, |(i, _)| i);
-        if let Some(n) = self.load.get_mut(least) {
-            *n += 1;
-        }
-        least
-    }
-
-    /// A port of this worker is gone.
-    pub fn unload(&mut self, worker: usize) {
-        if let Some(n) = self.load.get_mut(worker) {
-            *n = n.saturating_sub(1);
-        }
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.peers.len()
     }
 
     /// Sends a command to one worker.
@@ -181,6 +162,13 @@ impl Workers {
             from = dump.next;
             each(dump);
         }
+    }
+
+    /// Takes a receiving side of a port from a worker, which has sent all that it received from it. `None` if it has none.
+    pub fn take_rx(&self, worker: usize, port: DpPort, number: u16) -> Option<RxQueue> {
+        let (reply, answer) = bounded(1);
+        self.send(worker, Command::TakeRx { port, number, reply }).ok()?;
+        answer.recv_timeout(ANSWER_WAIT_MAX).ok().flatten()
     }
 
     /// Stops receiving on and sending to a port, on every worker, and waits for it.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use switch::bridge::FailMode;
 use switch::config::{
     BridgeConfig, CacheConfig, Config, ControllerConfig, FlowTableConfig, InterfaceConfig, InterfaceKind,
-    PortConfig,
+    PortConfig, RxQueues,
 };
 use switch::mac::{self, MacAddr};
 use switch::tunnel::socket::{Claims, is_reserved};
@@ -338,6 +338,16 @@ fn interface(
         Some(kind) if name != bridge.name => tunnel(row, name, kind, warnings)?,
         _ => kind(row, name, bridge, allowed)?,
     };
+    let n_rxq = row.map_get("options", "n_rxq");
+    let rx_queues = match kind {
+        InterfaceKind::Tap => RxQueues::parse(name, n_rxq),
+        _ => RxQueues::Default,
+    };
+    if n_rxq.is_some() && kind != InterfaceKind::Tap {
+        warnings.push(format!(
+            "interface {name}: options:n_rxq has no effect: only types internal and tap have queues"
+        ));
+    }
     let on_device = matches!(kind, InterfaceKind::Tap | InterfaceKind::System);
     if on_device && name.len() > 15 {
         return Err(format!("could not open network device {name} (File name too long)"));
@@ -360,6 +370,7 @@ fn interface(
             .hwaddr
             .filter(|_| name == bridge.name)
             .or_else(|| row.string("mac").and_then(MacAddr::parse).filter(|m| !m.is_multicast())),
+        rx_queues,
         netns: row.map_get("options", "netns").map(str::to_owned),
     })
 }

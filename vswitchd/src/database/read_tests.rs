@@ -328,3 +328,28 @@ fn timeouts_of_zones() {
     ]);
     assert_eq!(read(&rows, on()).config.zone_timeouts, BTreeMap::new());
 }
+
+#[test]
+fn queues_are_those_of_taps() {
+    let of = |kind: &str, n_rxq: &str| {
+        let columns = json!({"type": kind, "options": ["map", [["n_rxq", n_rxq]]]});
+        let rows = one(json!({}), json!({}), columns);
+        let read = read(&rows, on());
+        let interface = &read.config.bridges["br0"].ports["p1"].interfaces["p1"];
+        (interface.rx_queues.clone(), read.warnings)
+    };
+    for (text, count) in [("1", 1), ("2", 2), ("64", 64)] {
+        assert_eq!(of("internal", text), (RxQueues::Count(count), vec![]));
+        assert_eq!(of("tap", text), (RxQueues::Count(count), vec![]));
+    }
+    assert_eq!(of("tap", "0"), (RxQueues::Default, vec![]));
+    for text in ["65", "-1", "two", "", "1.5", "99999999999999999999"] {
+        let (queues, warnings) = of("tap", text);
+        let RxQueues::Invalid(error) = queues else { panic!("{text}: {queues:?}") };
+        assert!(error.contains("p1") && error.contains(&format!("n_rxq '{text}'")), "{error}");
+        assert_eq!(warnings, Vec::<String>::new());
+    }
+    let (queues, warnings) = of("system", "2");
+    assert_eq!(queues, RxQueues::Default);
+    assert!(matches!(&warnings[..], [w] if w.contains("p1") && w.contains("n_rxq")), "{warnings:?}");
+}
