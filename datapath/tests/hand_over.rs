@@ -254,6 +254,10 @@ fn a_side_that_a_worker_does_not_have_is_not_given_back() {
     assert!(switch.take((1, 0), 1).is_none());
     assert!(switch.take((1, 7), 0).is_none());
     assert!(switch.take((9, 0), 0).is_none());
+    // Nobody waits for it any more: it stays.
+    let (reply, answer) = crossbeam_channel::bounded(1);
+    drop(answer);
+    switch.workers[0].carry_out(Command::TakeRx { port: DpPort(1), number: 0, reply }, NOW);
     // The last of a port's sides takes the port's cached flows with it.
     let flow = (1, 0, 0);
     switch.wires[&(1, 0)].push(&frame(flow, 0));

@@ -13,6 +13,7 @@ use datapath::port::{
 };
 use datapath::{Command, PortError};
 use packet::DpPort;
+pub use queues::ShownSide;
 use queues::Side;
 use std::collections::BTreeMap;
 use std::net::IpAddr;

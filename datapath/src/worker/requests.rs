@@ -49,7 +49,12 @@ impl<S: SlowPath> Worker<S> {
             Command::TakeRx { port, number, reply } => {
                 self.flush_ports();
                 let taken = self.remove_receivers(|r| r.port == port && r.queue.number == number);
-                answer(&reply, taken.into_iter().next());
+                // Who has given up waiting would lose it.
+                if let Err(error) = reply.try_send(taken.into_iter().next())
+                    && let Some(queue) = error.into_inner()
+                {
+                    self.add_rx(port, queue);
+                }
             }
             Command::AddTx { port, tx, done } => {
                 let index = self.port_index(port);

@@ -102,6 +102,50 @@ fn limits_of_the_cache() {
 }
 
 #[test]
+fn workers_and_when_they_are_evened_out() {
+    let root = |settings: serde_json::Value| {
+        let mut rows = Rows::new();
+        rows.root(json!({"other_config": ["map", settings]}));
+        let read = read(&rows, on());
+        (read.config.workers, read.warnings)
+    };
+    assert_eq!(root(json!([])), (WorkersConfig::default(), vec![]));
+    let (config, warnings) = root(json!([["pmd-cpu-mask", "0x5"], ["pmd-auto-lb", "true"]]));
+    assert_eq!(config.cpus, WorkerCpus::Bound(vec![0, 2]));
+    // ovs-vswitchd.conf.db(5): a minute, 95 %, 25 %.
+    let default =
+        AutoBalance { interval: Duration::from_secs(60), load_threshold: 95, improvement_threshold: 25 };
+    assert_eq!((config.auto_balance, warnings), (Some(default), vec![]));
+    let (config, warnings) = root(json!([
+        ["pmd-auto-lb", "true"],
+        ["pmd-auto-lb-rebal-interval", "10"],
+        ["pmd-auto-lb-load-threshold", "0"],
+        ["pmd-auto-lb-improvement-threshold", "100"]
+    ]));
+    let given =
+        AutoBalance { interval: Duration::from_secs(600), load_threshold: 0, improvement_threshold: 100 };
+    assert_eq!((config.auto_balance, warnings), (Some(given), vec![]));
+    let (config, warnings) = root(json!([
+        ["pmd-auto-lb", "true"],
+        ["pmd-auto-lb-rebal-interval", "20001"],
+        ["pmd-auto-lb-load-threshold", "101"],
+        ["pmd-auto-lb-improvement-threshold", "-1"],
+        ["pmd-cpu-mask", "0xg"]
+    ]));
+    assert_eq!(config, WorkersConfig { cpus: WorkerCpus::Invalid, auto_balance: Some(default) });
+    for (key, value) in [
+        ("pmd-cpu-mask", "0xg"),
+        ("pmd-auto-lb-rebal-interval", "20001"),
+        ("pmd-auto-lb-load-threshold", "101"),
+        ("pmd-auto-lb-improvement-threshold", "-1"),
+    ] {
+        assert!(warnings.iter().any(|w| w.contains(&format!("{key} '{value}'"))), "{key}: {warnings:?}");
+    }
+    let (config, _) = root(json!([["pmd-auto-lb", "true"], ["pmd-auto-lb-rebal-interval", "0"]]));
+    assert_eq!(config.auto_balance, Some(default));
+}
+
+#[test]
 fn port_columns() {
     let trunk = vlan_of(json!({"trunks": ["set", [10, 20]]}));
     assert_eq!(trunk, VlanConfig::from_columns(None, None, [10, 20]));
