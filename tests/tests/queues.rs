@@ -1,7 +1,10 @@
 //! Queues of TAPs, and workers that come, go and change what they receive from, under traffic of real pods.
 
 use std::collections::BTreeMap;
+use std::net::{SocketAddr, UdpSocket};
 use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tests::pair::{Compare, Pair};
 use tests::traffic::{self, Reach};
 use tests::{Namespace, Switch, Tools, ip, run_ok, wait_for};
@@ -235,6 +238,84 @@ fn workers_come_and_go_by_mask_while_pods_talk_and_nothing_is_lost() {
     let (sent, answered, twice) = pinging.stop();
     // The last may be under way.
     assert!(sent > 50 && answered + 1 >= sent && twice == 0, "{answered} of {sent}, {twice} twice");
+}
+
+/// Datagrams of several flows, numbered, at 20,000 a second until told to stop; how many of each flow.
+fn send_numbered(pod: &Namespace, to: SocketAddr, stop: &AtomicBool) -> Vec<u32> {
+    let sockets: Vec<UdpSocket> =
+        (0..NUMBERED_FLOWS).map(|_| pod.enter(|| UdpSocket::bind("0.0.0.0:0")).expect("a socket")).collect();
+    let mut poller = sys::poll::Poller::new().expect("epoll");
+    let mut sent = vec![0u32; sockets.len()];
+    while !stop.load(Ordering::Relaxed) {
+        poller.wait(Some(Duration::from_millis(1)), &mut Vec::new()).expect("a nap");
+        for (flow, (socket, n)) in sockets.iter().zip(&mut sent).enumerate() {
+            for _ in 0..20 / NUMBERED_FLOWS {
+                let bytes = [(flow as u32).to_be_bytes(), n.to_be_bytes()].concat();
+                if socket.send_to(&bytes, to).is_ok() {
+                    *n += 1;
+                }
+            }
+        }
+    }
+    sent
+}
+
+const NUMBERED_FLOWS: usize = 5;
+
+fn number(text: &str) -> u32 {
+    text.trim().parse().unwrap_or_else(|e| panic!("{text}: {e}"))
+}
+
+/// Datagrams for which there was no room at their socket.
+fn socket_overflows(pod: &Namespace) -> u32 {
+    let text = pod.run_ok("cat /proc/net/snmp");
+    let mut lines = text.lines().filter_map(|l| l.strip_prefix("Udp: "));
+    let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
+    let mut columns = names.split_whitespace().zip(values.split_whitespace());
+    number(columns.find(|(name, _)| *name == "RcvbufErrors").expect("the column").1)
+}
+
+/// Each flow stays in order, whatever worker has its queue from one moment to the next.
+#[test]
+fn flows_stay_in_order_while_their_queues_change_workers() {
+    let [first, second] = two_cpus();
+    let switch = Switch::start(&["--workers=1"]);
+    let [a, b] = pair(&switch, 2);
+    assert!(a.pings("10.1.0.2"));
+    let receiver = b.enter(|| UdpSocket::bind("10.1.0.2:0")).expect("a socket");
+    receiver.set_read_timeout(Some(Duration::from_millis(500))).expect("a limit");
+    let to = receiver.local_addr().expect("an address");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let sending = scope.spawn(|| send_numbered(&a, to, &stop));
+        let receiving = scope.spawn(|| {
+            let (mut next, mut count) = ([0u32; NUMBERED_FLOWS], 0);
+            let mut buffer = [0; 64];
+            // Half a second of silence is the end.
+            while let Ok(len) = receiver.recv(&mut buffer) {
+                assert_eq!(len, 8);
+                let word = |at: usize| u32::from_be_bytes([0, 1, 2, 3].map(|i| buffer[at + i]));
+                let (flow, n) = (word(0) as usize, word(4));
+                assert!(n >= next[flow], "flow {flow}: {n} after {}", next[flow] - 1);
+                next[flow] = n + 1;
+                count += 1;
+            }
+            (next, count)
+        });
+        let masks = [1u128 << first | 1 << second, 1 << first, 1 << second];
+        for mask in masks.iter().cycle().take(40) {
+            switch.run(&format!("ovs-vsctl set Open_vSwitch . other_config:pmd-cpu-mask={mask:x}"));
+            switch.run("ovs-appctl dpif-netdev/pmd-rxq-rebalance");
+        }
+        stop.store(true, Ordering::Relaxed);
+        let sent = sending.join().expect("sent");
+        let (next, count) = receiving.join().expect("received");
+        let total: u32 = sent.iter().sum();
+        // What a busy machine loses is counted where it is lost: at a queue or a socket that nobody reads for too long.
+        let lost = number(&a.run_ok("cat /sys/class/net/pod1/statistics/tx_dropped")) + socket_overflows(&b);
+        assert!(total > 5_000 && count + lost == total, "{count} and {lost} lost of {total}");
+        assert!(next.iter().zip(&sent).all(|(next, sent)| next + lost >= *sent), "{next:?} of {sent:?}");
+    });
 }
 
 #[test]

@@ -135,12 +135,14 @@ pub struct RxQueue {
     pub rx: Box<dyn Rx>,
     /// What was received from it, by whichever worker had it.
     pub load: Arc<RxLoad>,
+    /// Cached flows of the port at the worker that it comes from: as many may be set up anew where it goes.
+    pub flows: u64,
 }
 
 impl RxQueue {
     /// A side that nobody has received from.
     pub fn new(number: u16, rx: Box<dyn Rx>) -> RxQueue {
-        RxQueue { number, rx, load: Arc::default() }
+        RxQueue { number, rx, load: Arc::default(), flows: 0 }
     }
 
     /// The only side of its port.
