@@ -267,7 +267,7 @@ pub struct Sink(Arc<Mutex<SinkState>>);
 
 #[derive(Default)]
 struct SinkState {
-    sent: Vec<Vec<u8>>,
+    sent: Vec<Frame>,
     room: Option<usize>,
     kept: VecDeque<Frame>,
     lose: usize,
@@ -278,6 +278,11 @@ struct SinkState {
 impl Sink {
     /// What was sent since this was last asked.
     pub fn take(&self) -> Vec<Vec<u8>> {
+        self.take_frames().iter().map(|frame| frame.bytes().to_vec()).collect()
+    }
+
+    /// The same, with what is said of checksum and segmentation.
+    pub fn take_frames(&self) -> Vec<Frame> {
         std::mem::take(&mut self.0.lock().unwrap().sent)
     }
 
@@ -320,7 +325,10 @@ impl Tx for Sink {
                 lost.frames += 1;
                 lost.bytes += frame.len() as u64;
             } else {
-                state.sent.push(frame.bytes().to_vec());
+                let mut copy = Frame::from_bytes(frame.bytes());
+                (copy.layers, copy.checksum, copy.segmentation) =
+                    (frame.layers, frame.checksum, frame.segmentation);
+                state.sent.push(copy);
             }
             pool.give(frame);
         }
