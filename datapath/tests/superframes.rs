@@ -1,7 +1,7 @@
 //! What is done to a super-frame is what would have been done to its segments: cut before the switch or behind it, the
 //! receiver gets the same bytes, whatever is rewritten, pushed, popped or translated on the way.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod world;
 
