@@ -253,7 +253,7 @@ impl FlowCache {
         let Some(hot) = self.hot_mut(table, slot) else { return };
         if hot.program.as_ref().is_some_and(|p| Arc::ptr_eq(p, program)) {
             table::end_chain(hot);
-            hot.chain = Some(Box::new(Chain::new(links)));
+            hot.chain = Some(Box::new(Chain::new(program, links)));
         }
     }
 
