@@ -137,7 +137,7 @@ pub(crate) struct NewFlow {
 }
 
 /// The output port of a program that does nothing else.
-fn only_output(program: &Program) -> DpPort {
+pub(super) fn only_output(program: &Program) -> DpPort {
     match &*program.actions {
         [DpAction::Output(port)] => *port,
         _ => DpPort::NONE,

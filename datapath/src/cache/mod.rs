@@ -262,7 +262,7 @@ impl FlowCache {
         let Some(hot) = self.hot_mut(table, slot) else { return };
         if hot.runs(program) {
             hot.end_chain();
-            hot.chain = Some(Box::new(Chain::new(links)));
+            hot.chain = Some(Box::new(Chain::new(program, links)));
         }
     }
 

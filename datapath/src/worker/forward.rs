@@ -412,10 +412,22 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             let mut links = chain.links.iter_mut();
             loop {
                 let link = links.next();
-                match self.executor.run(steps, frame, &mut origin, self.slow, link.as_deref()) {
+                // Most links are nothing but a pass, and most frames are as the ones before.
+                let follows = link
+                    .as_deref()
+                    .is_some_and(|l| l.is_alone && self.executor.follow(&mut frame, &mut origin, l));
+                let next = match follows {
+                    true => Some(Next::Follow(frame)),
+                    false => self.executor.run(steps, frame, &mut origin, self.slow, link.as_deref()),
+                };
+                match next {
                     Some(Next::Follow(followed)) => {
                         let link = link?;
                         link.count(bytes, flags, self.now);
+                        if link.only_output != DpPort::NONE {
+                            self.executor.output(link.only_output, followed, ingress);
+                            return None;
+                        }
                         frame = followed;
                         steps = &link.then.actions;
                     }

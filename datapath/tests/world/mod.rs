@@ -347,6 +347,7 @@ pub struct World {
     pub events: Receiver<Event>,
     pub snapshot: Arc<ArcSwap<Fake>>,
     pub learned: Arc<Learned>,
+    pub tracker: Arc<ConnTracker>,
     pub now: Instant,
     pub wires: HashMap<u32, Wire>,
     pub sinks: HashMap<u32, Sink>,
@@ -362,17 +363,18 @@ impl World {
         let learned = fake.learned.clone();
         let snapshot = Arc::new(ArcSwap::from_pointee(fake));
         let (events_to, events) = crossbeam_channel::bounded(64);
+        let tracker = Arc::new(ConnTracker::new(HashSeed::new(5, 13), CtConfig::default()));
         let (worker, peer) = Worker::new(WorkerSetup {
             snapshot: snapshot.clone(),
             seed: HashSeed::new(7, 11),
             config,
-            tracker: Arc::new(ConnTracker::new(HashSeed::new(5, 13), CtConfig::default())),
+            tracker: tracker.clone(),
             events: events_to,
             wake: Arc::new(|| {}),
         });
         let now = Instant::from_secs(100);
         let (wires, sinks) = (HashMap::new(), HashMap::new());
-        let mut world = World { worker, peer, events, snapshot, learned, now, wires, sinks };
+        let mut world = World { worker, peer, events, snapshot, learned, tracker, now, wires, sinks };
         (1..=ports).for_each(|port| world.add_port(port));
         world
     }
