@@ -5,7 +5,7 @@
 mod world;
 
 use datapath::meter::{BandConfig, Excess, MeterUnit};
-use datapath::{Command, Domain, DpAction, Drop, Meter, PortError, RecircId, Rx, Tx};
+use datapath::{Command, Domain, DpAction, Drop, Meter, PortError, RecircId, Rx, RxQueue, Tx};
 use packet::{Batch, DpPort, Frame, FramePool, slot};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -90,7 +90,8 @@ fn hits_allocate_nothing() {
     let rounds = frames.len() * 2 / Batch::MAX + 1;
     for port in 1..=3 {
         let rx = Source { frames: frames.clone(), next: 0 };
-        w.command(Command::AddRx { port: DpPort(port), rx: Box::new(rx), done: None });
+        let queue = RxQueue::only(Box::new(rx));
+        w.command(Command::AddRx { port: DpPort(port), queue, done: None });
         let tx = Null(Vec::with_capacity(1024));
         w.command(Command::AddTx { port: DpPort(port), tx: Box::new(tx), done: None });
     }

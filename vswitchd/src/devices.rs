@@ -7,7 +7,7 @@ use crate::workers::Workers;
 use base::Instant;
 use datapath::port::{
     AfPacketConfig, AfPacketPort, DeviceChange, LinkReport, PcapConfig, PcapPort, Port, PortConfigError, Rx,
-    TapConfig, TapPort, TunnelSocketConfig, TunnelSocketPort,
+    RxQueue, TapConfig, TapPort, TunnelSocketConfig, TunnelSocketPort,
 };
 use datapath::{Command, PortError};
 use packet::DpPort;
@@ -157,8 +157,9 @@ impl Devices {
     /// Lets workers receive from new devices, which the snapshot must have by now.
     pub fn listen(&mut self, workers: &Workers) {
         for device in self.slots.values_mut().filter_map(|s| s.device.as_mut()) {
-            for rx in device.deaf.drain(..) {
-                let listen = Command::AddRx { port: device.dp_port, rx, done: None };
+            for (number, rx) in (0..).zip(device.deaf.drain(..)) {
+                let queue = RxQueue::new(number, rx);
+                let listen = Command::AddRx { port: device.dp_port, queue, done: None };
                 if let Err(error) = workers.send(device.worker, listen) {
                     tracing::error!(target: "netdev", "{}: nobody receives from it: {error}", device.report.name);
                 }

@@ -9,7 +9,7 @@ use datapath::conntrack::{ConnTracker, CtConfig};
 use datapath::port::TxLost;
 use datapath::{
     Command, Credit, Deps, Domain, DpAction, Drop, Event, FrameClass, PortError, Profile, ProfileId, Program,
-    Progress, Revision, Rx, SlowPath, Translation, Tx, Upcall, UpcallCookie, Worker, WorkerConfig,
+    Progress, Revision, Rx, RxQueue, SlowPath, Translation, Tx, Upcall, UpcallCookie, Worker, WorkerConfig,
     WorkerPeer, WorkerSetup,
 };
 use flowtable::Mask;
@@ -381,7 +381,8 @@ impl World {
 
     pub fn add_port(&mut self, port: u32) {
         let (wire, sink) = (Wire::default(), Sink::default());
-        self.command(Command::AddRx { port: DpPort(port), rx: Box::new(wire.clone()), done: None });
+        let queue = RxQueue::only(Box::new(wire.clone()));
+        self.command(Command::AddRx { port: DpPort(port), queue, done: None });
         self.command(Command::AddTx { port: DpPort(port), tx: Box::new(sink.clone()), done: None });
         self.wires.insert(port, wire);
         self.sinks.insert(port, sink);
