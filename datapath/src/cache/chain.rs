@@ -7,10 +7,12 @@
 //! and the program that followed. Each frame still runs the connection's state machine; if the class is another, the frame
 //! takes the ordinary way and is looked up again.
 
+use super::entry::only_output;
 use crate::action::{DpAction, Program};
-use crate::conntrack::{Connection, CtClass, Direction};
+use crate::conntrack::{Connection, CtClass, CtSpec, Direction, Known};
 use crate::slowpath::{Credit, Deps, Revision, SlowPath};
 use base::Instant;
+use packet::DpPort;
 use std::fmt;
 use std::sync::Arc;
 
@@ -23,6 +25,12 @@ pub(crate) struct Link {
     pub direction: Direction,
     /// What the tracker must say for `then` to be right.
     pub class: CtClass,
+    /// What is known of its frames; `None` if each has to be tracked at length.
+    pub known: Option<Known>,
+    /// Whether the program before does nothing but this pass.
+    pub is_alone: bool,
+    /// The only step of `then` if that is an output, else `NONE`.
+    pub only_output: DpPort,
     /// The program of the flow that was found after the pass.
     pub then: Arc<Program>,
     /// Whether what follows looks at the key's connection fields.
@@ -57,6 +65,9 @@ impl Link {
             connection: held.connection,
             direction: held.direction,
             class: held.class,
+            known: None,
+            is_alone: false,
+            only_output: only_output(&then),
             needs_key: !then.actions.iter().all(plain),
             then,
             deps,
@@ -65,6 +76,14 @@ impl Link {
             bytes: 0,
             last_seen: Instant::ZERO,
             tcp_flags: 0,
+        }
+    }
+
+    /// Works out what is known of the frames of a pass that ends `before`.
+    fn prepare(&mut self, before: &Program) {
+        if let Some(spec) = last_pass(before) {
+            self.known = Known::new(&self.connection, self.direction, self.class, spec);
+            self.is_alone = before.actions.len() == 2;
         }
     }
 
@@ -96,7 +115,13 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    pub fn new(links: Vec<Link>) -> Chain {
+    /// Of a flow whose program is `first`.
+    pub fn new(first: &Program, mut links: Vec<Link>) -> Chain {
+        let mut before = first;
+        for link in &mut links {
+            link.prepare(before);
+            before = &link.then;
+        }
         // No revision is this, so the first use checks what the links depend on.
         Chain { stamp: Revision(u64::MAX), links: links.into() }
     }
@@ -126,5 +151,12 @@ impl fmt::Debug for Chain {
 
 /// Whether a program may be the start or a middle of a chain: the pass through the tracker is the last thing it does.
 pub(crate) fn ends_in_pass(program: &Program) -> bool {
-    matches!(&*program.actions, [.., DpAction::Ct(_), DpAction::Recirculate(_)])
+    last_pass(program).is_some()
+}
+
+fn last_pass(program: &Program) -> Option<&CtSpec> {
+    match &*program.actions {
+        [.., DpAction::Ct(spec), DpAction::Recirculate(_)] => Some(spec),
+        _ => None,
+    }
 }

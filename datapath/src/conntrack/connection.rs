@@ -26,6 +26,11 @@ pub(super) const fn coarse(at: Instant) -> u32 {
     (at.as_nanos() >> TICK_SHIFT) as u32
 }
 
+/// The most coarse time that is no longer than `time`.
+pub(super) fn coarse_span(time: std::time::Duration) -> u32 {
+    u32::try_from(time.as_nanos() >> TICK_SHIFT).unwrap_or(u32::MAX)
+}
+
 /// Flags and protocol state of a connection, one word.
 ///
 /// Bits 0 to 3 and 4 to 7 are the TCP states of the original and the replying end; for other protocols bits 0 to 3 say
@@ -74,6 +79,28 @@ impl State {
             Direction::Original => 0,
             Direction::Reply => 4,
         }
+    }
+
+    /// The flags that the class of a connection's packets, or what may become of them, depends on.
+    #[inline]
+    pub const fn class_flags(self) -> u64 {
+        self.0
+            & (Self::DEAD
+                | Self::REPLIED
+                | Self::SNAT
+                | Self::DNAT
+                | Self::TRANSLATED
+                | Self::RELATED
+                | Self::ALG)
+    }
+
+    /// Whether both ends of TCP are established.
+    #[inline]
+    pub const fn is_tcp_established(self) -> bool {
+        const BOTH: State = State(0)
+            .with_tcp(Direction::Original, TcpState::Established)
+            .with_tcp(Direction::Reply, TcpState::Established);
+        self.0 & 0xff == BOTH.0
     }
 
     /// How much was seen of a connection without TCP.
@@ -174,6 +201,15 @@ impl Connection {
     /// The name of the reply direction: what the other end sends, before it is translated back.
     pub fn reply(&self) -> &Tuple {
         &self.reply
+    }
+
+    /// The name of a direction.
+    #[inline]
+    pub(super) fn tuple(&self, direction: Direction) -> &Tuple {
+        match direction {
+            Direction::Original => &self.original,
+            Direction::Reply => &self.reply,
+        }
     }
 
     /// The zone.
@@ -330,12 +366,17 @@ impl Connection {
         }
     }
 
+    /// Coarse time since the last packet.
+    #[inline]
+    pub(super) fn idle(&self, now: Instant) -> u32 {
+        // The difference is right across a wrap; a packet seen by another worker a moment later counts as now.
+        (coarse(now).wrapping_sub(self.last_seen.load(Ordering::Relaxed)) as i32).max(0) as u32
+    }
+
     /// Time left at `now` before a connection that waits `timeout` from its last packet on ends; zero when it has ended.
     #[inline]
     pub(super) fn remaining(&self, timeout: std::time::Duration, now: Instant) -> std::time::Duration {
-        // The difference is right across a wrap; a packet seen by another worker a moment later counts as now.
-        let idle = coarse(now).wrapping_sub(self.last_seen.load(Ordering::Relaxed)) as i32;
-        let idle = std::time::Duration::from_nanos((idle.max(0) as u64) << TICK_SHIFT);
+        let idle = std::time::Duration::from_nanos(u64::from(self.idle(now)) << TICK_SHIFT);
         timeout.saturating_sub(idle)
     }
 

@@ -65,7 +65,7 @@ impl Parsed {
     /// the frame, so that a second pass need not sum again.
     #[inline]
     pub fn read(frame: &mut Frame, zone: Zone) -> Option<Parsed> {
-        if !frame.verify_ipv4_header() || !frame.verify_transport() {
+        if !frame.verify_checksums() {
             return None;
         }
         let parsed = read_packet(frame, zone)?;

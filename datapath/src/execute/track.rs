@@ -24,6 +24,20 @@ impl Executor {
         tracked.drop
     }
 
+    /// A pass with a connection at hand whose frames are known, and nothing else. If false, nothing was done.
+    #[inline]
+    pub fn follow(&mut self, frame: &mut Frame, origin: &mut Origin<'_>, link: &Link) -> bool {
+        let Some(known) = &link.known else { return false };
+        // A key that lags behind is read anew before a frame is tracked.
+        if origin.rewritten || !self.tracker.track_known(known, &link.connection, frame, origin.now) {
+            return false;
+        }
+        if link.needs_key {
+            self.tracker.describe_known(known, &link.connection, link.class, origin.key);
+        }
+        true
+    }
+
     /// A pass with a connection at hand.
     pub(super) fn track_held(
         &mut self,
@@ -32,6 +46,9 @@ impl Executor {
         spec: &CtSpec,
         link: &Link,
     ) -> HeldPass {
+        if self.follow(frame, origin, link) {
+            return HeldPass::Same;
+        }
         let (connection, direction) = (&link.connection, link.direction);
         match self.tracker.track_held(connection, direction, frame, origin.key, spec, origin.now) {
             None => HeldPass::Unknown,
