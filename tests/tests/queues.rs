@@ -70,8 +70,8 @@ impl Pinging {
 
 #[test]
 fn pods_with_two_queues_on_two_workers_ping_and_talk_tcp() {
-    for workers in ["--workers=2", "--workers=1"] {
-        let switch = Switch::start(&[workers]);
+    for options in [&["--workers=2"][..], &["--workers=1"], &["--workers=2", "--no-io-uring"]] {
+        let switch = Switch::start(options);
         let [a, b] = pair(&switch, 2);
         assert_eq!((attached(&a, "pod1"), attached(&b, "pod2")), (2, 2));
         assert!(a.pings("10.1.0.2") && b.pings("10.1.0.1"));
@@ -278,8 +278,13 @@ fn socket_overflows(pod: &Namespace) -> u32 {
 /// Each flow stays in order, whatever worker has its queue from one moment to the next.
 #[test]
 fn flows_stay_in_order_while_their_queues_change_workers() {
+    keep_order(&["--workers=1"]);
+    keep_order(&["--workers=1", "--no-io-uring"]);
+}
+
+fn keep_order(options: &[&str]) {
     let [first, second] = two_cpus();
-    let switch = Switch::start(&["--workers=1"]);
+    let switch = Switch::start(options);
     let [a, b] = pair(&switch, 2);
     assert!(a.pings("10.1.0.2"));
     let receiver = b.enter(|| UdpSocket::bind("10.1.0.2:0")).expect("a socket");
