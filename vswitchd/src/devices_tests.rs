@@ -30,6 +30,7 @@ fn interface(name: &str, kind: InterfaceKind) -> InterfaceConfig {
         mtu_request: None,
         mac: None,
         rx_queues: RxQueues::default(),
+        rx_affinity: switch::config::RxAffinity::default(),
         netns: None,
     }
 }
