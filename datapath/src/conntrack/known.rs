@@ -9,6 +9,7 @@
 use super::ConnTracker;
 use super::connection::{Connection, State};
 use super::metadata;
+use super::parse::has_whole_datagram;
 use super::pass;
 use super::spec::{CtClass, CtSpec, CtState};
 use super::tcp::{self, Segment};
@@ -129,13 +130,6 @@ fn has_tuple(packet: &PlainPacket<'_>, tuple: &Tuple) -> bool {
         None => tuple.is_ipv6() && packet.addresses_v6() == Some((tuple.src_number(), tuple.dst_number())),
     };
     has_addresses && packet.ports() == tuple.ports()
-}
-
-/// The length of a UDP header lies within its packet.
-#[inline]
-fn has_whole_datagram(transport: &[u8]) -> bool {
-    let Some([_, _, _, _, l0, l1, _, _]) = transport.first_chunk::<8>() else { return false };
-    (8..=transport.len()).contains(&usize::from(u16::from_be_bytes([*l0, *l1])))
 }
 
 /// A segment that holds nothing but data and an acknowledgement.
