@@ -95,3 +95,38 @@ pub struct Program {
     /// The steps.
     pub actions: Box<[DpAction]>,
 }
+
+impl Program {
+    /// Whether it does the same as another. Two that do may still be told apart: what cannot be compared has to be the same.
+    pub(crate) fn is_same(&self, other: &Program) -> bool {
+        same_steps(&self.actions, &other.actions)
+    }
+}
+
+fn same_steps(a: &[DpAction], b: &[DpAction]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_step(a, b))
+}
+
+fn same_step(a: &DpAction, b: &DpAction) -> bool {
+    use DpAction::*;
+    match (a, b) {
+        (Output(a), Output(b)) => a == b,
+        (OutputTrunc { port: a, max_len: m }, OutputTrunc { port: b, max_len: n }) => (a, m) == (b, n),
+        (SetField { slot: a, value: v, mask: m }, SetField { slot: b, value: w, mask: n }) => {
+            (a, v, m) == (b, w, n)
+        }
+        (PushVlan { tpid: a, tci: m }, PushVlan { tpid: b, tci: n }) => (a, m) == (b, n),
+        (PushMpls { lse: a, ethertype: m }, PushMpls { lse: b, ethertype: n }) => (a, m) == (b, n),
+        (PopMpls { ethertype: a }, PopMpls { ethertype: b }) => a == b,
+        (Meter(a), Meter(b)) => Arc::ptr_eq(a, b),
+        (Upcall { max_len: m, cookie: a }, Upcall { max_len: n, cookie: b }) => m == n && Arc::ptr_eq(a, b),
+        (Ct(a), Ct(b)) => a == b,
+        (Clone(a), Clone(b)) => same_steps(a, b),
+        (PushTunnel(a), PushTunnel(b)) => a == b,
+        (PopTunnel { protocol: a, port: m }, PopTunnel { protocol: b, port: n }) => (a, m) == (b, n),
+        (Recirculate(a), Recirculate(b)) => a == b,
+        (Drop(a), Drop(b)) => a == b,
+        (PopVlan, PopVlan) | (CtClear, CtClear) => true,
+        _ => false,
+    }
+}

@@ -97,6 +97,12 @@ pub struct Upcall<'a> {
 pub trait Credit: Send + Sync {
     /// `packets` and `bytes` more, the last of them at `last_seen`. `tcp_flags` are the flags seen, or-ed together.
     fn credit(&self, packets: u64, bytes: u64, last_seen: Instant, tcp_flags: u16);
+
+    /// Numbers by which it is known: what is credited under the same ones gets the same, so that cached flows can have one
+    /// between them. Addresses of what it keeps alive will do; unless said otherwise, its own.
+    fn identify(&self, part: &mut dyn FnMut(u64)) {
+        part(std::ptr::from_ref(self).addr() as u64);
+    }
 }
 
 /// The answer to an [`Upcall`].

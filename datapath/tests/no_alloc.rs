@@ -6,7 +6,7 @@ mod world;
 
 use datapath::conntrack::{CtSpec, CtState, NatKind, NatSpec, PortSelection};
 use datapath::meter::{BandConfig, Excess, MeterUnit};
-use datapath::{Command, Domain, DpAction, Drop, Meter, PortError, RecircId, Rx, Tx};
+use datapath::{Command, Domain, DpAction, Drop, Meter, PortError, RecircId, Rx, RxQueue, Tx};
 use packet::{Batch, DpPort, Frame, FrameBuilder, FramePool, PacketKey, slot};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -91,7 +91,8 @@ fn hits_allocate_nothing() {
     let rounds = frames.len() * 2 / Batch::MAX + 1;
     for port in 1..=3 {
         let rx = Source { frames: frames.clone(), next: 0 };
-        w.command(Command::AddRx { port: DpPort(port), rx: Box::new(rx), done: None });
+        let queue = RxQueue::only(Box::new(rx));
+        w.command(Command::AddRx { port: DpPort(port), queue, done: None });
         let tx = Null(Vec::with_capacity(1024));
         w.command(Command::AddTx { port: DpPort(port), tx: Box::new(tx), done: None });
     }
@@ -177,7 +178,8 @@ fn followed_chains_allocate_nothing() {
         // No answer before what it answers to.
         for (port, frames) in [(1, there), (2, back)] {
             let rx = Source { frames, next: 0 };
-            w.command(Command::AddRx { port: DpPort(port), rx: Box::new(rx), done: None });
+            let queue = RxQueue::only(Box::new(rx));
+            w.command(Command::AddRx { port: DpPort(port), queue, done: None });
             for _ in 0..8 {
                 let _ = w.step();
             }

@@ -485,3 +485,25 @@ fn flow_lines_have_counters() {
         format!("{start}packets:1, bytes:98, used:0.500s, flags:S., actions:12")
     );
 }
+
+/// Cached flows have one credit between them if the same gets it: known by what is credited, not by the frame.
+#[test]
+fn credits_are_known_by_what_gets_them() {
+    let rules = [
+        "priority=1,actions=output:2",
+        "priority=2,udp,tp_dst=53,actions=output:2",
+        "priority=2,arp,actions=drop",
+    ];
+    let fwd = Lab::new(&rules).publish();
+    let numbers = |text: &str| {
+        let mut numbers = Vec::new();
+        translate(&fwd, text).credits.iter().for_each(|c| c.identify(&mut |n| numbers.push(n)));
+        numbers
+    };
+    let other_port = UDP.replace("dst=53", "dst=54");
+    let other_host = UDP.replace("10.0.0.1", "10.0.0.9");
+    assert_eq!(numbers(UDP), numbers(&other_host));
+    assert_eq!(numbers(&other_port), numbers(&other_port.replace("src=1", "src=2")));
+    assert_ne!(numbers(UDP), numbers(&other_port));
+    assert!(!numbers(UDP).is_empty());
+}

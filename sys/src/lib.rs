@@ -20,6 +20,7 @@ pub mod netlink;
 pub mod netns;
 pub mod packet_socket;
 pub mod poll;
+pub mod prefetch;
 pub mod process;
 pub mod random;
 pub mod signal;

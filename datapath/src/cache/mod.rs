@@ -11,6 +11,8 @@
 
 pub(crate) mod chain;
 pub(crate) mod entry;
+mod flows;
+pub(crate) mod memo;
 pub(crate) mod share;
 mod sweep;
 pub(crate) mod table;
@@ -18,14 +20,17 @@ pub(crate) mod table;
 pub use chain::CHAIN_LINKS_MAX;
 pub(crate) use chain::{Chain, Link, ends_in_pass};
 pub(crate) use entry::NewFlow;
+pub use memo::CACHE_MEMOS_MAX;
+pub(crate) use memo::Memo;
 pub(crate) use share::PortShare;
 pub(crate) use table::FlowSlot;
 
 use crate::action::Program;
 use crate::slowpath::{Profile, ProfileId, SlowPath};
 use base::{HashSeed, Instant};
-use entry::{Cold, Hot};
+use entry::Hot;
 use flowtable::Mask;
+use memo::Memos;
 use packet::PacketKey;
 use share::{FlowRef, Shares};
 use std::sync::Arc;
@@ -89,7 +94,7 @@ pub struct CachedFlow {
     pub packets: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// TCP flags seen, or-ed together.
+    /// TCP flags seen since it has had its program, or-ed together.
     pub tcp_flags: u16,
     /// When it was first cached.
     pub created: Instant,
@@ -130,7 +135,10 @@ pub(crate) struct FlowCache {
     limits: CacheLimits,
     tables: Vec<Option<ProfileTable>>,
     shares: Shares,
+    memos: Memos,
     flows: usize,
+    /// Flows removed so far: while it stays, a place stays that of the same flow.
+    removals: u64,
     sweep: Sweep,
 }
 
@@ -141,7 +149,9 @@ impl FlowCache {
             limits,
             tables: Vec::new(),
             shares: Shares::default(),
+            memos: Memos::new(seed),
             flows: 0,
+            removals: 0,
             sweep: Sweep::default(),
         };
         cache.set_limits(limits);
@@ -217,42 +227,41 @@ impl FlowCache {
 
     #[inline]
     pub fn hot_mut(&mut self, table: TableIndex, slot: FlowSlot) -> Option<&mut Hot> {
-        self.at_mut(table)?.hot_mut(slot)
+        Some(&mut self.at_mut(table)?.flow_mut(slot)?.hot)
     }
 
     pub fn is_valid<S: SlowPath>(&self, table: TableIndex, slot: FlowSlot, slow: &S) -> bool {
-        self.at(table).and_then(|t| t.deps(slot)).is_some_and(|deps| slow.still_valid(deps))
+        self.at(table).and_then(|t| t.memo(slot)).is_some_and(|memo| slow.still_valid(&memo.deps))
     }
 
     /// A link of a chain to a flow: its program, and who is credited for it.
     pub fn link(&self, table: TableIndex, slot: FlowSlot, held: crate::execute::Held) -> Option<Link> {
-        let table = self.at(table)?;
-        let (program, cold) = (table.program(slot)?, table.cold(slot)?);
-        Some(Link::new(held, Arc::clone(program), cold.deps.clone(), cold.credits.clone()))
+        let memo = self.at(table)?.memo(slot)?;
+        Some(Link::new(held, Arc::clone(&memo.program), memo.deps.clone(), memo.credits.clone()))
     }
 
     /// The program of a flow.
     pub fn program(&self, table: TableIndex, slot: FlowSlot) -> Option<&Arc<Program>> {
-        self.at(table)?.program(slot)
+        Some(&self.at(table)?.memo(slot)?.program)
     }
 
     /// A flow that does what this one does, if its program is still this one.
     pub fn copy_of(&self, table: TableIndex, slot: FlowSlot, program: &Arc<Program>) -> Option<NewFlow> {
-        let table = self.at(table)?;
-        let (hot, cold) = (table.hot(slot)?, table.cold(slot)?);
-        hot.program.as_ref().is_some_and(|p| Arc::ptr_eq(p, program)).then(|| NewFlow {
-            program: Arc::clone(program),
-            deps: cold.deps.clone(),
-            credits: cold.credits.clone(),
-            stamp: hot.stamp,
-        })
+        let hot = &self.at(table)?.flow(slot)?.hot;
+        let memo = hot.memo.as_ref().filter(|_| hot.runs(program))?;
+        Some(NewFlow { memo: Arc::clone(memo), stamp: hot.stamp })
+    }
+
+    /// Changes whenever a flow is removed; a place is good until then.
+    pub fn removals(&self) -> u64 {
+        self.removals
     }
 
     /// Gives a flow a chain, if its program is still this one.
     pub fn set_chain(&mut self, table: TableIndex, slot: FlowSlot, program: &Arc<Program>, links: Vec<Link>) {
         let Some(hot) = self.hot_mut(table, slot) else { return };
-        if hot.program.as_ref().is_some_and(|p| Arc::ptr_eq(p, program)) {
-            table::end_chain(hot);
+        if hot.runs(program) {
+            hot.end_chain();
             hot.chain = Some(Box::new(Chain::new(program, links)));
         }
     }
@@ -260,14 +269,15 @@ impl FlowCache {
     /// Takes a flow's chain away.
     pub fn end_chain(&mut self, table: TableIndex, slot: FlowSlot) {
         if let Some(hot) = self.hot_mut(table, slot) {
-            table::end_chain(hot);
+            hot.end_chain();
         }
     }
 
     /// Gives a flow a new program.
     pub fn replace(&mut self, table: TableIndex, slot: FlowSlot, flow: NewFlow) {
+        let memo = self.memos.share(flow.memo);
         if let Some(table) = self.at_mut(table) {
-            table.replace(slot, flow);
+            table.replace(slot, NewFlow { memo, ..flow });
         }
     }
 
@@ -303,21 +313,15 @@ impl FlowCache {
         let Some(evicted) = self.make_room(share, now) else { return Err(flow) };
         let (index, hash) = place;
         let seed = self.seed;
+        if self.at(index).is_none() {
+            return Err(flow);
+        }
+        let flow = NewFlow { memo: self.memos.share(flow.memo), ..flow };
         let Some(table) = self.at_mut(index) else { return Err(flow) };
-        let hot = ProfileTable::new_hot(flow.program, flow.stamp, now);
-        let cold = Cold {
-            deps: flow.deps,
-            credits: flow.credits,
-            credited_packets: 0,
-            credited_bytes: 0,
-            created: now,
-            share,
-            share_position: 0,
-        };
-        let slot = table.insert(seed, hash, key, hot, cold);
+        let slot = table.insert(seed, hash, key, share, flow, now);
         let position = self.shares.push(share, FlowRef { table: index, slot });
-        if let Some(cold) = self.at_mut(index).and_then(|t| t.cold_mut(slot)) {
-            cold.share_position = position;
+        if let Some(flow) = self.at_mut(index).and_then(|t| t.flow_mut(slot)) {
+            flow.share_position = position;
         }
         self.flows += 1;
         Ok(Stored { slot, evicted })
@@ -326,11 +330,11 @@ impl FlowCache {
     /// Removes a flow; what it counted is credited first.
     pub fn remove(&mut self, table: TableIndex, slot: FlowSlot) {
         let seed = self.seed;
-        let Some(cold) = self.at_mut(table).and_then(|t| t.remove(seed, slot)) else { return };
+        let Some((share, position)) = self.at_mut(table).and_then(|t| t.remove(seed, slot)) else { return };
         self.flows -= 1;
-        let position = cold.share_position;
-        if let Some(moved) = self.shares.take(cold.share, position)
-            && let Some(moved) = self.at_mut(moved.table).and_then(|t| t.cold_mut(moved.slot))
+        self.removals += 1;
+        if let Some(moved) = self.shares.take(share, position)
+            && let Some(moved) = self.at_mut(moved.table).and_then(|t| t.flow_mut(moved.slot))
         {
             moved.share_position = position;
         }
@@ -340,8 +344,9 @@ impl FlowCache {
     fn evict(&mut self, share: PortShare, now: Instant) -> bool {
         for _ in 0..CACHE_EVICT_SCAN_MAX {
             let Some(flow) = self.shares.next_victim(share) else { return false };
-            let Some(hot) = self.at(flow.table).and_then(|t| t.hot(flow.slot)) else { return false };
-            if hot.packets <= 1 || now.saturating_since(hot.last_seen) >= CACHE_EVICT_IDLE {
+            let Some(found) = self.at(flow.table).and_then(|t| t.flow(flow.slot)) else { return false };
+            let hot = &found.hot;
+            if hot.packets() <= 1 || now.saturating_since(hot.last_seen) >= CACHE_EVICT_IDLE {
                 self.remove(flow.table, flow.slot);
                 return true;
             }
@@ -364,6 +369,7 @@ impl FlowCache {
         let shares: Vec<PortShare> = self.shares.all().collect();
         let removed = shares.into_iter().map(|s| self.flush_share(s)).sum();
         self.tables.clear();
+        self.memos.forget_unused();
         removed
     }
 
@@ -403,19 +409,21 @@ fn show<S: SlowPath>(
     revision: crate::Revision,
     slow: &S,
 ) -> Option<CachedFlow> {
-    let (hot, cold) = (table.hot(slot)?, table.cold(slot)?);
-    if hot.stamp != revision && !slow.still_valid(&cold.deps) {
+    let flow = table.flow(slot)?;
+    let hot = &flow.hot;
+    let memo = hot.memo.as_ref()?;
+    if hot.stamp != revision && !slow.still_valid(&memo.deps) {
         return None;
     }
     Some(CachedFlow {
         profile: table.id,
         mask: table.mask,
         key: table.key(slot),
-        program: hot.program.clone()?,
-        packets: hot.packets,
-        bytes: hot.bytes,
+        program: Arc::clone(&memo.program),
+        packets: hot.packets(),
+        bytes: hot.bytes(),
         tcp_flags: hot.tcp_flags,
-        created: cold.created,
+        created: flow.created,
         last_seen: hot.last_seen,
     })
 }

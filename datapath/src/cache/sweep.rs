@@ -60,6 +60,7 @@ impl FlowCache {
             let Some(table) = self.tables.get(self.sweep.table) else {
                 (self.sweep.table, self.sweep.slot) = (0, 0);
                 self.trim_tables();
+                self.memos.forget_unused();
                 break;
             };
             let slots = table.as_ref().map_or(0, |t| t.slots());
@@ -88,11 +89,12 @@ impl FlowCache {
         let (now, revision) = at;
         let idle = self.limits.idle;
         let Some(t) = self.at_mut(table) else { return false };
-        let (Some(hot), Some(cold)) = (t.hot(slot), t.cold(slot)) else { return false };
+        let Some(flow) = t.flow(slot) else { return false };
+        let (hot, Some(memo)) = (&flow.hot, &flow.hot.memo) else { return false };
         let mut gone = now.saturating_since(hot.last_seen) >= idle;
         if !gone && hot.stamp != revision {
             let class = FrameClass::of(&t.key(slot));
-            gone = slow.profile(class).map_or(true, |p| p.id != t.id) || !slow.still_valid(&cold.deps);
+            gone = slow.profile(class).map_or(true, |p| p.id != t.id) || !slow.still_valid(&memo.deps);
             if !gone {
                 t.restamp(slot, revision);
             }

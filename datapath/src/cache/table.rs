@@ -1,28 +1,24 @@
-//! The cached flows of one profile: an index by hash, and rows of equal width for the masked words of the keys.
-//!
-//! Rows, hot lines and cold parts stand in three arrays under the same slot number. A slot number is reused after a
-//! removal, so it is good only until the cache changes.
+//! The cached flows of one profile: an index by hash, and the flows under their slot numbers.
 
-use super::entry::{Cold, Hot, NewFlow, fold, only_output};
-use crate::slowpath::{Deps, Profile, ProfileId, Revision};
+use super::PortShare;
+use super::entry::{FLOW_WORDS, Flow, Hot, NewFlow};
+use super::flows::Flows;
+use super::memo::Memo;
+use crate::slowpath::{Profile, ProfileId, Revision};
 use base::{HashSeed, Instant};
 use flowtable::Mask;
 use hashbrown::HashTable;
 use packet::PacketKey;
+use std::sync::Arc;
 
-/// Index of a cached flow in its table.
-pub(crate) type FlowSlot = u32;
+pub(crate) use super::flows::FlowSlot;
 
 pub(crate) struct ProfileTable {
     pub id: ProfileId,
     pub mask: Mask<PacketKey>,
     words: Box<[(u8, u64)]>,
     index: HashTable<FlowSlot>,
-    /// `words.len()` words a slot.
-    rows: Vec<u64>,
-    hot: Vec<Hot>,
-    cold: Vec<Option<Cold>>,
-    free: Vec<FlowSlot>,
+    flows: Flows,
 }
 
 impl ProfileTable {
@@ -32,21 +28,18 @@ impl ProfileTable {
             mask: profile.mask,
             words: profile.words.clone(),
             index: HashTable::new(),
-            rows: Vec::new(),
-            hot: Vec::new(),
-            cold: Vec::new(),
-            free: Vec::new(),
+            flows: Flows::new(profile.words.len()),
         }
     }
 
     /// Number of cached flows.
     pub fn len(&self) -> usize {
-        self.index.len()
+        self.flows.in_use()
     }
 
     /// Number of slots, free ones included.
     pub fn slots(&self) -> usize {
-        self.hot.len()
+        self.flows.slots()
     }
 
     fn masked<'a>(words: &'a [(u8, u64)], key: &'a PacketKey) -> impl Iterator<Item = u64> + 'a {
@@ -58,162 +51,117 @@ impl ProfileTable {
         seed.hash(Self::masked(&self.words, key))
     }
 
+    /// The masked words of a flow's key.
     #[inline]
-    fn row(rows: &[u64], width: usize, slot: FlowSlot) -> &[u64] {
-        let start = slot as usize * width;
-        rows.get(start..start + width).unwrap_or(&[])
+    fn row(flows: &Flows, width: usize, slot: FlowSlot) -> impl Iterator<Item = u64> + '_ {
+        let words = flows.get(slot).map_or(&[][..], |flow| &flow.words);
+        words.iter().take(width).chain(flows.rest(slot)).copied()
     }
 
     #[inline]
     pub fn find(&self, key: &PacketKey, hash: u64) -> Option<FlowSlot> {
-        let width = self.words.len();
         let same = |slot: &FlowSlot| {
-            let row = Self::row(&self.rows, width, *slot);
-            row.len() == width && Self::masked(&self.words, key).zip(row).all(|(a, b)| a == *b)
+            self.flows.get(*slot).is_some_and(|flow| {
+                let mut own = Self::masked(&self.words, key);
+                flow.words.iter().zip(own.by_ref()).all(|(a, b)| *a == b)
+                    && own.zip(self.flows.rest(*slot)).all(|(a, b)| a == *b)
+            })
         };
         self.index.find(hash, same).copied()
     }
 
     #[inline]
-    pub fn hot(&self, slot: FlowSlot) -> Option<&Hot> {
-        self.hot.get(slot as usize)
+    pub fn flow(&self, slot: FlowSlot) -> Option<&Flow> {
+        self.flows.get(slot)
     }
 
     #[inline]
-    pub fn hot_mut(&mut self, slot: FlowSlot) -> Option<&mut Hot> {
-        self.hot.get_mut(slot as usize)
+    pub fn flow_mut(&mut self, slot: FlowSlot) -> Option<&mut Flow> {
+        self.flows.get_mut(slot)
     }
 
-    pub fn cold(&self, slot: FlowSlot) -> Option<&Cold> {
-        self.cold.get(slot as usize)?.as_ref()
-    }
-
-    pub fn cold_mut(&mut self, slot: FlowSlot) -> Option<&mut Cold> {
-        self.cold.get_mut(slot as usize)?.as_mut()
-    }
-
-    pub fn deps(&self, slot: FlowSlot) -> Option<&Deps> {
-        self.cold(slot).map(|cold| &cold.deps)
+    /// What is done to a flow's frames; `None` if there is no such flow.
+    pub fn memo(&self, slot: FlowSlot) -> Option<&Arc<Memo>> {
+        self.flows.get(slot)?.hot.memo.as_ref()
     }
 
     /// The masked key of a flow.
     pub fn key(&self, slot: FlowSlot) -> PacketKey {
         let mut key = PacketKey::default();
-        for ((i, _), value) in self.words.iter().zip(Self::row(&self.rows, self.words.len(), slot)) {
+        for ((i, _), value) in self.words.iter().zip(Self::row(&self.flows, self.words.len(), slot)) {
             if let Some(word) = key.words_mut().get_mut(*i as usize) {
-                *word = *value;
+                *word = value;
             }
         }
         key
     }
 
     /// Adds a flow whose key is not in the table.
-    pub fn insert(&mut self, seed: HashSeed, hash: u64, key: &PacketKey, hot: Hot, cold: Cold) -> FlowSlot {
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                let start = slot as usize * self.words.len();
-                let row = self.rows.iter_mut().skip(start);
-                row.zip(Self::masked(&self.words, key)).for_each(|(to, from)| *to = from);
-                if let (Some(h), Some(c)) =
-                    (self.hot.get_mut(slot as usize), self.cold.get_mut(slot as usize))
-                {
-                    (*h, *c) = (hot, Some(cold));
-                }
-                slot
-            }
-            None => {
-                let slot = self.hot.len() as FlowSlot;
-                self.rows.extend(Self::masked(&self.words, key));
-                self.hot.push(hot);
-                self.cold.push(Some(cold));
-                slot
-            }
-        };
-        let (rows, width) = (&self.rows, self.words.len());
-        self.index.insert_unique(hash, slot, |s| seed.hash(Self::row(rows, width, *s).iter().copied()));
+    pub fn insert(
+        &mut self,
+        seed: HashSeed,
+        hash: u64,
+        key: &PacketKey,
+        share: PortShare,
+        new: NewFlow,
+        now: Instant,
+    ) -> FlowSlot {
+        let mut own = Self::masked(&self.words, key);
+        let mut words = [0; FLOW_WORDS];
+        words.iter_mut().zip(own.by_ref()).for_each(|(to, from)| *to = from);
+        let hot = Hot::new(new.memo, new.stamp, now);
+        let slot = self.flows.insert(Flow { words, created: now, share, share_position: 0, hot }, own);
+        let (flows, width) = (&self.flows, self.words.len());
+        self.index.insert_unique(hash, slot, |s| seed.hash(Self::row(flows, width, *s)));
         slot
     }
 
-    /// Takes a flow out; what it counted is credited first.
-    pub fn remove(&mut self, seed: HashSeed, slot: FlowSlot) -> Option<Cold> {
-        let mut cold = self.cold.get_mut(slot as usize)?.take()?;
-        let hash = seed.hash(Self::row(&self.rows, self.words.len(), slot).iter().copied());
+    /// Takes a flow out; what it counted is credited first. Returns the share that it was counted in, and its position there.
+    pub fn remove(&mut self, seed: HashSeed, slot: FlowSlot) -> Option<(PortShare, u32)> {
+        let hash = seed.hash(Self::row(&self.flows, self.words.len(), slot));
+        let flow = self.flows.get_mut(slot)?;
+        flow.hot.memo.as_ref()?;
+        flow.hot.fold();
+        flow.hot.end_chain();
+        flow.hot.memo = None;
+        let counted_in = (flow.share, flow.share_position);
         if let Ok(found) = self.index.find_entry(hash, |s| *s == slot) {
             found.remove();
         }
-        let hot = self.hot.get_mut(slot as usize)?;
-        fold(hot, &mut cold);
-        hot.program = None;
-        end_chain(hot);
-        self.free.push(slot);
-        Some(cold)
+        self.flows.free(slot);
+        Some(counted_in)
     }
 
     /// Gives a flow a new program; what it counted so far is credited to those of the old one.
-    pub fn replace(&mut self, slot: FlowSlot, flow: NewFlow) {
-        let (Some(hot), Some(Some(cold))) =
-            (self.hot.get_mut(slot as usize), self.cold.get_mut(slot as usize))
-        else {
-            return;
-        };
-        fold(hot, cold);
-        end_chain(hot);
-        hot.stamp = flow.stamp;
-        hot.only_output = only_output(&flow.program);
-        hot.program = Some(flow.program);
-        cold.deps = flow.deps;
-        cold.credits = flow.credits;
+    pub fn replace(&mut self, slot: FlowSlot, new: NewFlow) {
+        if let Some(flow) = self.flows.get_mut(slot)
+            && flow.hot.memo.is_some()
+        {
+            flow.hot.replace(new.memo, new.stamp);
+        }
     }
 
+    /// Credits what a flow and its chain have counted.
     pub fn fold(&mut self, slot: FlowSlot) {
-        if let (Some(hot), Some(Some(cold))) =
-            (self.hot.get_mut(slot as usize), self.cold.get_mut(slot as usize))
-        {
-            fold(hot, cold);
-            if let Some(chain) = &mut hot.chain {
+        if let Some(flow) = self.flows.get_mut(slot) {
+            flow.hot.fold();
+            if let Some(chain) = &mut flow.hot.chain {
                 chain.fold();
             }
         }
     }
 
-    /// The program of a flow, if it has one.
-    pub fn program(&self, slot: FlowSlot) -> Option<&std::sync::Arc<crate::Program>> {
-        self.hot(slot)?.program.as_ref()
-    }
-
     pub fn restamp(&mut self, slot: FlowSlot, stamp: Revision) {
-        if let Some(hot) = self.hot_mut(slot) {
-            hot.stamp = stamp;
+        if let Some(flow) = self.flows.get_mut(slot) {
+            flow.hot.stamp = stamp;
         }
-    }
-
-    pub fn new_hot(flow_program: std::sync::Arc<crate::Program>, stamp: Revision, now: Instant) -> Hot {
-        Hot {
-            stamp,
-            packets: 0,
-            bytes: 0,
-            last_seen: now,
-            only_output: only_output(&flow_program),
-            program: Some(flow_program),
-            tcp_flags: 0,
-            chain: None,
-        }
-    }
-}
-
-/// Takes a flow's chain away; what it counted is credited.
-pub(super) fn end_chain(hot: &mut Hot) {
-    if let Some(mut chain) = hot.chain.take() {
-        chain.fold();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Program;
     use packet::slot;
-    use std::sync::Arc;
 
     /// Flows whose hashes are the same, as an attacker would like to have them, are still told apart.
     #[test]
@@ -230,24 +178,64 @@ mod tests {
             key.set(slot::IPV6_SRC, n);
             key
         };
-        let cold = || Cold {
-            deps: Deps::default(),
+        let share = crate::cache::share::Shares::default().add();
+        let memo = Arc::new(Memo {
+            program: Arc::default(),
+            deps: crate::slowpath::Deps::default(),
             credits: Box::default(),
-            credited_packets: 0,
-            credited_bytes: 0,
-            created: Instant::ZERO,
-            share: crate::cache::share::Shares::default().add(),
-            share_position: 0,
+        });
+        let insert = |table: &mut ProfileTable, n: u128| {
+            let new = NewFlow { memo: Arc::clone(&memo), stamp: Revision(0) };
+            table.insert(HashSeed::new(1, 2), 4, &key(n), share, new, Instant::ZERO)
         };
         for n in 0..50 {
             assert_eq!(table.find(&key(n), 4), None);
-            let hot = ProfileTable::new_hot(Arc::new(Program::default()), Revision(0), Instant::ZERO);
-            let slot = table.insert(HashSeed::new(1, 2), 4, &key(n), hot, cold());
-            assert_eq!(slot as u128, n);
+            assert_eq!(u128::from(insert(&mut table, n)), n);
         }
         for n in 0..50 {
             assert_eq!(table.find(&key(n), 4), Some(n as u32));
             assert_eq!(table.key(n as u32), profile.mask.apply(&key(n)));
         }
+    }
+
+    /// Keys of more words than stand in a flow: all of them count, in slots of several blocks and in those used again.
+    #[test]
+    fn wide_keys_count_to_their_last_word() {
+        let mut mask = Mask::empty();
+        let slots =
+            [slot::IN_PORT, slot::DL_TYPE, slot::DL_SRC, slot::NW_FRAG, slot::IPV6_SRC, slot::IPV6_DST];
+        slots.into_iter().for_each(|s| mask.add_all(s));
+        let profile = Profile::new(ProfileId(1), mask);
+        assert!(profile.words.len() > FLOW_WORDS);
+        let mut table = ProfileTable::new(&profile);
+        let seed = HashSeed::new(1, 2);
+        let share = crate::cache::share::Shares::default().add();
+        let program = Arc::default();
+        let memo = Arc::new(Memo { program, deps: Default::default(), credits: Box::default() });
+        let key = |n: u32| {
+            let mut key = PacketKey::default();
+            key.set(slot::IPV6_DST, n.into());
+            key
+        };
+        let insert = |table: &mut ProfileTable, n: u32| {
+            let new = NewFlow { memo: Arc::clone(&memo), stamp: Revision(0) };
+            table.insert(seed, table.hash(seed, &key(n)), &key(n), share, new, Instant::ZERO)
+        };
+        let find = |table: &ProfileTable, n: u32| table.find(&key(n), table.hash(seed, &key(n)));
+        for n in 0..1_500 {
+            assert_eq!(insert(&mut table, n), n);
+        }
+        for n in 600..700 {
+            assert_eq!(table.remove(seed, n), Some((share, 0)));
+            assert_eq!(table.remove(seed, n), None);
+        }
+        assert_eq!(table.len(), 1_400);
+        let reused: Vec<_> = (2_000..2_100).map(|n| (n, insert(&mut table, n))).collect();
+        assert!(reused.iter().all(|(_, slot)| (600..700).contains(slot)));
+        for (n, slot) in (0..600).chain(700..1_500).map(|n| (n, n)).chain(reused) {
+            assert_eq!(find(&table, n), Some(slot));
+            assert_eq!(table.key(slot), key(n));
+        }
+        assert!((600..700).chain(1_500..2_000).all(|n| find(&table, n).is_none()));
     }
 }

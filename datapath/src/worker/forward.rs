@@ -6,7 +6,7 @@
 
 use super::recorder::{Home, Recorder};
 use crate::action::RecircId;
-use crate::cache::{FlowCache, FlowSlot, NewFlow, PortShare, Stored, TableIndex, ends_in_pass};
+use crate::cache::{FlowCache, FlowSlot, Memo, NewFlow, PortShare, Stored, TableIndex, ends_in_pass};
 use crate::drop::Drop;
 use crate::execute::{Executor, Held, Next, Origin, Waiting};
 use crate::ports::PortIndex;
@@ -130,7 +130,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         if hot.stamp != self.revision || hot.only_output == DpPort::NONE {
             return None;
         }
-        hot.count(frame.len() as u64, tcp_flags(&staged.key), self.now);
+        hot.count(frame.len() as u32, tcp_flags(&staged.key), self.now);
         Some(hot.only_output)
     }
 
@@ -286,7 +286,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
 
     /// Gives the flow that the frame was first looked up by what was recorded.
     fn finish_recording(&mut self, ingress: PortIndex) {
-        let Some((home, program, links, key)) = self.recorder.finish() else { return };
+        let Some((home, program, links, key)) = self.recorder.finish(self.cache.removals()) else { return };
         let place = match home {
             Home::Cached(table, slot) => Some((table, slot)),
             Home::New { table, hash, shared } => {
@@ -364,11 +364,12 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         staged: &mut Staged,
         ingress: PortIndex,
     ) -> Option<(Frame, RecircId)> {
+        let removals = self.cache.removals();
         let Some(hot) = self.cache.hot_mut(place.0, place.1) else {
             self.executor.drop_frame(frame, ingress, Drop::NoAction);
             return None;
         };
-        hot.count(frame.len() as u64, tcp_flags(&staged.key), self.now);
+        hot.count(frame.len() as u32, tcp_flags(&staged.key), self.now);
         if hot.only_output != DpPort::NONE {
             self.executor.output(hot.only_output, frame, ingress);
             return None;
@@ -378,15 +379,15 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         }
         if FrameClass::of(&staged.key).stage == Stage::Fresh {
             self.recorder.stop();
-            if let Some(program) = hot.program.as_ref().filter(|p| ends_in_pass(p)) {
+            if let Some(program) = hot.memo.as_ref().map(|m| &m.program).filter(|p| ends_in_pass(p)) {
                 let home = match staged.table {
                     Some(table) if table != place.0 => Home::New { table, hash: staged.hash, shared: place },
                     _ => Home::Cached(place.0, place.1),
                 };
-                self.recorder.start(home, program, &staged.key);
+                self.recorder.start(home, program, &staged.key, removals);
             }
         }
-        let steps = hot.program.as_deref().map_or(&[][..], |program| &program.actions);
+        let steps = hot.memo.as_ref().map_or(&[][..], |memo| &memo.program.actions);
         let mut origin = Origin::new(ingress, &mut staged.key, self.now);
         let next = self.executor.run(steps, frame, &mut origin, self.slow, None);
         staged.held = origin.held;
@@ -404,9 +405,9 @@ impl<'a, S: SlowPath> Pass<'a, S> {
     ) -> Option<(Frame, RecircId)> {
         let (bytes, flags) = (frame.len() as u64, tcp_flags(&staged.key));
         let hot = self.cache.hot_mut(table, slot)?;
-        let (Some(program), Some(chain)) = (&hot.program, &mut hot.chain) else { return None };
+        let (Some(memo), Some(chain)) = (&hot.memo, &mut hot.chain) else { return None };
         let mut origin = Origin::new(ingress, &mut staged.key, self.now);
-        let mut steps = &program.actions;
+        let mut steps = &memo.program.actions;
         if chain.is_good(self.revision, self.slow) {
             let mut links = chain.links.iter_mut();
             loop {
@@ -452,7 +453,8 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             // What this frame taught must count for the next one of the same batch.
             self.revision = self.slow.revision();
         }
-        (NewFlow { program: Arc::new(program), deps, credits, stamp }, cacheable)
+        let memo = Arc::new(Memo { program: Arc::new(program), deps, credits });
+        (NewFlow { memo, stamp }, cacheable)
     }
 
     /// A frame whose own flow is not cached. What it has in common with others may be, and its own flow begins as a copy of
@@ -566,11 +568,11 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         ingress: PortIndex,
     ) -> Option<(Frame, RecircId)> {
         self.stats.cache.uncached.add(1);
-        for credit in &flow.credits {
+        for credit in &flow.memo.credits {
             credit.credit(1, frame.len() as u64, self.now, tcp_flags(&staged.key));
         }
         staged.slot = None;
-        self.run(&flow.program.actions, frame, staged, ingress)
+        self.run(&flow.memo.program.actions, frame, staged, ingress)
     }
 }
 

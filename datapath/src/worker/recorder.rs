@@ -27,8 +27,10 @@ pub(crate) enum Home {
 /// A chain in the making. Room that is kept from frame to frame, as a copy of a key is too much to move about.
 #[derive(Default)]
 pub(crate) struct Recorder {
-    /// The flow that will have the chain, and its program, by which it is told from another in its place.
+    /// The flow that will have the chain, and its program.
     home: Option<(Home, Arc<Program>)>,
+    /// Removals from the cache when recording began: a place may be another flow's after the next, with an equal program.
+    removals: u64,
     links: Vec<Link>,
     /// The key that a new flow is cached under.
     key: PacketKey,
@@ -36,7 +38,8 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     /// Begins anew, for a flow with this program.
-    pub fn start(&mut self, home: Home, program: &Arc<Program>, key: &PacketKey) {
+    pub fn start(&mut self, home: Home, program: &Arc<Program>, key: &PacketKey, removals: u64) {
+        self.removals = removals;
         self.links.clear();
         if matches!(home, Home::New { .. }) {
             self.key = *key;
@@ -64,10 +67,11 @@ impl Recorder {
         }
     }
 
-    /// What was recorded, if that is a chain, and the key for a new flow.
-    pub fn finish(&mut self) -> Option<(Home, Arc<Program>, Vec<Link>, &PacketKey)> {
+    /// What was recorded, if that is a chain whose flow is still in its place, and the key for a new flow.
+    pub fn finish(&mut self, removals: u64) -> Option<(Home, Arc<Program>, Vec<Link>, &PacketKey)> {
         let (home, program) = self.home.take()?;
         let links = std::mem::take(&mut self.links);
-        (!links.is_empty()).then_some((home, program, links, &self.key))
+        let in_place = matches!(home, Home::New { .. }) || removals == self.removals;
+        (!links.is_empty() && in_place).then_some((home, program, links, &self.key))
     }
 }

@@ -9,7 +9,7 @@ use datapath::conntrack::{ConnTracker, CtConfig};
 use datapath::port::TxLost;
 use datapath::{
     Command, Credit, Deps, Domain, DpAction, Drop, Event, FrameClass, PortError, Profile, ProfileId, Program,
-    Progress, Revision, Rx, SlowPath, Translation, Tx, Upcall, UpcallCookie, Worker, WorkerConfig,
+    Progress, Revision, Rx, RxQueue, SlowPath, Translation, Tx, Upcall, UpcallCookie, Worker, WorkerConfig,
     WorkerPeer, WorkerSetup,
 };
 use flowtable::Mask;
@@ -267,7 +267,7 @@ pub struct Sink(Arc<Mutex<SinkState>>);
 
 #[derive(Default)]
 struct SinkState {
-    sent: Vec<Vec<u8>>,
+    sent: Vec<Frame>,
     room: Option<usize>,
     kept: VecDeque<Frame>,
     lose: usize,
@@ -278,6 +278,11 @@ struct SinkState {
 impl Sink {
     /// What was sent since this was last asked.
     pub fn take(&self) -> Vec<Vec<u8>> {
+        self.take_frames().iter().map(|frame| frame.bytes().to_vec()).collect()
+    }
+
+    /// The same, with what is said of checksum and segmentation.
+    pub fn take_frames(&self) -> Vec<Frame> {
         std::mem::take(&mut self.0.lock().unwrap().sent)
     }
 
@@ -320,7 +325,10 @@ impl Tx for Sink {
                 lost.frames += 1;
                 lost.bytes += frame.len() as u64;
             } else {
-                state.sent.push(frame.bytes().to_vec());
+                let mut copy = Frame::from_bytes(frame.bytes());
+                (copy.layers, copy.checksum, copy.segmentation) =
+                    (frame.layers, frame.checksum, frame.segmentation);
+                state.sent.push(copy);
             }
             pool.give(frame);
         }
@@ -373,7 +381,8 @@ impl World {
 
     pub fn add_port(&mut self, port: u32) {
         let (wire, sink) = (Wire::default(), Sink::default());
-        self.command(Command::AddRx { port: DpPort(port), rx: Box::new(wire.clone()), done: None });
+        let queue = RxQueue::only(Box::new(wire.clone()));
+        self.command(Command::AddRx { port: DpPort(port), queue, done: None });
         self.command(Command::AddTx { port: DpPort(port), tx: Box::new(sink.clone()), done: None });
         self.wires.insert(port, wire);
         self.sinks.insert(port, sink);

@@ -146,6 +146,23 @@ impl Credit for Credits {
         self.tunnels.iter().for_each(|(t, way)| t.add(*way, packets, bytes));
         self.neighbours.iter().for_each(|n| n.credit(packets, bytes, last_seen, tcp_flags));
     }
+
+    fn identify(&self, part: &mut dyn FnMut(u64)) {
+        fn list<T>(part: &mut dyn FnMut(u64), all: &[T], mut number: impl FnMut(&T) -> u64) {
+            part(all.len() as u64);
+            all.iter().for_each(|one| part(number(one)));
+        }
+        fn address<T>(of: &Arc<T>) -> u64 {
+            Arc::as_ptr(of).addr() as u64
+        }
+        // None of these is aligned to less than two bytes, so one bit is free.
+        list(part, &self.rules, address);
+        list(part, &self.lookups, |(table, matched)| address(table) | u64::from(*matched));
+        list(part, &self.stations, address);
+        list(part, &self.groups, address);
+        list(part, &self.neighbours, address);
+        list(part, &self.tunnels, |(tunnel, way)| address(tunnel) | u64::from(*way == Way::Sent));
+    }
 }
 
 pub(crate) struct Walk<'a> {
