@@ -119,7 +119,7 @@ impl Hot {
     /// Takes the chain away; what it counted is credited.
     pub fn end_chain(&mut self) {
         if let Some(mut chain) = self.chain.take() {
-            chain.fold();
+            chain.fold(self.last_seen);
         }
     }
 

@@ -146,7 +146,7 @@ impl ProfileTable {
         if let Some(flow) = self.flows.get_mut(slot) {
             flow.hot.fold();
             if let Some(chain) = &mut flow.hot.chain {
-                chain.fold();
+                chain.fold(flow.hot.last_seen);
             }
         }
     }

@@ -83,15 +83,15 @@ impl State {
 
     /// The flags that the class of a connection's packets, or what may become of them, depends on.
     #[inline]
-    pub const fn class_flags(self) -> u64 {
-        self.0
+    pub const fn class_flags(self) -> u16 {
+        (self.0
             & (Self::DEAD
                 | Self::REPLIED
                 | Self::SNAT
                 | Self::DNAT
                 | Self::TRANSLATED
                 | Self::RELATED
-                | Self::ALG)
+                | Self::ALG)) as u16
     }
 
     /// Whether both ends of TCP are established.
