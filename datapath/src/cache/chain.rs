@@ -13,6 +13,7 @@ use crate::slowpath::{Credit, Deps, Revision, SlowPath};
 use base::Instant;
 use std::fmt;
 use std::sync::Arc;
+use sys::prefetch::prefetch;
 
 /// Passes that a chain may have.
 pub const CHAIN_LINKS_MAX: usize = 8;
@@ -110,6 +111,29 @@ impl Chain {
             self.stamp = revision;
         }
         true
+    }
+
+    /// Has the chain fetched.
+    #[inline]
+    pub fn prefetch(&self) {
+        prefetch(self);
+    }
+
+    /// Has the first link fetched, once the chain is there.
+    #[inline]
+    pub fn prefetch_links(&self) {
+        if let Some(link) = self.links.first() {
+            prefetch(&link.connection);
+            prefetch(&link.packets);
+        }
+    }
+
+    /// Has the first link's connection fetched, once the link is there.
+    #[inline]
+    pub fn prefetch_connections(&self) {
+        if let Some(link) = self.links.first() {
+            prefetch(&*link.connection);
+        }
     }
 
     /// Credits what has been counted since the last time.
