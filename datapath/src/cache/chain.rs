@@ -19,6 +19,7 @@ use packet::rewrite::EndsRewrite;
 use std::fmt;
 use std::iter::successors;
 use std::sync::Arc;
+use sys::prefetch::prefetch;
 
 /// Passes that a chain may have.
 pub const CHAIN_LINKS_MAX: usize = 8;
@@ -164,6 +165,19 @@ impl Chain {
             self.0.stamp = revision;
         }
         true
+    }
+
+    /// Has the first link fetched, both its lines.
+    #[inline]
+    pub fn prefetch(&self) {
+        prefetch(self);
+        prefetch(&self.0.rewrite);
+    }
+
+    /// Has the first link's connection fetched, once the link is there.
+    #[inline]
+    pub fn prefetch_connection(&self) {
+        prefetch(&*self.0.connection);
     }
 
     fn links(&self) -> impl Iterator<Item = &Link> {
