@@ -19,6 +19,7 @@ use packet::rewrite::EndsRewrite;
 use std::fmt;
 use std::iter::successors;
 use std::sync::Arc;
+use sys::prefetch::prefetch;
 
 /// Passes that a chain may have.
 pub const CHAIN_LINKS_MAX: usize = 8;
@@ -164,6 +165,26 @@ impl Chain {
             self.0.stamp = revision;
         }
         true
+    }
+
+    /// Has the line fetched that a frame that follows reads first.
+    #[inline]
+    pub fn prefetch(&self) {
+        prefetch(&self.0.connection);
+    }
+
+    /// Has fetched what else it reads, once that line is there.
+    #[inline]
+    pub fn prefetch_rest(&self) {
+        let Link { connection, known, rewrite, .. } = &self.0;
+        prefetch(&**connection);
+        let Some(known) = known else { return };
+        if known.is_tcp() {
+            prefetch(connection.windows());
+        }
+        if known.is_rewritten {
+            prefetch(rewrite);
+        }
     }
 
     fn links(&self) -> impl Iterator<Item = &Link> {

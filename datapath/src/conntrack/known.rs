@@ -81,6 +81,12 @@ impl Known {
         matches!(protocol, PROTO_TCP | PROTO_UDP).then_some((known, rewrite))
     }
 
+    /// Whether they are segments, which touch the connection's windows too.
+    #[inline]
+    pub fn is_tcp(&self) -> bool {
+        self.protocol == PROTO_TCP
+    }
+
     /// Whether a packet has the ends of the others.
     #[inline]
     fn is_of(&self, packet: &PlainPacket<'_>, connection: &Connection) -> bool {
@@ -117,7 +123,7 @@ impl ConnTracker {
         {
             return false;
         }
-        if known.protocol == PROTO_TCP {
+        if known.is_tcp() {
             let Some(segment) = bare_segment(packet.transport()) else { return false };
             let check = self.checks_tcp_seq();
             if !state.is_tcp_established() || !tcp::update_bare(connection, known.direction, &segment, check)

@@ -6,7 +6,9 @@
 
 use super::recorder::{Home, Recorder};
 use crate::action::{DpAction, RecircId};
-use crate::cache::{FlowCache, FlowSlot, Memo, NewFlow, PortShare, Stored, TableIndex, ends_in_pass};
+use crate::cache::{
+    Chain, FlowCache, FlowSlot, MaskedKey, Memo, NewFlow, PortShare, Stored, TableIndex, ends_in_pass,
+};
 use crate::drop::Drop;
 use crate::execute::{Executor, Held, Next, Origin, Waiting};
 use crate::ports::PortIndex;
@@ -25,7 +27,8 @@ const LOOKUPS_MAX: u32 = 1_024;
 #[derive(Default)]
 pub(crate) struct Staged {
     key: PacketKey,
-    hash: u64,
+    /// What its flow is looked up by.
+    masked: MaskedKey,
     /// Where its flow would be cached; `None` if it cannot be.
     table: Option<TableIndex>,
     /// Where its flow is cached.
@@ -97,12 +100,15 @@ impl<'a, S: SlowPath> Pass<'a, S> {
 
     /// Forwards all frames of a batch that came in at one port.
     pub fn forward(&mut self, batch: &mut Batch, staging: &mut Staging, ingress: PortIndex) {
-        let frames = batch.len();
-        for (frame, staged) in batch.frames_mut().iter_mut().zip(&mut staging.0) {
-            self.stage(frame, staged);
-        }
-        for staged in staging.0.iter_mut().take(frames) {
-            staged.slot = staged.table.and_then(|table| self.cache.find(table, &staged.key, staged.hash));
+        if self.cache.is_large() {
+            self.look_up_afar(batch, staging);
+        } else {
+            for (frame, staged) in batch.frames_mut().iter_mut().zip(&mut staging.0) {
+                self.stage(frame, staged);
+            }
+            for staged in staging.0.iter_mut().take(batch.len()) {
+                self.look_up(staged);
+            }
         }
         self.moved = false;
         let mut hits = 0;
@@ -116,6 +122,43 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             }
         }
         self.stats.cache.hits.add(hits);
+    }
+
+    /// Looks all frames of a batch up among so many flows that memory has to be waited for: what one step reads is asked for in
+    /// the step before, for all frames, so that they wait together.
+    fn look_up_afar(&mut self, batch: &mut Batch, staging: &mut Staging) {
+        let frames = batch.len();
+        for (frame, staged) in batch.frames_mut().iter_mut().zip(&mut staging.0) {
+            self.stage(frame, staged);
+            if let Some(table) = staged.table {
+                self.cache.prefetch_index(table, &staged.masked);
+            }
+        }
+        let cache = &*self.cache;
+        for staged in staging.0.iter_mut().take(frames) {
+            staged.slot = staged.table.and_then(|table| cache.candidate(table, &staged.masked));
+        }
+        let mut chains = [None; Batch::MAX];
+        let mut places = chains.iter_mut();
+        for staged in staging.0.iter_mut().take(frames) {
+            let Some(table) = staged.table else { continue };
+            let found = cache.confirm(table, staged.slot, &staged.key, &staged.masked);
+            staged.slot = found.map(|(slot, _)| slot);
+            if let Some((_, Some(chain))) = found
+                && let Some(place) = places.next()
+            {
+                chain.prefetch();
+                *place = Some(chain);
+            }
+        }
+        let chains = || chains.iter().map_while(|chain| *chain);
+        chains().for_each(Chain::prefetch_rest);
+    }
+
+    /// Finds out where a frame's flow is cached.
+    #[inline]
+    fn look_up(&self, staged: &mut Staged) {
+        staged.slot = staged.table.and_then(|table| self.cache.find(table, &staged.key, &staged.masked));
     }
 
     /// Most frames: they hit a flow that is good and all of whose program is one output, or one pass through the tracker and
@@ -228,7 +271,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             },
         };
         if let Some(table) = staged.table {
-            staged.hash = self.cache.hash(table, &staged.key);
+            self.cache.masked(table, &staged.key, &mut staged.masked);
         }
     }
 
@@ -303,11 +346,11 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         let Some((home, program, links, key)) = self.recorder.finish(self.cache.removals()) else { return };
         let place = match home {
             Home::Cached(table, slot) => Some((table, slot)),
-            Home::New { table, hash, shared } => {
+            Home::New { table, masked, shared } => {
                 let copy = self.cache.copy_of(shared.0, shared.1, &program);
                 let share = self.executor.ports.share(ingress);
                 copy.zip(share).and_then(|(flow, share)| {
-                    let stored = self.cache.insert((table, hash), key, share, flow, self.now).ok()?;
+                    let stored = self.cache.insert((table, &masked), key, share, flow, self.now).ok()?;
                     self.moved = true;
                     self.stats.cache.evicted.add(stored.evicted);
                     Some((table, stored.slot))
@@ -327,7 +370,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
                 staged.key.set_in_port(in_port);
                 staged.key.set(slot::RECIRC_ID, id.0 as u128);
                 self.classify(staged);
-                staged.slot = staged.table.and_then(|t| self.cache.find(t, &staged.key, staged.hash));
+                self.look_up(staged);
             }
             Err(malformed) => staged.refused = Some(malformed_drop(malformed)),
         }
@@ -342,7 +385,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
     ) -> Option<(Frame, RecircId)> {
         let Some(table) = staged.table else { return self.miss(frame, staged, ingress) };
         if self.moved {
-            staged.slot = self.cache.find(table, &staged.key, staged.hash);
+            staged.slot = self.cache.find(table, &staged.key, &staged.masked);
         }
         let Some(slot) = staged.slot else { return self.miss(frame, staged, ingress) };
         if !self.is_good(table, slot) {
@@ -395,7 +438,9 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             self.recorder.stop();
             if let Some(program) = hot.memo.as_ref().map(|m| &m.program).filter(|p| ends_in_pass(p)) {
                 let home = match staged.table {
-                    Some(table) if table != place.0 => Home::New { table, hash: staged.hash, shared: place },
+                    Some(table) if table != place.0 => {
+                        Home::New { table, masked: staged.masked, shared: place }
+                    }
                     _ => Home::Cached(place.0, place.1),
                 };
                 self.recorder.start(home, program, &staged.key, removals);
@@ -474,9 +519,12 @@ impl<'a, S: SlowPath> Pass<'a, S> {
     /// that: for one that is tracked not before its connection can be held, as many connections see one or two frames.
     fn miss(&mut self, frame: Frame, staged: &mut Staged, ingress: PortIndex) -> Option<(Frame, RecircId)> {
         let shared = self.shared_table(staged);
-        let hash = shared.map_or(staged.hash, |table| self.cache.hash(table, &staged.key));
+        let mut masked = staged.masked;
+        if let Some(table) = shared {
+            self.cache.masked(table, &staged.key, &mut masked);
+        }
         if let Some(table) = shared
-            && let Some(slot) = self.cache.find(table, &staged.key, hash)
+            && let Some(slot) = self.cache.find(table, &staged.key, &masked)
         {
             return self.run_shared((table, slot), frame, staged, ingress);
         }
@@ -490,7 +538,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         let (Some(table), Some(share), true) = (shared.or(staged.table), share, cacheable) else {
             return self.run_uncached(flow, frame, staged, ingress);
         };
-        match self.insert((table, hash), staged, share, flow) {
+        match self.insert((table, &masked), staged, share, flow) {
             Ok(slot) => self.run_cached((table, slot), frame, staged, ingress),
             Err(flow) => self.run_uncached(flow, frame, staged, ingress),
         }
@@ -532,7 +580,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             && !ends_in_pass(program)
             && let Some(copy) = self.cache.copy_of(place.0, place.1, &Arc::clone(program))
             && let (Some(table), Some(share)) = (staged.table, self.executor.ports.share(ingress))
-            && let Ok(slot) = self.insert((table, staged.hash), staged, share, copy)
+            && let Ok(slot) = self.insert((table, &{ staged.masked }), staged, share, copy)
         {
             return self.run_cached((table, slot), frame, staged, ingress);
         }
@@ -542,7 +590,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
     /// Caches a flow for a frame.
     fn insert(
         &mut self,
-        place: (TableIndex, u64),
+        place: (TableIndex, &MaskedKey),
         staged: &mut Staged,
         share: PortShare,
         flow: NewFlow,
