@@ -15,7 +15,7 @@ use super::spec::{CtClass, CtSpec, CtState};
 use super::tcp::{self, Segment};
 use super::tuple::Direction;
 use base::Instant;
-use packet::rewrite::{EndsRewrite, Network};
+use packet::rewrite::EndsRewrite;
 use packet::wire::{PROTO_TCP, PROTO_UDP};
 use packet::{Checksum, Frame, PacketKey, PlainPacket};
 
@@ -64,9 +64,7 @@ impl Known {
         let mut rewrite = None;
         if translates && state.has(State::TRANSLATED) {
             let target = connection.tuple(direction.opposite()).reversed();
-            let network = if tuple.is_ipv6() { Network::Ipv6 } else { Network::Ipv4 };
-            let (old, new) = (pass::endpoints(tuple), pass::endpoints(&target));
-            rewrite = Some(EndsRewrite::new(network, protocol, &old, &new)?);
+            rewrite = Some(pass::ends_rewrite(tuple, &target)?);
         }
         let known = Known {
             addresses: tuple.addresses_v4(),
