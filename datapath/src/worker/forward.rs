@@ -151,8 +151,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
                 *place = Some(chain);
             }
         }
-        let chains = || chains.iter().map_while(|chain| *chain);
-        chains().for_each(Chain::prefetch_rest);
+        chains.iter().map_while(|chain| *chain).for_each(Chain::prefetch_rest);
     }
 
     /// Finds out where a frame's flow is cached.
