@@ -14,6 +14,9 @@ const PASS: Duration = Duration::from_secs(1);
 /// Shortest pause between two steps of the sweep.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 
+/// Slots that the sweep asks for what it will read ahead of reading it.
+const AHEAD: usize = 8;
+
 #[derive(Default)]
 pub(super) struct Sweep {
     table: usize,
@@ -69,6 +72,11 @@ impl FlowCache {
                 self.sweep.table += 1;
                 self.sweep.slot = 0;
                 continue;
+            }
+            if let Some(table) = table {
+                let ahead = |slots| (self.sweep.slot + slots) as FlowSlot;
+                table.prefetch_chain(ahead(2 * AHEAD));
+                table.prefetch_links(ahead(AHEAD));
             }
             let table = TableIndex(self.sweep.table as u16);
             removed += usize::from(self.visit(table, self.sweep.slot as FlowSlot, (now, revision), slow));
