@@ -8,7 +8,7 @@ use base::{HashSeed, Instant};
 use datapath::conntrack::{ConnTracker, CtConfig};
 use datapath::{
     CacheLimits, Command, Deps, DpAction, Drop, FrameClass, MissLimits, Profile, ProfileId, Program,
-    Revision, SlowPath, Translation, Upcall, UpcallCookie, Worker, WorkerConfig, WorkerSetup,
+    Revision, RxQueue, SlowPath, Translation, Upcall, UpcallCookie, Worker, WorkerConfig, WorkerSetup,
 };
 use flowtable::store::RuleStore;
 use flowtable::{FlowMod, Mask, Match, OfAction, OfPort, TableId};
@@ -268,7 +268,11 @@ impl<S: SlowPath> Forwarder<S> {
         }
         forwarder.step();
         let rounds = frames.len().div_ceil(packet::Batch::MAX);
-        forwarder.command(Command::AddRx { port: IN, rx: Box::new(Source::new(frames)), done: None });
+        forwarder.command(Command::AddRx {
+            port: IN,
+            queue: RxQueue::only(Box::new(Source::new(frames))),
+            done: None,
+        });
         // Every flow once: from here on all are hits, if flows are cached.
         for _ in 0..rounds {
             forwarder.step();

@@ -7,7 +7,7 @@ use crate::action::Program;
 use crate::budget::MissLimits;
 use crate::cache::{CacheLimits, DumpCursor, FlowDump};
 use crate::fragments::{FragmentLimits, FragmentStats, HeldDatagram};
-use crate::port::{PortError, Rx, Tx};
+use crate::port::{PortError, RxQueue, Tx};
 use crate::stats::WorkerStats;
 use crossbeam_channel::{Sender, TrySendError};
 use packet::{DpPort, Frame};
@@ -52,7 +52,7 @@ pub enum Command {
         /// The port.
         port: DpPort,
         /// Its receiving side.
-        rx: Box<dyn Rx>,
+        queue: RxQueue,
         /// Told when it is done.
         done: Option<Reply<()>>,
     },
@@ -61,7 +61,17 @@ pub enum Command {
         /// The port.
         port: DpPort,
         /// Gets the receiving sides, which may be given to another worker.
-        reply: Option<Reply<Vec<Box<dyn Rx>>>>,
+        reply: Option<Reply<Vec<RxQueue>>>,
+    },
+    /// Give back one receiving side of the port, for another worker. Every frame received from it is on its way when the
+    /// answer comes, so that whoever receives from it next sends behind them.
+    TakeRx {
+        /// The port.
+        port: DpPort,
+        /// Which of its receiving sides.
+        number: u16,
+        /// Gets it; `None` if this worker has no such side.
+        reply: Reply<Option<RxQueue>>,
     },
     /// Send through this to the port from now on; the sending side it had is dropped.
     AddTx {
@@ -126,8 +136,9 @@ pub enum Command {
 impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Command::AddRx { port, .. } => write!(f, "AddRx({port})"),
+            Command::AddRx { port, queue, .. } => write!(f, "AddRx({port}, {})", queue.number),
             Command::RemoveRx { port, .. } => write!(f, "RemoveRx({port})"),
+            Command::TakeRx { port, number, .. } => write!(f, "TakeRx({port}, {number})"),
             Command::AddTx { port, .. } => write!(f, "AddTx({port})"),
             Command::RemoveTx { port, .. } => write!(f, "RemoveTx({port})"),
             Command::Flush { .. } => f.write_str("Flush"),

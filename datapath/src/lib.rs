@@ -27,7 +27,7 @@ pub use conntrack::{ConnTracker, Connection, CtClass, CtConfig, CtSpec, CtState,
 pub use drop::Drop;
 pub use fragments::{FragmentLimits, FragmentStats, HeldDatagram, Reassembler};
 pub use meter::Meter;
-pub use port::{PortError, Rx, Tx};
+pub use port::{PortError, Rx, RxQueue, Tx};
 pub use slowpath::{
     Credit, Deps, Domain, FrameClass, Profile, ProfileId, Revision, SlowPath, Stage, Translation, Upcall,
 };

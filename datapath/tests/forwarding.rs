@@ -477,8 +477,8 @@ fn devices_with_a_descriptor_are_read_when_woken_and_now_and_then() {
     let count = || reads.load(std::sync::atomic::Ordering::Relaxed);
     let mut w = World::new(Fake::new(&[], |_| Answer::new(vec![output(2)])), 2);
     let generation = w.worker.poll_generation();
-    let rx = Box::new(Polled(near, reads.clone()));
-    w.command(Command::AddRx { port: DpPort(1), rx, done: None });
+    let queue = RxQueue::new(1, Box::new(Polled(near, reads.clone())));
+    w.command(Command::AddRx { port: DpPort(1), queue, done: None });
     assert_ne!(w.worker.poll_generation(), generation);
     let tokens: Vec<RxToken> = w.worker.poll_fds().map(|(_, token)| token).collect();
     assert_eq!(tokens.len(), 1, "ports in memory have no descriptor");

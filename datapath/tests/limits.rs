@@ -5,7 +5,9 @@
 mod world;
 
 use datapath::cache::{CACHE_EVICT_IDLE, CACHE_FLOWS_DEFAULT};
-use datapath::{CacheLimits, Command, Credit, Domain, DpAction, Drop, DumpCursor, MissLimits, WorkerConfig};
+use datapath::{
+    CacheLimits, Command, Credit, Domain, DpAction, Drop, DumpCursor, MissLimits, RxQueue, WorkerConfig,
+};
 use packet::{DpPort, slot};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -201,7 +203,8 @@ fn quiet_ports_go_before_busy_ones_whose_batches_are_short_meanwhile() {
 fn answers_to_a_busy_port_do_not_shorten_its_batches() {
     let mut w = pairs();
     // One of two receiving sides of the port; the other has nothing.
-    w.command(Command::AddRx { port: DpPort(1), rx: Box::new(Wire::default()), done: None });
+    let queue = RxQueue::new(1, Box::new(Wire::default()));
+    w.command(Command::AddRx { port: DpPort(1), queue, done: None });
     (0..320).for_each(|n| w.wire(1).push(&numbered(n)));
     for n in 1..=10 {
         w.wire(2).push(&numbered(n));

@@ -20,29 +20,7 @@ impl Sum {
     #[inline]
     #[must_use]
     pub fn with_bytes(self, bytes: &[u8]) -> Sum {
-        // The sum does not depend on byte order but for a final swap (RFC 1071 section 2), so words are read as the
-        // machine likes them, in lanes that the compiler can put in vector registers.
-        let mut lanes = [0u64; 8];
-        let (blocks, tail) = bytes.as_chunks::<32>();
-        for block in blocks {
-            let (words, _) = block.as_chunks::<4>();
-            for (lane, word) in lanes.iter_mut().zip(words) {
-                *lane += u32::from_ne_bytes(*word) as u64;
-            }
-        }
-        let (words, tail) = tail.as_chunks::<4>();
-        let mut sum: u64 = lanes.iter().sum::<u64>();
-        for word in words {
-            sum += u32::from_ne_bytes(*word) as u64;
-        }
-        let (pairs, odd) = tail.as_chunks::<2>();
-        for pair in pairs {
-            sum += u16::from_ne_bytes(*pair) as u64;
-        }
-        if let [last] = odd {
-            sum += u16::from_ne_bytes([*last, 0]) as u64;
-        }
-        Sum(self.0 + u16::from_be(fold(sum)) as u64)
+        Sum(self.0 + u16::from_be(NativeSum::ZERO.with_bytes(bytes).folded()) as u64)
     }
 
     /// With one word.
@@ -95,13 +73,107 @@ impl Sum {
     }
 }
 
+/// Bytes from which on vector registers are worth their setting up and adding up.
+const VECTOR_MIN: usize = 128;
+
+/// A sum over words as the machine reads them, which spares a swap for each: the sum does not depend on byte order but for a
+/// final one (RFC 1071 section 2), and whether it is all ones does not depend on it at all.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NativeSum(u64);
+
+impl NativeSum {
+    pub const ZERO: NativeSum = NativeSum(0);
+
+    /// Of an IPv4 header without options.
+    #[inline]
+    pub fn of_header(header: &[u8; 20]) -> NativeSum {
+        let &[a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t] = header;
+        NativeSum(u64::from_ne_bytes([a, b, c, d, e, f, g, h]))
+            .with(u64::from_ne_bytes([i, j, k, l, m, n, o, p]))
+            .with(u32::from_ne_bytes([q, r, s, t]) as u64)
+    }
+
+    /// Of two IPv4 addresses.
+    #[inline]
+    pub const fn of_addresses_v4(addresses: &[u8; 8]) -> NativeSum {
+        NativeSum(u64::from_ne_bytes(*addresses))
+    }
+
+    /// Of two IPv6 addresses.
+    #[inline]
+    pub fn of_addresses_v6(addresses: &[u8; 32]) -> NativeSum {
+        let (words, _) = addresses.as_chunks::<8>();
+        words.iter().fold(NativeSum::ZERO, |sum, word| sum.with(u64::from_ne_bytes(*word)))
+    }
+
+    /// With a number that stands as two words in network order.
+    #[inline]
+    #[must_use]
+    pub const fn with_number(self, number: u32) -> NativeSum {
+        self.with(number.to_be() as u64)
+    }
+
+    /// With a carry into the lowest bit, which is worth as much (RFC 1071 section 2).
+    #[inline]
+    const fn with(self, words: u64) -> NativeSum {
+        let (sum, carry) = self.0.overflowing_add(words);
+        NativeSum(sum + carry as u64)
+    }
+
+    /// With `bytes`, which begin a word; an odd last byte counts as the first of one.
+    #[inline]
+    #[must_use]
+    pub fn with_bytes(self, bytes: &[u8]) -> NativeSum {
+        let (mut sum, mut rest) = (self, bytes);
+        if bytes.len() >= VECTOR_MIN {
+            let (blocks, tail) = bytes.as_chunks::<32>();
+            (sum, rest) = (sum.with(sum_of_blocks(blocks)), tail);
+        }
+        let (words, tail) = rest.as_chunks::<8>();
+        for word in words {
+            sum = sum.with(u64::from_ne_bytes(*word));
+        }
+        let (words, tail) = tail.as_chunks::<4>();
+        if let [word] = words {
+            sum = sum.with(u32::from_ne_bytes(*word) as u64);
+        }
+        match *tail {
+            [a, b, c] => sum.with(u32::from_ne_bytes([a, b, c, 0]) as u64),
+            [a, b] => sum.with(u16::from_ne_bytes([a, b]) as u64),
+            [a] => sum.with(u16::from_ne_bytes([a, 0]) as u64),
+            _ => sum,
+        }
+    }
+
+    /// Whether the sum is that of a header, or of a packet with its pseudo header, whose checksum is right.
+    #[inline]
+    pub const fn is_all_ones(self) -> bool {
+        fold(self.0) == 0xffff
+    }
+
+    #[inline]
+    const fn folded(self) -> u16 {
+        fold(self.0)
+    }
+}
+
+/// In lanes that the compiler can put in vector registers.
+fn sum_of_blocks(blocks: &[[u8; 32]]) -> u64 {
+    let mut lanes = [0u64; 8];
+    for block in blocks {
+        let (words, _) = block.as_chunks::<4>();
+        for (lane, word) in lanes.iter_mut().zip(words) {
+            *lane += u32::from_ne_bytes(*word) as u64;
+        }
+    }
+    lanes.iter().sum()
+}
+
 #[inline]
 const fn fold(sum: u64) -> u16 {
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    ((sum >> 16) + (sum & 0xffff)) as u16
+    // The upper half of a number added to its own halves swapped is the sum of both, with the carry of the lower one.
+    let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
+    (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
 /// By how much a sum changes when covered words change: the sum of the complements of the old and of the new ones
@@ -140,6 +212,18 @@ impl Delta {
     #[must_use]
     pub const fn and(self, other: Delta) -> Delta {
         Delta(self.0 + other.0)
+    }
+
+    /// The same change in 16 bits: applied to whatever, it gives the same.
+    #[inline]
+    pub const fn folded(self) -> u16 {
+        fold(self.0)
+    }
+
+    /// What [`folded`](Self::folded) gave.
+    #[inline]
+    pub const fn from_folded(folded: u16) -> Delta {
+        Delta(folded as u64)
     }
 
     /// The changed checksum of a header.

@@ -32,7 +32,9 @@ pub fn frame(data: &[u8]) {
         _ => Segmentation::UdpL4 { size },
     };
     let Ok(key) = PacketKey::extract(&mut frame) else { return };
-    let _ = frame.verify_transport();
+    if frame.verify_checksums() != (frame.verify_ipv4_header() && frame.verify_transport()) {
+        panic!("checksums are judged in two ways");
+    }
     if frame.validate_offload().is_err() {
         return;
     }

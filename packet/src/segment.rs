@@ -179,14 +179,18 @@ impl Shape {
     }
 }
 
-/// Where the IP header is, behind labels too, where extraction does not look.
+/// Where the IP header is, behind labels and a third VLAN tag too, where extraction does not look.
 fn find_network(frame: &Frame) -> Option<usize> {
     if frame.layers.l3 != crate::frame::NO_LAYER {
         return Some(frame.layers.l3 as usize);
     }
     let Checksum::Partial { start, .. } = frame.checksum else { return None };
-    let labels = (frame.layers.l2_5 as usize..start as usize).step_by(MPLS_LEN);
-    let last =
-        labels.into_iter().find(|at| be32_at(frame.bytes(), *at).is_some_and(|lse| lse & MPLS_BOS != 0))?;
-    Some(last + MPLS_LEN)
+    let (bytes, start) = (frame.bytes(), start as usize);
+    let ethertypes = (ETHERNET_LEN - 2..start).step_by(VLAN_LEN);
+    let at = ethertypes.into_iter().find(|at| !be16_at(bytes, *at).is_some_and(is_vlan))?;
+    if !is_mpls(be16_at(bytes, at)?) {
+        return Some(at + 2);
+    }
+    let mut labels = (at + 2..start).step_by(MPLS_LEN);
+    Some(labels.find(|at| be32_at(bytes, *at).is_some_and(|lse| lse & MPLS_BOS != 0))? + MPLS_LEN)
 }

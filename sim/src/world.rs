@@ -124,6 +124,13 @@ pub enum Fault {
     Return(String),
     /// The port is taken out of the configuration.
     Remove(String),
+    /// Another worker receives from the port from now on. Without such a worker nothing changes.
+    HandOver {
+        /// Which port.
+        port: String,
+        /// The worker.
+        worker: usize,
+    },
     /// A worker gets no processor until a time.
     Starve {
         /// Which.

@@ -107,11 +107,12 @@ fn change(w: &mut World, model: &mut Model, d: &mut Dice) {
         9 => {
             let (at, port) =
                 (w.now() + Duration::from_nanos(d.below(5_000)), format!("p{}", 1 + d.below(PORTS.into())));
-            let fault = match d.below(5) {
+            let fault = match d.below(6) {
                 0 => Fault::Vanish { port, after: d.below(40) },
                 1 => Fault::Return(port),
                 2 => Fault::WireCut(port),
                 3 => Fault::WireMended(port),
+                4 => Fault::HandOver { port, worker: d.below(3) as usize },
                 _ => Fault::Starve {
                     worker: d.below(3) as usize,
                     until: at + Duration::from_micros(d.below(50)),

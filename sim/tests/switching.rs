@@ -308,6 +308,56 @@ fn a_capture_goes_through_the_switch_and_can_be_written_again() {
     assert_eq!(frames_of(open(written)), whole);
 }
 
+/// Frames of each pair of stations stay in order, and none is missing, while ports go from worker to worker in mid-burst.
+#[test]
+fn ports_that_change_their_worker_lose_and_swap_nothing() {
+    let mut w = World::seeded(9, 3);
+    let hosts = raws(&mut w, 4, WireSpec::default());
+    let d = &mut Dice::new(99);
+    // Everybody is known, so that each frame goes to one.
+    for (n, host) in hosts.iter().enumerate() {
+        w.raw(*host).send(udp(n as u8, 0xff, 1, b"here"));
+        w.settle();
+    }
+    hosts.iter().for_each(|h| drop(w.raw(*h).take()));
+    let mut sent = [[0u32; 4]; 4];
+    let mut came = [[0u32; 4]; 4];
+    for _ in 0..200 {
+        for _ in 0..d.below(200) {
+            let (from, to) = (d.below(4) as usize, d.below(4) as usize);
+            if from != to {
+                let n = &mut sent[from][to];
+                w.raw(hosts[from]).send(udp(from as u8, to as u8, 7, &n.to_be_bytes()));
+                *n += 1;
+            }
+        }
+        for _ in 0..d.below(4) {
+            let (port, worker) = (format!("p{}", 1 + d.below(4)), d.below(3) as usize);
+            w.at(w.now() + Duration::from_nanos(d.below(4_000)), Fault::HandOver { port, worker });
+        }
+        w.run_for(Duration::from_nanos(d.below(4_000)));
+        if d.one_in(4) {
+            w.settle();
+        }
+        for (to, host) in hosts.iter().enumerate() {
+            for frame in w.raw(*host).take() {
+                let from = usize::from(frame[11]);
+                let number = u32::from_be_bytes(frame[42..46].try_into().unwrap());
+                assert_eq!(number, came[from][to], "from {from} to {to}");
+                came[from][to] += 1;
+            }
+        }
+    }
+    w.settle();
+    for (to, host) in hosts.iter().enumerate() {
+        for frame in w.raw(*host).take() {
+            came[usize::from(frame[11])][to] += 1;
+        }
+    }
+    assert_eq!(sent, came);
+    assert!(sent.as_flattened().iter().sum::<u32>() > 5_000);
+}
+
 /// A world with everything in it that is left to chance; its trace.
 fn busy_world(seed: u64) -> Vec<u8> {
     let mut w = World::seeded(seed, 3);
@@ -332,6 +382,10 @@ fn busy_world(seed: u64) -> Vec<u8> {
     w.run_for(Duration::from_millis(30));
     w.flows("br0", ["priority=7,icmp,actions=flood"]);
     w.at(w.now() + Duration::from_millis(5), Fault::Vanish { port: "p2".into(), after: 3 });
+    for n in 0..20 {
+        let (port, worker) = (format!("p{}", 1 + n % 3), n as usize / 2 % 3);
+        w.at(w.now() + Duration::from_millis(n), Fault::HandOver { port, worker });
+    }
     w.run_until_done(Duration::from_secs(20));
     let entries = w.trace.entries();
     let events = [FrameEvent::Lost, FrameEvent::Doubled, FrameEvent::Delayed, FrameEvent::Delivered];

@@ -304,6 +304,11 @@ impl Switch {
         switch
     }
 
+    /// Gives it a further option from its next start on.
+    pub fn add_argument(&mut self, argument: &str) {
+        self.args.push(argument.to_owned());
+    }
+
     /// The namespace it runs in.
     pub fn ns(&self) -> &Namespace {
         &self.ns

@@ -65,6 +65,7 @@ fn help_tells_of_every_option_named() {
         "--enable-dummy",
         "--disable-system",
         "--disable-system-route",
+        "--no-io-uring",
         "--verbose",
     ] {
         assert!(help.contains(option), "{option}");

@@ -32,6 +32,7 @@ Datapath options:
                           interface a dummy
   --disable-system        no access to network devices of the kernel
   --disable-system-route  no use of the kernel's routing tables
+  --no-io-uring           TAPs are read and written by ordinary system calls, a frame each, not by io_uring
 
 Logging options:
   -vSPEC, --verbose=SPEC  set logging levels, as vlog/set of ovs-appctl(8)
@@ -84,6 +85,8 @@ pub struct Args {
     pub disable_system: bool,
     /// `--disable-system-route`.
     pub disable_system_route: bool,
+    /// `--no-io-uring`.
+    pub no_io_uring: bool,
     /// `-v` specifications in order.
     pub verbose: Vec<String>,
     /// `--log-file`: given, and the file if one was named.
@@ -145,6 +148,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Request, ArgsE
             Long("enable-dummy") => args.dummies = dummies(parser.optional_value())?,
             Long("disable-system") => args.disable_system = true,
             Long("disable-system-route") => args.disable_system_route = true,
+            Long("no-io-uring") => args.no_io_uring = true,
             Short('v') | Long("verbose") => {
                 let spec = parser.optional_value().map(|v| v.string()).transpose()?;
                 args.verbose.push(spec.unwrap_or_else(|| "ANY:ANY:dbg".to_owned()));

@@ -183,7 +183,11 @@ impl Daemon {
             workers,
             connections: Connections::new(tracker),
             fragments: FragmentSettings::default(),
-            devices: if args.disable_system { Devices::default() } else { Devices::after_restart() },
+            devices: if args.disable_system {
+                Devices::default()
+            } else {
+                Devices::after_restart(args.no_io_uring)
+            },
             link,
             sockets,
             places,

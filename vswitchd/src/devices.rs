@@ -7,7 +7,7 @@ use crate::workers::Workers;
 use base::Instant;
 use datapath::port::{
     AfPacketConfig, AfPacketPort, DeviceChange, LinkReport, PcapConfig, PcapPort, Port, PortConfigError, Rx,
-    TapConfig, TapPort, TunnelSocketConfig, TunnelSocketPort,
+    RxQueue, TapConfig, TapPort, TunnelSocketConfig, TunnelSocketPort,
 };
 use datapath::{Command, PortError};
 use packet::DpPort;
@@ -76,6 +76,8 @@ pub struct Devices {
     retired: Vec<Retired>,
     next_port: u32,
     made_up: u32,
+    /// Whether io_uring is not to be used, though the kernel may have it.
+    no_io_uring: bool,
 }
 
 /// Something about an interface that the brain has to know.
@@ -115,8 +117,8 @@ fn find_strays() -> BTreeMap<String, Stray> {
 
 impl Devices {
     /// No devices; those of an earlier run are looked for, so that pods which still have them are connected again.
-    pub fn after_restart() -> Devices {
-        Devices { strays: find_strays(), ..Devices::default() }
+    pub fn after_restart(no_io_uring: bool) -> Devices {
+        Devices { strays: find_strays(), no_io_uring, ..Devices::default() }
     }
 
     /// An interface is wanted. Opens its device now; a failure is kept as its error and tried again later.
@@ -155,8 +157,9 @@ impl Devices {
     /// Lets workers receive from new devices, which the snapshot must have by now.
     pub fn listen(&mut self, workers: &Workers) {
         for device in self.slots.values_mut().filter_map(|s| s.device.as_mut()) {
-            for rx in device.deaf.drain(..) {
-                let listen = Command::AddRx { port: device.dp_port, rx, done: None };
+            for (number, rx) in (0..).zip(device.deaf.drain(..)) {
+                let queue = RxQueue::new(number, rx);
+                let listen = Command::AddRx { port: device.dp_port, queue, done: None };
                 if let Err(error) = workers.send(device.worker, listen) {
                     tracing::error!(target: "netdev", "{}: nobody receives from it: {error}", device.report.name);
                 }
@@ -245,7 +248,7 @@ impl Devices {
             return None;
         }
         let stray = self.strays.remove(&alias_of(&slot.config));
-        let opened = open(&slot.config, stray).and_then(|mut port| {
+        let opened = open(&slot.config, stray, !self.no_io_uring).and_then(|mut port| {
             let report = port.link()?;
             Ok((port, report))
         });
@@ -362,7 +365,11 @@ static HAS_IO_URING: LazyLock<bool> = LazyLock::new(|| {
         .is_ok()
 });
 
-fn open(config: &InterfaceConfig, stray: Option<Stray>) -> Result<Box<dyn Port>, PortConfigError> {
+fn open(
+    config: &InterfaceConfig,
+    stray: Option<Stray>,
+    may_use_io_uring: bool,
+) -> Result<Box<dyn Port>, PortConfigError> {
     let name =
         || IfName::new(&config.name).map_err(|e| PortConfigError::NoDevice(format!("{}: {e}", config.name)));
     let mtu = config.mtu_request.map(u32::from);
@@ -370,7 +377,7 @@ fn open(config: &InterfaceConfig, stray: Option<Stray>) -> Result<Box<dyn Port>,
         InterfaceKind::Tap => {
             let alias = alias_of(config);
             let mac = config.mac.map(MacAddr::to_bytes);
-            let io_uring = *HAS_IO_URING;
+            let io_uring = may_use_io_uring && *HAS_IO_URING;
             let new = |name| TapConfig { mac, mtu, alias: Some(&alias), io_uring, ..TapConfig::new(name) };
             if let Some(stray) = stray {
                 let netns = stray.netns.as_deref().map(Netns::by_path).transpose()?;

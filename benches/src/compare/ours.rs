@@ -8,7 +8,7 @@ use anyhow::{Result, anyhow, ensure};
 use base::{HashSeed, Instant};
 use crossbeam_channel::Receiver;
 use datapath::conntrack::{ConnTracker, CtConfig, DumpCursor, TimeoutKind};
-use datapath::{Command, Rx, Worker, WorkerConfig};
+use datapath::{Command, Rx, RxQueue, Worker, WorkerConfig};
 use flowtable::text::{FlowUsage, NoPortNames, parse_flow};
 use flowtable::{FlowMod, FlowModCommand, OnMissing};
 use packet::{DpPort, Frame};
@@ -144,7 +144,7 @@ impl Ours {
     }
 
     fn add_rx(&mut self, port: DpPort, rx: Box<dyn Rx>) {
-        self.command(Command::AddRx { port, rx, done: None });
+        self.command(Command::AddRx { port, queue: RxQueue::only(rx), done: None });
     }
 
     /// One step: a batch from each port. How many frames.

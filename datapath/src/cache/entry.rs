@@ -127,7 +127,7 @@ impl Hot {
     /// Takes the chain away; what it counted is credited.
     pub fn end_chain(&mut self) {
         if let Some(mut chain) = self.chain.take() {
-            chain.fold();
+            chain.fold(self.last_seen);
         }
     }
 
@@ -145,7 +145,7 @@ pub(crate) struct NewFlow {
 }
 
 /// The output port of a program that does nothing else.
-fn only_output(program: &Program) -> DpPort {
+pub(super) fn only_output(program: &Program) -> DpPort {
     match &*program.actions {
         [DpAction::Output(port)] => *port,
         _ => DpPort::NONE,

@@ -281,8 +281,7 @@ impl FlowCache {
 
     /// A link of a chain to a flow: its program, and who is credited for it.
     pub fn link(&self, table: TableIndex, slot: FlowSlot, held: crate::execute::Held) -> Option<Link> {
-        let memo = self.at(table)?.memo(slot)?;
-        Some(Link::new(held, Arc::clone(&memo.program), memo.deps.clone(), memo.credits.clone()))
+        Some(Link::new(held, Arc::clone(self.at(table)?.memo(slot)?)))
     }
 
     /// The program of a flow.
@@ -307,7 +306,7 @@ impl FlowCache {
         let Some(hot) = self.hot_mut(table, slot) else { return };
         if hot.runs(program) {
             hot.end_chain();
-            hot.chain = Some(Box::new(Chain::new(links)));
+            hot.chain = Chain::new(program, links).map(Box::new);
         }
     }
 

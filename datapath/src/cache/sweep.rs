@@ -14,7 +14,7 @@ const PASS: Duration = Duration::from_secs(1);
 /// Shortest pause between two steps of the sweep.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 
-/// Slots that the sweep asks for what it will read ahead of reading it.
+/// So many slots ahead the sweep asks for what it will read.
 const AHEAD: usize = 8;
 
 #[derive(Default)]
@@ -74,9 +74,7 @@ impl FlowCache {
                 continue;
             }
             if let Some(table) = table {
-                let ahead = |slots| (self.sweep.slot + slots) as FlowSlot;
-                table.prefetch_chain(ahead(2 * AHEAD));
-                table.prefetch_links(ahead(AHEAD));
+                table.prefetch_chain((self.sweep.slot + AHEAD) as FlowSlot);
             }
             let table = TableIndex(self.sweep.table as u16);
             removed += usize::from(self.visit(table, self.sweep.slot as FlowSlot, (now, revision), slow));

@@ -1,10 +1,10 @@
 //! The cached flows of one profile: an index by hash, and the flows under their slot numbers.
 
+use super::PortShare;
 use super::entry::{FLOW_WORDS, Flow, Hot, NewFlow};
 use super::flows::Flows;
 use super::index::Index;
 use super::memo::Memo;
-use super::{Chain, PortShare};
 use crate::slowpath::{Profile, ProfileId, Revision};
 use base::{HashSeed, Instant};
 use flowtable::Mask;
@@ -116,23 +116,11 @@ impl ProfileTable {
     }
 
     /// Has the chain fetched of a flow that has something to be credited.
-    #[inline]
     pub fn prefetch_chain(&self, slot: FlowSlot) {
-        if let Some(chain) = self.chain_to_fold(slot) {
+        let flow = self.flows.get(slot).filter(|flow| flow.hot.has_counted());
+        if let Some(chain) = flow.and_then(|flow| flow.hot.chain.as_deref()) {
             chain.prefetch();
         }
-    }
-
-    /// The same with the chain's first link, once the chain is there.
-    #[inline]
-    pub fn prefetch_links(&self, slot: FlowSlot) {
-        if let Some(chain) = self.chain_to_fold(slot) {
-            chain.prefetch_links();
-        }
-    }
-
-    fn chain_to_fold(&self, slot: FlowSlot) -> Option<&Chain> {
-        self.flows.get(slot).filter(|flow| flow.hot.has_counted()).and_then(|flow| flow.hot.chain.as_deref())
     }
 
     /// Whether a flow is that of this key.
@@ -240,7 +228,7 @@ impl ProfileTable {
         {
             flow.hot.fold();
             if let Some(chain) = &mut flow.hot.chain {
-                chain.fold();
+                chain.fold(flow.hot.last_seen);
             }
         }
     }

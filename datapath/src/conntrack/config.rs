@@ -80,6 +80,11 @@ impl Timeouts {
         Duration::from_secs(self.0.get(kind as usize).copied().unwrap_or_default().into())
     }
 
+    /// The shortest one.
+    fn least(&self) -> Duration {
+        Duration::from_secs(self.0.iter().min().copied().unwrap_or_default().into())
+    }
+
     /// Sets one, cut to [`TIMEOUT_SECS_MAX`].
     pub fn set(&mut self, kind: TimeoutKind, secs: u32) {
         if let Some(place) = self.0.get_mut(kind as usize) {
@@ -141,6 +146,11 @@ impl CtConfig {
     pub fn zone_limit(&self, zone: Zone) -> Option<u32> {
         let limit = self.zone_limits.get(&zone).copied().unwrap_or(self.zone_limit_default);
         (limit != 0).then_some(limit)
+    }
+
+    /// The shortest time that any connection waits.
+    pub(super) fn least_timeout(&self) -> Duration {
+        self.policies.values().fold(self.timeouts.least(), |least, policy| least.min(policy.least()))
     }
 
     /// How long a connection waits: by its own policy, else its zone's, else the default.

@@ -30,6 +30,7 @@ mod ftp;
 #[doc(hidden)]
 pub mod fuzz;
 mod gateway;
+mod known;
 mod metadata;
 mod nat;
 mod parse;
@@ -48,6 +49,7 @@ pub use config::{CONNECTIONS_MAX, CtConfig, TIMEOUT_SECS_MAX, TimeoutKind, Timeo
 pub use connection::Connection;
 pub use dump::{ConnectionRecord, CtStats, DumpCursor};
 pub use flush::FlushFilter;
+pub(crate) use known::Known;
 pub use spec::{
     Alg, CtClass, CtSpec, CtState, NatKind, NatSpec, NatSpecError, PortSelection, TimeoutPolicyId, Tracked,
 };
@@ -57,7 +59,7 @@ pub use tuple::{Direction, Tuple, TupleFields, TupleFilter, Zone};
 
 use arc_swap::ArcSwap;
 use base::{HashSeed, Instant};
-use connection::State;
+use connection::{State, coarse_span};
 use expectation::Expectations;
 use packet::{DpPort, Frame, PacketKey};
 use parse::Parsed;
@@ -81,6 +83,8 @@ pub struct ConnTracker {
     config: ArcSwap<CtConfig>,
     /// [`CtConfig::tcp_seq_check`], where the hit path finds it without a look at the configuration.
     tcp_seq_check: AtomicBool,
+    /// [`CtConfig::least_timeout`] in coarse units: a connection that was idle for less is not over, whatever it waits for.
+    least_timeout: AtomicU32,
     seed: HashSeed,
     /// Source of even revisions that no two connections share for a long time.
     revisions: AtomicU32,
@@ -113,6 +117,7 @@ impl ConnTracker {
             ports: PortMaps::new(),
             expectations: Expectations::default(),
             tcp_seq_check: AtomicBool::new(config.tcp_seq_check),
+            least_timeout: AtomicU32::new(coarse_span(config.least_timeout())),
             config: ArcSwap::from_pointee(config),
             seed,
             revisions: AtomicU32::new(2),
@@ -124,6 +129,7 @@ impl ConnTracker {
     /// Replaces the configuration. Timeouts count for all connections at once; connections over a new limit stay.
     pub fn configure(&self, config: CtConfig) {
         self.tcp_seq_check.store(config.tcp_seq_check, Ordering::Relaxed);
+        self.least_timeout.store(coarse_span(config.least_timeout()), Ordering::Relaxed);
         self.config.store(Arc::new(config));
     }
 
@@ -165,22 +171,21 @@ impl ConnTracker {
         now: Instant,
     ) -> Option<CtClass> {
         let state = connection.load();
-        if state.has(State::DEAD | State::ALG) || !pass::may_hold(connection, state, direction) {
+        if state.has(State::DEAD | State::ALG)
+            || !pass::may_hold(connection, state, direction)
+            || self.is_over(connection, now)
+        {
             return None;
         }
         if spec.force && direction == Direction::Reply || connection.would_change(spec.mark, spec.label) {
             return None;
         }
         let parsed = Parsed::read(frame, spec.zone)?;
-        let tuple = match direction {
-            Direction::Original => &connection.original,
-            Direction::Reply => &connection.reply,
-        };
-        if parsed.tuple != *tuple || parsed.inner().is_some() {
+        if parsed.tuple != *connection.tuple(direction) || parsed.inner().is_some() {
             return None;
         }
         if let Some(segment) = parsed.segment() {
-            let check = self.tcp_seq_check.load(Ordering::Relaxed);
+            let check = self.checks_tcp_seq();
             if !tcp::is_plain(state, direction, segment.flags)
                 || tcp::update(connection, direction, segment, check) != tcp::Verdict::Valid
             {
@@ -229,6 +234,18 @@ impl ConnTracker {
     /// When [`expire`](Self::expire) has something to do next.
     pub fn next_expiry(&self) -> Option<Instant> {
         self.table.next_visit()
+    }
+
+    /// Whether the time of a connection is up, though it may not have been ended yet.
+    #[inline]
+    fn is_over(&self, connection: &Connection, now: Instant) -> bool {
+        connection.idle(now) >= self.least_timeout.load(Ordering::Relaxed)
+            && connection.remaining(timeout_of(connection, &self.config.load()), now).is_zero()
+    }
+
+    #[inline]
+    fn checks_tcp_seq(&self) -> bool {
+        self.tcp_seq_check.load(Ordering::Relaxed)
     }
 
     /// Ends a connection and counts why; false if another was faster.

@@ -258,7 +258,8 @@ pub(super) fn translate(
     Some(bits)
 }
 
-fn nat_bits(state: State, direction: Direction) -> CtState {
+#[inline]
+pub(super) fn nat_bits(state: State, direction: Direction) -> CtState {
     let (snat, dnat) = (state.has(State::SNAT), state.has(State::DNAT));
     let (src, dst) = match direction {
         Direction::Original => (snat, dnat),
@@ -283,12 +284,17 @@ pub(super) fn rewrite_to(
         return rewrite_error(target, parsed, frame, key);
     }
     rewrite::set_endpoints(frame, &ends).then_some(())?;
-    write_addresses(target.is_ipv6(), ends.src, ends.dst, key);
-    if target.has_ports() && !target.is_icmp() {
-        key.set(slot::TP_SRC, ends.src_port.into());
-        key.set(slot::TP_DST, ends.dst_port.into());
-    }
+    describe_ends(target, key);
     Some(())
+}
+
+/// Writes the header slots of a packet that was given the tuple `target`.
+pub(super) fn describe_ends(target: &Tuple, key: &mut PacketKey) {
+    write_addresses(target.is_ipv6(), target.src_number(), target.dst_number(), key);
+    if target.has_ports() && !target.is_icmp() {
+        key.set(slot::TP_SRC, target.src_port().into());
+        key.set(slot::TP_DST, target.dst_port().into());
+    }
 }
 
 /// The outer addresses of an error: each is translated if that end of the connection is, though it may come from a router
@@ -322,7 +328,7 @@ fn outer_addresses(frame: &Frame) -> Option<(u128, u128)> {
     }
 }
 
-fn endpoints(tuple: &Tuple) -> Endpoints {
+pub(super) fn endpoints(tuple: &Tuple) -> Endpoints {
     Endpoints {
         src: tuple.src_number(),
         dst: tuple.dst_number(),

@@ -399,11 +399,7 @@ pub(super) fn update(
     }
     let skew = if skew_counts { view.dst_lo.wrapping_sub(ack) as i32 } else { 0 };
     let reset_fits = segment.flags & RST == 0 || reset_fits(segment.seq, &view);
-    let in_window = at_or_after(view.src_hi, end)
-        && at_or_after(seq, view.src_lo.wrapping_sub(view.dst_window.size() << dst_scale))
-        && skew >= -ACK_SKEW_MAX
-        && i64::from(skew) <= i64::from(ACK_SKEW_MAX) << src_scale
-        && reset_fits;
+    let in_window = fits(&view, (seq, end), skew, (src_scale, dst_scale)) && reset_fits;
     if in_window || !check {
         view.learn(end, ack, &segment, src_scale);
     } else if (dst < TcpState::SynSent || dst >= TcpState::FinWait2 || src >= TcpState::FinWait2)
@@ -425,6 +421,47 @@ pub(super) fn update(
     }
     advance(connection, direction, segment.flags);
     Verdict::Valid
+}
+
+/// Whether a segment lies where its sender may send, and acknowledges what the other end may have sent.
+#[inline]
+fn fits(view: &View<'_>, (seq, end): (u32, u32), skew: i32, (src_scale, dst_scale): (u8, u8)) -> bool {
+    at_or_after(view.src_hi, end)
+        && at_or_after(seq, view.src_lo.wrapping_sub(view.dst_window.size() << dst_scale))
+        && skew >= -ACK_SKEW_MAX
+        && i64::from(skew) <= i64::from(ACK_SKEW_MAX) << src_scale
+}
+
+/// Whether flags are those of data and an acknowledgement and nothing else.
+#[inline]
+pub(super) const fn is_bare(flags: u8) -> bool {
+    flags & (SYN | FIN | RST | ACK) == ACK
+}
+
+/// What [`update`] does with a bare segment while both ends are established, which moves no state. False, and nothing
+/// changed, if the segment may not be good.
+#[inline]
+pub(super) fn update_bare(
+    connection: &Connection,
+    direction: Direction,
+    segment: &Segment,
+    check: bool,
+) -> bool {
+    let mut view = View::of(connection, direction, State(State::REPLIED));
+    let before = view;
+    let scales = scales(segment.flags, view.src_window, view.dst_window);
+    let (mut seq, mut end) = (segment.seq, segment.seq.wrapping_add(segment.len));
+    if seq == end {
+        // A segment without data may come late.
+        (seq, end) = (view.src_lo, view.src_lo);
+    }
+    let skew = view.dst_lo.wrapping_sub(segment.ack) as i32;
+    if check && !fits(&view, (seq, end), skew, scales) {
+        return false;
+    }
+    view.learn(end, segment.ack, segment, scales.0);
+    view.store(&before);
+    true
 }
 
 /// The first segment of an end settles the scales of both. Returns those that count for it.

@@ -134,6 +134,19 @@ impl Tuple {
         (self.last() >> 32) as u16
     }
 
+    /// Source port in the high half, destination port in the low, as in the header.
+    #[inline]
+    pub(super) const fn ports(&self) -> u32 {
+        (self.last() >> 32) as u32
+    }
+
+    /// Source and destination as they stand in an IPv4 header, one number; without a meaning for IPv6.
+    #[inline]
+    pub(super) const fn addresses_v4(&self) -> u64 {
+        let [_, src, _, dst, _] = self.0;
+        src << 32 | dst
+    }
+
     /// IP protocol.
     #[inline]
     pub const fn protocol(&self) -> u8 {

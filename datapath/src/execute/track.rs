@@ -7,6 +7,7 @@ use crate::conntrack::CtSpec;
 use crate::drop::Drop;
 use crate::fragments::{Context, Offered, Whole};
 use crate::slowpath::SlowPath;
+use base::Instant;
 use packet::{DpPort, Frame, PacketKey, slot};
 
 impl Executor {
@@ -24,6 +25,26 @@ impl Executor {
         tracked.drop
     }
 
+    /// A pass with a connection at hand whose frames are known, and nothing else. If false, nothing was done.
+    #[inline]
+    pub fn follow(&mut self, frame: &mut Frame, origin: &mut Origin<'_>, link: &Link) -> bool {
+        // A key that lags behind is read anew before a frame is tracked.
+        if origin.rewritten || !self.follow_link(frame, link, origin.now) {
+            return false;
+        }
+        if let Some(known) = link.known.as_ref().filter(|_| link.needs_key) {
+            self.tracker.describe_known(known, &link.connection, link.class, origin.key);
+        }
+        true
+    }
+
+    /// The same for a link whose program does not look at the key.
+    #[inline]
+    pub fn follow_link(&self, frame: &mut Frame, link: &Link, now: Instant) -> bool {
+        let Link { known, rewrite, connection, .. } = link;
+        known.as_ref().is_some_and(|known| self.tracker.track_known(known, rewrite, connection, frame, now))
+    }
+
     /// A pass with a connection at hand.
     pub(super) fn track_held(
         &mut self,
@@ -32,6 +53,9 @@ impl Executor {
         spec: &CtSpec,
         link: &Link,
     ) -> HeldPass {
+        if self.follow(frame, origin, link) {
+            return HeldPass::Same;
+        }
         let (connection, direction) = (&link.connection, link.direction);
         match self.tracker.track_held(connection, direction, frame, origin.key, spec, origin.now) {
             None => HeldPass::Unknown,

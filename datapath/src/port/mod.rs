@@ -118,6 +118,50 @@ pub trait Rx: Send {
     /// A descriptor that polls readable (level-triggered) while there may be something to receive. A port without one never
     /// has anything unless somebody puts it there in the same thread.
     fn poll_fd(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Lets go of what only the calling thread can use: another one is going to receive. Nothing that was read may be left
+    /// behind.
+    fn leave_thread(&mut self) {}
+}
+
+/// A receiving side on its way to a worker or back.
+pub struct RxQueue {
+    /// Tells it from the port's others; 0 for an only one.
+    pub number: u16,
+    /// The side itself.
+    pub rx: Box<dyn Rx>,
+    /// What was received from it, by whichever worker had it.
+    pub load: Arc<RxLoad>,
+}
+
+impl RxQueue {
+    /// A side that nobody has received from.
+    pub fn new(number: u16, rx: Box<dyn Rx>) -> RxQueue {
+        RxQueue { number, rx, load: Arc::default() }
+    }
+
+    /// The only side of its port.
+    pub fn only(rx: Box<dyn Rx>) -> RxQueue {
+        RxQueue::new(0, rx)
+    }
+}
+
+impl std::fmt::Debug for RxQueue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RxQueue")
+            .field("number", &self.number)
+            .field("load", &self.load)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What was received from one side. Written by the worker that has it; who hands it over hands over the right to write.
+#[derive(Debug, Default)]
+pub struct RxLoad {
+    /// Frames.
+    pub frames: Counter,
+    /// Their bytes.
+    pub bytes: Counter,
 }
 
 /// The sending side of a port, one per worker.

@@ -31,6 +31,13 @@ impl LazyRing {
         }
     }
 
+    /// The thread that made the ring uses it no more; another may make one of its own.
+    pub fn leave_thread(&mut self) {
+        if let LazyRing::Ready(_) = self {
+            *self = LazyRing::Unasked;
+        }
+    }
+
     /// Ordinary reads and writes from now on.
     #[cold]
     pub fn give_up(&mut self) {

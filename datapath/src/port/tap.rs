@@ -341,6 +341,11 @@ impl Rx for TapRx {
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.queue.as_fd())
     }
+
+    // Reads are over when the call that made them returns, so the ring has nothing in it.
+    fn leave_thread(&mut self) {
+        self.ring.leave_thread();
+    }
 }
 
 struct TapTx {

@@ -5,7 +5,7 @@
 //! one receiving side never overtake each other. A frame that recirculates is looked up again at once.
 
 use super::recorder::{Home, Recorder};
-use crate::action::RecircId;
+use crate::action::{DpAction, RecircId};
 use crate::cache::{
     Chain, FlowCache, FlowSlot, MaskedKey, Memo, NewFlow, PortShare, Stored, TableIndex, ends_in_pass,
 };
@@ -112,8 +112,8 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         }
         self.moved = false;
         let mut hits = 0;
-        for (frame, staged) in batch.drain().zip(&mut staging.0) {
-            match self.count_simple_hit(&frame, staged) {
+        for (mut frame, staged) in batch.drain().zip(&mut staging.0) {
+            match self.count_simple_hit(&mut frame, staged) {
                 Some(port) => {
                     hits += 1;
                     self.executor.output(port, frame, ingress);
@@ -151,9 +151,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
                 *place = Some(chain);
             }
         }
-        let chains = || chains.iter().map_while(|chain| *chain);
-        chains().for_each(Chain::prefetch_links);
-        chains().for_each(Chain::prefetch_connections);
+        chains.iter().map_while(|chain| *chain).for_each(Chain::prefetch_connection);
     }
 
     /// Finds out where a frame's flow is cached.
@@ -162,20 +160,34 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         staged.slot = staged.table.and_then(|table| self.cache.find(table, &staged.key, &staged.masked));
     }
 
-    /// Most frames: they hit a flow that is good and all of whose program is one output. Counts such a frame at its flow
-    /// and says where it goes.
+    /// Most frames: they hit a flow that is good and all of whose program is one output, or one pass through the tracker and
+    /// then an output. Tracks and counts such a frame at its flow and says where it goes.
     #[inline(always)]
-    fn count_simple_hit(&mut self, frame: &Frame, staged: &Staged) -> Option<DpPort> {
+    fn count_simple_hit(&mut self, frame: &mut Frame, staged: &Staged) -> Option<DpPort> {
         let (table, slot) = (staged.table?, staged.slot?);
         if self.moved {
             return None;
         }
         let hot = self.cache.hot_mut(table, slot)?;
-        if hot.stamp != self.revision || hot.only_output == DpPort::NONE {
+        if hot.stamp != self.revision {
             return None;
         }
-        hot.count(frame.len() as u32, tcp_flags(&staged.key), self.now);
-        Some(hot.only_output)
+        let (bytes, flags) = (frame.len() as u32, tcp_flags(&staged.key));
+        let mut output = hot.only_output;
+        if output == DpPort::NONE {
+            let chain = hot.chain.as_mut().filter(|chain| chain.is_stamped(self.revision))?;
+            let link = chain.first();
+            if link.only_output == DpPort::NONE
+                || !link.is_alone
+                || !self.executor.follow_link(frame, link, self.now)
+            {
+                return None;
+            }
+            link.count(bytes, flags, self.now);
+            output = link.only_output;
+        }
+        hot.count(bytes, flags, self.now);
+        Some(output)
     }
 
     /// Forwards one frame by itself.
@@ -449,21 +461,32 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         staged: &mut Staged,
         ingress: PortIndex,
     ) -> Option<(Frame, RecircId)> {
-        let (bytes, flags) = (frame.len() as u64, tcp_flags(&staged.key));
+        let (bytes, flags) = (frame.len() as u32, tcp_flags(&staged.key));
         let hot = self.cache.hot_mut(table, slot)?;
         let (Some(memo), Some(chain)) = (&hot.memo, &mut hot.chain) else { return None };
         let mut origin = Origin::new(ingress, &mut staged.key, self.now);
-        let mut steps = &memo.program.actions;
+        let mut steps: &[DpAction] = &memo.program.actions;
         if chain.is_good(self.revision, self.slow) {
-            let mut links = chain.links.iter_mut();
+            let mut link = Some(chain.first());
             loop {
-                let link = links.next();
-                match self.executor.run(steps, frame, &mut origin, self.slow, link.as_deref()) {
+                // Most links are nothing but a pass, and most frames are as the ones before.
+                let follows = link
+                    .as_deref()
+                    .is_some_and(|l| l.is_alone && self.executor.follow(&mut frame, &mut origin, l));
+                let next = match follows {
+                    true => Some(Next::Follow(frame)),
+                    false => self.executor.run(steps, frame, &mut origin, self.slow, link.as_deref()),
+                };
+                match next {
                     Some(Next::Follow(followed)) => {
-                        let link = link?;
-                        link.count(bytes, flags, self.now);
+                        let followed_link = link?;
+                        followed_link.count(bytes, flags, self.now);
+                        if followed_link.only_output != DpPort::NONE {
+                            self.executor.output(followed_link.only_output, followed, ingress);
+                            return None;
+                        }
                         frame = followed;
-                        steps = &link.then.actions;
+                        (steps, link) = followed_link.go_on();
                     }
                     Some(Next::Recirculate(frame, id)) => {
                         self.cache.end_chain(table, slot);

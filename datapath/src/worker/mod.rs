@@ -20,7 +20,7 @@ use crate::cache::FlowCache;
 use crate::command::{COMMANDS_MAX, Command, Event, Wake, WorkerConfig, WorkerPeer};
 use crate::conntrack::ConnTracker;
 use crate::execute::Executor;
-use crate::port::{PortError, Rx};
+use crate::port::{PortError, RxQueue};
 use crate::ports::{PortIndex, Ports};
 use crate::slowpath::SlowPath;
 use crate::stats::WorkerStats;
@@ -81,7 +81,7 @@ pub struct RxToken(pub u64);
 struct RxEntry {
     port: DpPort,
     index: PortIndex,
-    rx: Box<dyn Rx>,
+    queue: RxQueue,
     token: RxToken,
     /// Whether there may be something to receive.
     ready: bool,
@@ -198,7 +198,7 @@ impl<S: SlowPath> Worker<S> {
     /// The descriptors to wait for (readable, level-triggered). They change only when [`Self::poll_generation`] does.
     pub fn poll_fds(&self) -> impl Iterator<Item = (BorrowedFd<'_>, RxToken)> {
         let working = self.receivers.iter().filter(|r| r.resume_at.is_none());
-        working.filter_map(|r| Some((r.rx.poll_fd()?, r.token)))
+        working.filter_map(|r| Some((r.queue.rx.poll_fd()?, r.token)))
     }
 
     /// Changes whenever the result of [`Self::poll_fds`] may have.
@@ -256,7 +256,7 @@ impl<S: SlowPath> Worker<S> {
             }
             if entry.resume_at.take().is_some() {
                 self.poll_generation += 1;
-            } else if !entry.ready && !rescan && entry.rx.poll_fd().is_some() {
+            } else if !entry.ready && !rescan && entry.queue.rx.poll_fd().is_some() {
                 continue;
             }
             // With many busy ports the buffers would run out before the end of the round, and new ones are dear.
@@ -273,9 +273,9 @@ impl<S: SlowPath> Worker<S> {
     fn receive_from(&mut self, at: usize, now: Instant) -> (usize, bool) {
         let Some(entry) = self.receivers.get_mut(at) else { return (0, false) };
         let (port, index) = (entry.port, entry.index);
-        let result = entry.rx.recv(&mut self.executor.pool, &mut self.batch);
+        let result = entry.queue.rx.recv(&mut self.executor.pool, &mut self.batch);
         let frames = self.batch.len();
-        entry.ready = frames > 0 && !entry.rx.is_drained();
+        entry.ready = frames > 0 && !entry.queue.rx.is_drained();
         let pace = entry.pace.after(frames);
         if pace != std::mem::replace(&mut entry.pace, pace)
             && let Some(port) = self.executor.ports.get_mut(index)
@@ -304,9 +304,12 @@ impl<S: SlowPath> Worker<S> {
         }
         let gone = entry.gone;
         if frames > 0 {
+            let bytes = self.batch.frames().iter().map(|f| f.len() as u64).sum();
+            entry.queue.load.frames.add(frames as u64);
+            entry.queue.load.bytes.add(bytes);
             if let Some(counters) = self.executor.ports.counters(index) {
                 counters.rx_packets.add(frames as u64);
-                counters.rx_bytes.add(self.batch.frames().iter().map(|f| f.len() as u64).sum());
+                counters.rx_bytes.add(bytes);
             }
             self.forward_batch(port, index, now);
         }

@@ -4,7 +4,7 @@ use super::forward::Pass;
 use super::turns::Pace;
 use super::{RxEntry, RxToken, Worker};
 use crate::command::{COMMANDS_PER_STEP_MAX, Command, FragmentDump, Reply, WorkerConfig};
-use crate::port::Rx;
+use crate::port::RxQueue;
 use crate::ports::PortIndex;
 use crate::slowpath::SlowPath;
 use base::Instant;
@@ -38,13 +38,18 @@ impl<S: SlowPath> Worker<S> {
     /// flushed by the next step.
     pub fn carry_out(&mut self, command: Command, now: Instant) {
         match command {
-            Command::AddRx { port, rx, done } => {
-                self.add_rx(port, rx);
+            Command::AddRx { port, queue, done } => {
+                self.add_rx(port, queue);
                 answer_if(done, ());
             }
             Command::RemoveRx { port, reply } => {
                 let removed = self.remove_receivers(|r| r.port == port);
                 answer_if(reply, removed);
+            }
+            Command::TakeRx { port, number, reply } => {
+                self.flush_ports();
+                let taken = self.remove_receivers(|r| r.port == port && r.queue.number == number);
+                answer(&reply, taken.into_iter().next());
             }
             Command::AddTx { port, tx, done } => {
                 let index = self.port_index(port);
@@ -101,9 +106,12 @@ impl<S: SlowPath> Worker<S> {
     }
 
     fn stop(&mut self) {
+        // The rest of their packets will not come here.
+        self.executor.expire_fragments(Instant::from_nanos(u64::MAX));
         self.flush_ports();
         self.cache.flush();
         self.stats.cache.flows.set(0);
+        self.stats.fragments_held.set(0);
         self.send_events();
         self.stopped = true;
     }
@@ -130,7 +138,7 @@ impl<S: SlowPath> Worker<S> {
         }
     }
 
-    fn add_rx(&mut self, port: DpPort, rx: Box<dyn Rx>) {
+    fn add_rx(&mut self, port: DpPort, queue: RxQueue) {
         let index = self.port_index(port);
         if let Some(entry) = self.executor.ports.get_mut(index) {
             entry.receivers += 1;
@@ -141,7 +149,7 @@ impl<S: SlowPath> Worker<S> {
         self.receivers.push(RxEntry {
             port,
             index,
-            rx,
+            queue,
             token,
             ready: true,
             pace: Pace::default(),
@@ -153,12 +161,13 @@ impl<S: SlowPath> Worker<S> {
     }
 
     /// Removes receiving sides, and the cached flows of ports that have none left.
-    pub(super) fn remove_receivers(&mut self, which: impl Fn(&RxEntry) -> bool) -> Vec<Box<dyn Rx>> {
+    pub(super) fn remove_receivers(&mut self, which: impl Fn(&RxEntry) -> bool) -> Vec<RxQueue> {
         let mut removed = Vec::new();
         while let Some(at) = self.receivers.iter().position(&which) {
-            let entry = self.receivers.remove(at);
+            let mut entry = self.receivers.remove(at);
             self.poll_generation += 1;
-            removed.push(entry.rx);
+            entry.queue.rx.leave_thread();
+            removed.push(entry.queue);
             let Some(port) = self.executor.ports.get_mut(entry.index) else { continue };
             port.receivers = port.receivers.saturating_sub(1);
             port.busy = port.busy.saturating_sub(u32::from(entry.pace == Pace::Busy));

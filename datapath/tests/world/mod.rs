@@ -9,7 +9,7 @@ use datapath::conntrack::{ConnTracker, CtConfig};
 use datapath::port::TxLost;
 use datapath::{
     Command, Credit, Deps, Domain, DpAction, Drop, Event, FrameClass, PortError, Profile, ProfileId, Program,
-    Progress, Revision, Rx, SlowPath, Translation, Tx, Upcall, UpcallCookie, Worker, WorkerConfig,
+    Progress, Revision, Rx, RxQueue, SlowPath, Translation, Tx, Upcall, UpcallCookie, Worker, WorkerConfig,
     WorkerPeer, WorkerSetup,
 };
 use flowtable::Mask;
@@ -267,7 +267,7 @@ pub struct Sink(Arc<Mutex<SinkState>>);
 
 #[derive(Default)]
 struct SinkState {
-    sent: Vec<Vec<u8>>,
+    sent: Vec<Frame>,
     room: Option<usize>,
     kept: VecDeque<Frame>,
     lose: usize,
@@ -278,6 +278,11 @@ struct SinkState {
 impl Sink {
     /// What was sent since this was last asked.
     pub fn take(&self) -> Vec<Vec<u8>> {
+        self.take_frames().iter().map(|frame| frame.bytes().to_vec()).collect()
+    }
+
+    /// The same, with what is said of checksum and segmentation.
+    pub fn take_frames(&self) -> Vec<Frame> {
         std::mem::take(&mut self.0.lock().unwrap().sent)
     }
 
@@ -320,7 +325,10 @@ impl Tx for Sink {
                 lost.frames += 1;
                 lost.bytes += frame.len() as u64;
             } else {
-                state.sent.push(frame.bytes().to_vec());
+                let mut copy = Frame::from_bytes(frame.bytes());
+                (copy.layers, copy.checksum, copy.segmentation) =
+                    (frame.layers, frame.checksum, frame.segmentation);
+                state.sent.push(copy);
             }
             pool.give(frame);
         }
@@ -339,6 +347,7 @@ pub struct World {
     pub events: Receiver<Event>,
     pub snapshot: Arc<ArcSwap<Fake>>,
     pub learned: Arc<Learned>,
+    pub tracker: Arc<ConnTracker>,
     pub now: Instant,
     pub wires: HashMap<u32, Wire>,
     pub sinks: HashMap<u32, Sink>,
@@ -354,24 +363,26 @@ impl World {
         let learned = fake.learned.clone();
         let snapshot = Arc::new(ArcSwap::from_pointee(fake));
         let (events_to, events) = crossbeam_channel::bounded(64);
+        let tracker = Arc::new(ConnTracker::new(HashSeed::new(5, 13), CtConfig::default()));
         let (worker, peer) = Worker::new(WorkerSetup {
             snapshot: snapshot.clone(),
             seed: HashSeed::new(7, 11),
             config,
-            tracker: Arc::new(ConnTracker::new(HashSeed::new(5, 13), CtConfig::default())),
+            tracker: tracker.clone(),
             events: events_to,
             wake: Arc::new(|| {}),
         });
         let now = Instant::from_secs(100);
         let (wires, sinks) = (HashMap::new(), HashMap::new());
-        let mut world = World { worker, peer, events, snapshot, learned, now, wires, sinks };
+        let mut world = World { worker, peer, events, snapshot, learned, tracker, now, wires, sinks };
         (1..=ports).for_each(|port| world.add_port(port));
         world
     }
 
     pub fn add_port(&mut self, port: u32) {
         let (wire, sink) = (Wire::default(), Sink::default());
-        self.command(Command::AddRx { port: DpPort(port), rx: Box::new(wire.clone()), done: None });
+        let queue = RxQueue::only(Box::new(wire.clone()));
+        self.command(Command::AddRx { port: DpPort(port), queue, done: None });
         self.command(Command::AddTx { port: DpPort(port), tx: Box::new(sink.clone()), done: None });
         self.wires.insert(port, wire);
         self.sinks.insert(port, sink);

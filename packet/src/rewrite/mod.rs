@@ -10,6 +10,7 @@
 //! [`PacketKey::extract`]: crate::PacketKey::extract
 
 mod endpoints;
+mod ends;
 mod fields;
 pub mod tags;
 
@@ -21,6 +22,7 @@ use crate::key::{Slot, slot};
 use crate::wire::*;
 
 pub use endpoints::{Endpoints, Quoted, set_addresses, set_endpoints, set_quoted_endpoints};
+pub use ends::EndsRewrite;
 pub use tags::{pop_mpls, pop_vlan, push_mpls, push_vlan};
 
 /// Writes the bits of `mask` of a field. `value` and `mask` are right-aligned in the width of the slot, as in a key.

@@ -5,7 +5,7 @@ use crate::jack::{Device, Jack};
 use crate::ofctl;
 use crate::oracle::Checked;
 use crate::wire::Lane;
-use datapath::Command;
+use datapath::{Command, RxQueue};
 use flowtable::TableId;
 use openflow::message::{Message, Xid};
 use openflow::{OfError, OfVersion};
@@ -125,7 +125,9 @@ impl World {
         }
         let actor = &mut self.workers[worker];
         actor.ports += 1;
-        actor.worker.carry_out(Command::AddRx { port, rx: jack.rx(), done: None }, self.now);
+        actor
+            .worker
+            .carry_out(Command::AddRx { port, queue: RxQueue::only(jack.rx()), done: None }, self.now);
         let (to_node, to_port) = (Lane::new(self.dice.split()), Lane::new(self.dice.split()));
         self.ports.insert(name.to_owned(), PortSlot { jack, worker, wire: spec.wire, to_node, to_port });
         OpenDevice {
@@ -305,12 +307,26 @@ impl World {
                 }
             }
             Fault::Remove(port) => self.remove_port(&port),
+            Fault::HandOver { port, worker } => self.hand_over(&port, worker),
             Fault::Starve { worker, until } => {
                 if let Some(actor) = self.workers.get_mut(worker) {
                     actor.starved_until = until;
                 }
             }
         }
+    }
+
+    fn hand_over(&mut self, name: &str, to: usize) {
+        let Some(slot) = self.ports.get_mut(name).filter(|_| to < self.workers.len()) else { return };
+        let (reply, answer) = crossbeam_channel::bounded(1);
+        let port = slot.jack.port;
+        self.workers[slot.worker].worker.carry_out(Command::TakeRx { port, number: 0, reply }, self.now);
+        // A worker that has found the device gone has nothing to give.
+        let Ok(Some(queue)) = answer.try_recv() else { return };
+        self.workers[slot.worker].ports -= 1;
+        self.workers[to].ports += 1;
+        slot.worker = to;
+        self.workers[to].worker.carry_out(Command::AddRx { port, queue, done: None }, self.now);
     }
 
     fn set_wire(&mut self, port: &str, up: bool) {

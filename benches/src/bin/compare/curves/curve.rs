@@ -19,6 +19,8 @@ const SERVICE_CONNECTIONS: usize = 30_000;
 const FLOW_LINES: usize = 3;
 /// What a frame of an established connection touches beside: three of the chain, three of the connection.
 const CONNECTION_LINES: usize = FLOW_LINES + 6;
+/// Parts that what comes once is timed in.
+const PARTS: usize = 10;
 /// Warm-up before a window, as a part of it.
 const WARM_UP: u32 = 4;
 
@@ -35,8 +37,10 @@ enum Subject {
     RulesMiss,
     /// Services; all connections are established.
     Services,
-    /// Services; every frame begins a connection.
+    /// Services; every frame begins a connection, to a Service that has had one.
     ServicesNew,
+    /// The same, and with as many Services as connections each is a Service's first.
+    ServicesFirst,
     /// Established connections.
     Connections,
     /// Established connections that are translated.
@@ -75,9 +79,15 @@ pub const CURVES: &[Curve] = &[
     ),
     curve(
         "services-new",
-        "Services, first packets of 30,000 connections",
+        "Services, first packets of 30,000 connections to Services that have had some",
         &[100, 1_000, 10_000, 30_000],
         Subject::ServicesNew,
+    ),
+    curve(
+        "services-first",
+        "Services, first packets of 30,000 connections, first ones of their Services among them",
+        &[100, 1_000, 10_000, 30_000],
+        Subject::ServicesFirst,
     ),
     curve(
         "connections",
@@ -158,7 +168,8 @@ impl Curve {
             Subject::Flows => steady(size, Work::OwnFlow),
             Subject::Rules | Subject::RulesMiss => steady(FLOWS, Work::Rules { rules: size, masks: 20 }),
             Subject::Services => steady(SERVICE_CONNECTIONS, Work::Service(size)),
-            Subject::ServicesNew => case(SERVICE_CONNECTIONS, Figure::New, Work::Service(size)),
+            Subject::ServicesNew => case(2 * SERVICE_CONNECTIONS, Figure::New, Work::Service(size)),
+            Subject::ServicesFirst => case(SERVICE_CONNECTIONS, Figure::New, Work::Service(size)),
             Subject::Connections => steady(size, Work::Track),
             Subject::ConnectionsNat => steady(size, Work::TrackNat),
         }
@@ -209,7 +220,9 @@ impl Curve {
             for (point, ready, touching, wire) in &mut subjects {
                 point.ours.push(match ready {
                     Ready::Steady(ours) => steady(ours, window, self.subject == Subject::RulesMiss)?,
-                    Ready::Fresh(case) => fresh(case)?,
+                    // Services take turns, so that each has had a connection by the middle.
+                    Ready::Fresh(case) if self.subject == Subject::ServicesNew => fresh(case, PARTS / 2)?,
+                    Ready::Fresh(case) => fresh(case, 1)?,
                 });
                 point.wire.push(timed(window / 2, || wire.step())?);
                 point.touching.push(timed(window / 2, || touching.step())?);
@@ -260,13 +273,14 @@ fn steady(ours: &mut Ours, window: Duration, misses: bool) -> Result<f64> {
     Ok(nanos)
 }
 
-/// All connections once, in a switch that is new. The first tenth, for which memory comes to be, is not counted.
-fn fresh(case: &Case) -> Result<f64> {
+/// All connections once, in a switch that is new. Some first tenths are not counted, one at least, for which memory comes to
+/// be.
+fn fresh(case: &Case, uncounted: usize) -> Result<f64> {
     let traffic = case.traffic();
     let mut ours = Ours::new(&case.rules(), Limits::Raised)?;
-    let samples = ours.forward_once(&traffic, &ThreadClock::own(), case.flows / 10)?;
+    let samples = ours.forward_once(&traffic, &ThreadClock::own(), case.flows / PARTS)?;
     ensure!(ours.connections() == case.connections(), "{} connections", ours.connections());
-    let (from, to) = (samples[1], samples[samples.len() - 1]);
+    let (from, to) = (samples[uncounted], samples[samples.len() - 1]);
     Ok(to.1.ran_since(from.1).as_secs_f64() * 1e9 / (to.0 - from.0) as f64)
 }
 
