@@ -167,23 +167,21 @@ impl Chain {
         true
     }
 
-    /// Has the line fetched that a frame that follows reads first.
+    /// Has the line fetched that frames that follow read and write.
     #[inline]
     pub fn prefetch(&self) {
-        prefetch(&self.0.connection);
+        prefetch(&self.0);
     }
 
-    /// Has fetched what else it reads, once that line is there.
+    /// Has fetched what else such frames need, once that line is there: the connection, and what is written over their ends.
     #[inline]
-    pub fn prefetch_rest(&self) {
-        let Link { connection, known, rewrite, .. } = &self.0;
-        prefetch(&**connection);
-        let Some(known) = known else { return };
-        if known.is_tcp() {
-            prefetch(connection.windows());
+    pub fn prefetch_connection(&self) {
+        prefetch(&*self.0.connection);
+        if self.0.known.as_ref().is_none_or(Known::is_tcp) {
+            prefetch(self.0.connection.windows());
         }
-        if known.is_rewritten {
-            prefetch(rewrite);
+        if self.0.known.as_ref().is_none_or(|known| known.is_rewritten) {
+            prefetch(&self.0.rewrite);
         }
     }
 

@@ -151,7 +151,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
                 *place = Some(chain);
             }
         }
-        chains.iter().map_while(|chain| *chain).for_each(Chain::prefetch_rest);
+        chains.iter().map_while(|chain| *chain).for_each(Chain::prefetch_connection);
     }
 
     /// Finds out where a frame's flow is cached.
