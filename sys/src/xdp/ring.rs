@@ -249,21 +249,19 @@ impl<T: Entry> Consumer<T> {
         Consumer { next, produced: next, ring }
     }
 
-    /// Whether there is another entry; none if the kernel's index is odd.
-    pub fn has_more(&mut self) -> bool {
-        if self.next == self.produced {
-            // Acquire: the entries, and what they point to, are read after.
-            let produced = self.ring.producer().load(Ordering::Acquire);
-            if produced.wrapping_sub(self.next) <= self.ring.size {
-                self.produced = produced;
-            }
+    /// How many entries there are; none more than before if the kernel's index is odd.
+    pub fn available(&mut self) -> u32 {
+        // Acquire: the entries, and what they point to, are read after.
+        let produced = self.ring.producer().load(Ordering::Acquire);
+        if produced.wrapping_sub(self.next) <= self.ring.size {
+            self.produced = produced;
         }
-        self.next != self.produced
+        self.produced.wrapping_sub(self.next)
     }
 
     /// Takes an entry.
     pub fn next(&mut self) -> Option<T> {
-        if !self.has_more() {
+        if self.next == self.produced && self.available() == 0 {
             return None;
         }
         // SAFETY: `entry` points to an entry of the ring, valid in any bits ([`Entry`]), and by the ring's protocol the kernel
@@ -348,7 +346,7 @@ mod tests {
         let (mut producer, mut consumer) = ends();
         for odd in [SIZE + 1, 1000, u32::MAX] {
             consumer.ring.producer().store(odd, Ordering::Release);
-            assert!(!consumer.has_more());
+            assert_eq!(consumer.available(), 0);
             assert_eq!(consumer.next(), None);
         }
         assert!((0..u64::from(SIZE)).all(|n| producer.push(n)));

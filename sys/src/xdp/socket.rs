@@ -233,9 +233,9 @@ impl XdpReceiver {
         }
     }
 
-    /// Whether a frame waits.
-    pub fn has_more(&mut self) -> bool {
-        self.filled.has_more()
+    /// How many frames wait.
+    pub fn waiting(&mut self) -> usize {
+        self.filled.available() as usize
     }
 
     #[cold]
