@@ -39,32 +39,47 @@ impl HashSeed {
         fold(x ^ self.b ^ n, y ^ MULTIPLIER) ^ fold(y ^ self.a, x | 1)
     }
 
-    /// Hash of a row of words of which there are always as many: two words a multiplication, so half the price.
-    ///
-    /// Each pair is `(x ^ secret) * (y ^ hash so far)` to 128 bits, its halves added without carry. Who does not know the
-    /// secrets cannot aim: that two rows meet depends on products of which both factors have a part unknown to them, and
-    /// a pair can be made to count for nothing only by a word that equals 64 secret bits. Hashes must not be shown, as for
-    /// [`HashSeed::hash`]; that few rows meet all the same is what tests show, not a proof.
+    /// Begins the hash of a row of words of which there are always as many.
     #[inline]
-    pub fn hash_row<const N: usize>(&self, row: &[u64; N]) -> u64 {
-        let secret = self.a ^ ROW;
-        let mut hash = self.b;
-        for pair in row.chunks(2) {
-            let (x, y) = match pair {
-                [x, y] => (*x, *y),
-                [x] => (*x, 0),
-                _ => continue,
-            };
-            hash = fold(x ^ secret, y ^ hash);
-        }
-        fold(hash ^ secret, MULTIPLIER ^ self.b)
+    pub fn row(&self) -> RowHash {
+        RowHash { secret: self.a ^ ROW, end: self.b ^ MULTIPLIER, hash: self.b }
     }
 
-    /// Hash of a row that goes on with further words, after its beginning's ([`HashSeed::hash_row`]).
+    /// Hash of a whole row: its words in pairs, a zero beside a last one without a partner.
     #[inline]
-    pub fn hash_on(&self, beginning: u64, words: impl IntoIterator<Item = u64>) -> u64 {
-        let secret = self.a ^ ROW;
-        words.into_iter().fold(beginning, |hash, word| fold(word ^ secret, hash ^ MULTIPLIER ^ self.b))
+    pub fn hash_row(&self, row: &[u64]) -> u64 {
+        let (pairs, last) = row.as_chunks::<2>();
+        let hash = pairs.iter().fold(self.row(), |hash, [x, y]| hash.pair(*x, *y));
+        last.iter().fold(hash, |hash, x| hash.pair(*x, 0)).finish()
+    }
+}
+
+/// The hash of a row of words, two words a multiplication: half the price of [`HashSeed::hash`]. Rows of different lengths
+/// may have the same.
+///
+/// Each pair is `(x ^ secret) * (y ^ hash so far)` to 128 bits, its halves added without carry. Who does not know the
+/// secrets cannot aim: whether two rows meet depends on products of which both factors have a part unknown to them, and words
+/// count for nothing only beside one that equals 64 secret bits. Hashes must not be shown. That few rows meet is what
+/// tests show, not a proof.
+#[derive(Clone, Copy, Debug)]
+pub struct RowHash {
+    secret: u64,
+    end: u64,
+    hash: u64,
+}
+
+impl RowHash {
+    /// Goes on with two words.
+    #[inline]
+    #[must_use]
+    pub const fn pair(self, x: u64, y: u64) -> RowHash {
+        RowHash { hash: fold(x ^ self.secret, y ^ self.hash), ..self }
+    }
+
+    /// The hash.
+    #[inline]
+    pub const fn finish(self) -> u64 {
+        fold(self.hash ^ self.secret, self.end)
     }
 }
 
@@ -99,18 +114,12 @@ mod tests {
         assert!(buckets.iter().all(|&n| (160..=352).contains(&n)), "{buckets:?}");
     }
 
-    /// Every bit of every word changes about half of the bits, of an odd and of an even row and of its continuation.
+    /// Every bit of every word changes about half of the bits, of an odd and of an even row.
     #[test]
     fn every_bit_of_a_row_matters() {
         let seed = HashSeed::new(0x1234_5678_9abc_def0, 0x0fed_cba9_8765_4321);
         let row = [0x0a00_0001_0a00_0002, 0, 0x0800, u64::MAX, 17 << 56, 1];
-        let all = |row: &[u64; 6]| {
-            [
-                seed.hash_row(row),
-                seed.hash_row(&[row[0], row[1], row[2]]),
-                seed.hash_on(9, row.iter().copied()),
-            ]
-        };
+        let all = |row: &[u64; 6]| [seed.hash_row(row), seed.hash_row(&[row[0], row[1], row[2]])];
         let before = all(&row);
         for word in 0..6 {
             for bit in 0..64 {
@@ -141,7 +150,7 @@ mod tests {
             let (mut low, mut high) = ([0u32; 256], [0u32; 256]);
             for host in 0..256u64 {
                 for port in 0..256u64 {
-                    let row = [1 << 32, 0x0800, 0, 0x0a00_0000_0000 + host, 17 << 56 | port << 16 | 80, 0];
+                    let row = [1u64 << 32, 0x0800, 0, 0x0a00_0000_0000 + host, 17 << 56 | port << 16 | 80, 0];
                     let hash = seed.hash_row(&row);
                     assert!(full.insert(hash), "collision at host {host} port {port}");
                     low[(hash >> 24 & 0xff) as usize] += 1;

@@ -4,7 +4,7 @@
 //! Turns between ports need no queue here: a step takes at most one batch from each receiving side (`worker::turns`).
 //! Cached flows need no credit, and neither do translations anew of a flow that is cached: a change of configuration
 //! must not cost established traffic a frame. For the same reason ports are granted set-ups when a new profile may make
-//! what they have cached useless.
+//! what they have cached useless, and when another worker receives from them.
 
 use base::{Instant, RateLimit};
 
@@ -55,6 +55,11 @@ impl MissBudget {
     /// change of configuration makes it necessary to set up anew.
     pub fn grant(&mut self, n: u64) {
         self.granted = n;
+    }
+
+    /// Grants `n` translations beyond the budget if less is left of an earlier grant: for what another worker has cached.
+    pub fn grant_at_least(&mut self, n: u64) {
+        self.granted = self.granted.max(n);
     }
 }
 

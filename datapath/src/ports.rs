@@ -193,6 +193,13 @@ impl Ports {
         }
     }
 
+    /// Grants one port so many flow set-ups beyond its budget.
+    pub fn grant_at_least(&mut self, index: PortIndex, flows: u64) {
+        if let Some(entry) = self.get_mut(index) {
+            entry.budget.grant_at_least(flows);
+        }
+    }
+
     pub fn take_credit(&mut self, index: PortIndex, now: Instant) -> bool {
         self.get_mut(index).is_some_and(|entry| entry.budget.take(now))
     }

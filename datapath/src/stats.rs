@@ -121,6 +121,19 @@ pub struct CacheCounters {
     pub flows: Gauge,
 }
 
+impl CacheCounters {
+    fn absorb(&self, other: &CacheCounters) {
+        self.hits.add(other.hits.get());
+        self.misses.add(other.misses.get());
+        self.revalidated.add(other.revalidated.get());
+        self.retranslated.add(other.retranslated.get());
+        self.uncached.add(other.uncached.get());
+        self.evicted.add(other.evicted.get());
+        self.expired.add(other.expired.get());
+        self.recirculated.add(other.recirculated.get());
+    }
+}
+
 /// A number that goes up and down, with a single writer.
 #[derive(Debug, Default)]
 pub struct Gauge(std::sync::atomic::AtomicU64);
@@ -180,6 +193,22 @@ impl WorkerStats {
         total
     }
 
+    /// Adds what a worker that has ended counted, port by port. Only for the one owner of sums of such workers.
+    pub fn absorb(&self, other: &WorkerStats) {
+        self.cache.absorb(&other.cache);
+        self.steps.add(other.steps.get());
+        self.portless.absorb(&other.portless);
+        self.departed.absorb(&other.departed);
+        for (port, counters) in other.ports() {
+            self.port_added(port).absorb(&counters);
+        }
+    }
+
+    /// The port is no more; what it counted becomes part of the rest. For the owner of sums.
+    pub fn forget_port(&self, port: DpPort) {
+        self.port_removed(port);
+    }
+
     pub(crate) fn port_added(&self, port: DpPort) -> Arc<PortCounters> {
         self.ports_locked().entry(port).or_default().clone()
     }
@@ -207,5 +236,24 @@ mod tests {
         let total = stats.total();
         assert_eq!((total.rx_packets.get(), total.drops.get(Drop::TableMiss)), (6, 2));
         assert_eq!(total.drops.nonzero().collect::<Vec<_>>(), [(Drop::TableMiss, 2)]);
+    }
+
+    #[test]
+    fn sums_of_ended_workers_keep_ports_apart() {
+        let sums = WorkerStats::default();
+        for n in [1, 10] {
+            let ended = WorkerStats::default();
+            ended.port_added(DpPort(3)).rx_packets.add(n);
+            ended.port_added(DpPort(4)).drops.add(Drop::TxFull, n);
+            ended.cache.hits.add(n);
+            ended.portless.injected.add(n);
+            sums.absorb(&ended);
+        }
+        assert_eq!(sums.port(DpPort(3)).map(|c| c.rx_packets.get()), Some(11));
+        assert_eq!(sums.port(DpPort(4)).map(|c| c.drops.get(Drop::TxFull)), Some(11));
+        assert_eq!((sums.cache.hits.get(), sums.portless.injected.get()), (11, 11));
+        sums.forget_port(DpPort(3));
+        assert!(sums.port(DpPort(3)).is_none());
+        assert_eq!(sums.total().rx_packets.get(), 11);
     }
 }

@@ -93,6 +93,10 @@ fn frame(flow: Flow, n: u32) -> Vec<u8> {
 
 impl Switch {
     fn new(workers: usize) -> Switch {
+        Switch::limited(workers, WorkerConfig::default())
+    }
+
+    fn limited(workers: usize, config: WorkerConfig) -> Switch {
         let fake = Fake::new(&[slot::TP_SRC, slot::TP_DST], |key| {
             Answer::new(vec![output(key.get(slot::TP_DST) as u32)])
         });
@@ -102,7 +106,7 @@ impl Switch {
             let setup = WorkerSetup {
                 snapshot: snapshot.clone(),
                 seed: HashSeed::new(7, 11),
-                config: WorkerConfig::default(),
+                config,
                 tracker: tracker.clone(),
                 events: crossbeam_channel::bounded(64).0,
                 wake: Arc::new(|| {}),
@@ -254,6 +258,10 @@ fn a_side_that_a_worker_does_not_have_is_not_given_back() {
     assert!(switch.take((1, 0), 1).is_none());
     assert!(switch.take((1, 7), 0).is_none());
     assert!(switch.take((9, 0), 0).is_none());
+    // Nobody waits for it any more: it stays.
+    let (reply, answer) = crossbeam_channel::bounded(1);
+    drop(answer);
+    switch.workers[0].carry_out(Command::TakeRx { port: DpPort(1), number: 0, reply }, NOW);
     // The last of a port's sides takes the port's cached flows with it.
     let flow = (1, 0, 0);
     switch.wires[&(1, 0)].push(&frame(flow, 0));
@@ -267,4 +275,23 @@ fn a_side_that_a_worker_does_not_have_is_not_given_back() {
     assert_eq!(flows(&mut switch), 1);
     switch.hand_over((1, 1), 1);
     assert_eq!(flows(&mut switch), 0);
+}
+
+/// What a port has cached it may set up anew where its side goes, whatever it has used of its budget there.
+#[test]
+fn established_flows_survive_a_hand_over_beyond_the_budget() {
+    let misses = MissLimits { rate: 1, burst: 200 };
+    let mut switch = Switch::limited(2, WorkerConfig { misses, ..WorkerConfig::default() });
+    // A side alone at its worker.
+    switch.hand_over((1, 0), 1);
+    for n in 0..6 {
+        for flow in 0..150 {
+            let dport = destination((1, 0, 0)) as u16;
+            switch.wires[&(1, 0)].push(&Udp { sport: flow, dport, ..Udp::default() }.bytes());
+        }
+        switch.settle();
+        let sent = switch.sent[&destination((1, 0, 0))].lock().unwrap().len();
+        assert_eq!(sent, 150 * (n + 1), "after {n} changes");
+        switch.hand_over((1, 0), n % 2);
+    }
 }

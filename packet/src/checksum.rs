@@ -84,11 +84,26 @@ pub(crate) struct NativeSum(u64);
 impl NativeSum {
     pub const ZERO: NativeSum = NativeSum(0);
 
-    /// Of 32-bit words; `bytes` behind the last whole one do not count.
+    /// Of an IPv4 header without options.
     #[inline]
-    pub fn of_words(bytes: &[u8]) -> NativeSum {
-        let (words, _) = bytes.as_chunks::<4>();
-        NativeSum(words.iter().map(|word| u32::from_ne_bytes(*word) as u64).sum())
+    pub fn of_header(header: &[u8; 20]) -> NativeSum {
+        let &[a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t] = header;
+        NativeSum(u64::from_ne_bytes([a, b, c, d, e, f, g, h]))
+            .with(u64::from_ne_bytes([i, j, k, l, m, n, o, p]))
+            .with(u32::from_ne_bytes([q, r, s, t]) as u64)
+    }
+
+    /// Of two IPv4 addresses.
+    #[inline]
+    pub const fn of_addresses_v4(addresses: &[u8; 8]) -> NativeSum {
+        NativeSum(u64::from_ne_bytes(*addresses))
+    }
+
+    /// Of two IPv6 addresses.
+    #[inline]
+    pub fn of_addresses_v6(addresses: &[u8; 32]) -> NativeSum {
+        let (words, _) = addresses.as_chunks::<8>();
+        words.iter().fold(NativeSum::ZERO, |sum, word| sum.with(u64::from_ne_bytes(*word)))
     }
 
     /// With a number that stands as two words in network order.
@@ -156,11 +171,9 @@ fn sum_of_blocks(blocks: &[[u8; 32]]) -> u64 {
 
 #[inline]
 const fn fold(sum: u64) -> u16 {
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    ((sum >> 16) + (sum & 0xffff)) as u16
+    // The upper half of a number added to its own halves swapped is the sum of both, with the carry of the lower one.
+    let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
+    (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
 /// By how much a sum changes when covered words change: the sum of the complements of the old and of the new ones

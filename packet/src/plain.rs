@@ -107,7 +107,7 @@ impl<'a> PlainPacket<'a> {
     #[inline]
     pub fn has_right_checksums(&self, checksum: Checksum) -> bool {
         if let PlainHeader::Ipv4(header) = self.header
-            && !NativeSum::of_words(header).is_all_ones()
+            && !NativeSum::of_header(header).is_all_ones()
         {
             return false;
         }
@@ -132,10 +132,12 @@ impl<'a> PlainPacket<'a> {
             }
         }
         let addresses = match self.header {
-            PlainHeader::Ipv4(h) => NativeSum::of_words(h.last_chunk::<8>().map_or(&[], |a| a.as_slice())),
-            PlainHeader::Ipv6(h) => NativeSum::of_words(h.last_chunk::<32>().map_or(&[], |a| a.as_slice())),
+            PlainHeader::Ipv4(h) => h.last_chunk().map(NativeSum::of_addresses_v4),
+            PlainHeader::Ipv6(h) => h.last_chunk().map(NativeSum::of_addresses_v6),
         };
-        let pseudo = addresses.with_number(u32::from(self.protocol)).with_number(covered.len() as u32);
+        // Protocol and length are numbers of one word and of two; so is what they add up to.
+        let number = u32::from(self.protocol) + covered.len() as u32;
+        let pseudo = addresses.unwrap_or(NativeSum::ZERO).with_number(number);
         pseudo.with_bytes(covered).is_all_ones()
     }
 }

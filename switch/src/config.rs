@@ -3,6 +3,7 @@
 //! Names and defaults are those of ovs-vswitchd.conf.db(5). Reading the database is the daemon's business; making it true
 //! starts with [`plan`](crate::plan).
 
+use crate::balance::AutoBalance;
 use crate::bridge::FailMode;
 use crate::mac::{self, MacAddr};
 use crate::tunnel::{TunnelConfig, TunnelSocket};
@@ -18,6 +19,8 @@ pub struct Config {
     pub bridges: BTreeMap<String, BridgeConfig>,
     /// Limits of the flow cache.
     pub cache: CacheConfig,
+    /// The workers.
+    pub workers: WorkersConfig,
     /// Timeouts of connections by zone: seconds by the keys of `CT_Timeout_Policy`. What a zone does not name keeps its
     /// default.
     pub zone_timeouts: BTreeMap<u16, BTreeMap<String, u32>>,
@@ -35,6 +38,53 @@ pub struct CacheConfig {
 impl Default for CacheConfig {
     fn default() -> Self {
         CacheConfig { flow_limit: 200_000, max_idle: Duration::from_secs(10) }
+    }
+}
+
+/// Most workers that can be asked for.
+pub const WORKERS_MAX: usize = 64;
+
+/// `Open_vSwitch:other_config` as far as workers go.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct WorkersConfig {
+    /// `pmd-cpu-mask`.
+    pub cpus: WorkerCpus,
+    /// `pmd-auto-lb` and what belongs to it; `None` if it is off.
+    pub auto_balance: Option<AutoBalance>,
+}
+
+/// Which processors have a worker.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum WorkerCpus {
+    /// Nothing is said: the number of workers is the daemon's choice, and they are not bound.
+    #[default]
+    Default,
+    /// These, in order; at most [`WORKERS_MAX`], at least one.
+    Bound(Vec<usize>),
+    /// What is said makes no sense: all stays as it was.
+    Invalid,
+}
+
+impl WorkerCpus {
+    /// Reads a mask in hexadecimal, `0x` in front or not, whose lowest bit is processor 0.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<WorkerCpus, String> {
+        let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
+        if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err("is not a mask in hexadecimal".to_owned());
+        }
+        let bits_of = |(place, digit): (usize, char)| {
+            let bits = digit.to_digit(16).unwrap_or(0);
+            (0..4).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| place * 4 + bit)
+        };
+        let cpus: Vec<usize> = digits.chars().rev().enumerate().flat_map(bits_of).collect();
+        match cpus.len() {
+            0 => Err("names no processor".to_owned()),
+            n if n > WORKERS_MAX => Err(format!("names more than {WORKERS_MAX} processors")),
+            _ => Ok(WorkerCpus::Bound(cpus)),
+        }
     }
 }
 
@@ -168,8 +218,39 @@ pub struct InterfaceConfig {
     pub mtu_request: Option<u16>,
     /// `mac`.
     pub mac: Option<MacAddr>,
+    /// `options:n_rxq` of a TAP.
+    pub rx_queues: RxQueues,
     /// `options:netns`: the namespace that the device is moved to, by name or path.
     pub netns: Option<String>,
+}
+
+/// Most queues of a TAP, each with a receiving side.
+pub const RX_QUEUES_MAX: u16 = 64;
+
+/// How many queues a device shall have, each with a receiving side.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum RxQueues {
+    /// Nothing is said: one, and a new device has room for no more.
+    #[default]
+    Default,
+    /// So many, 1 to [`RX_QUEUES_MAX`]; a new device has room for more.
+    Count(u16),
+    /// What is said makes no sense, and why: the number stays what it was. The device works.
+    Invalid(String),
+}
+
+impl RxQueues {
+    /// What `options:n_rxq` says; 0 is the default, as in OVS.
+    pub fn parse(interface: &str, text: Option<&str>) -> RxQueues {
+        let Some(text) = text else { return RxQueues::Default };
+        match text.parse() {
+            Ok(0) => RxQueues::Default,
+            Ok(count @ 1..=RX_QUEUES_MAX) => RxQueues::Count(count),
+            _ => RxQueues::Invalid(format!(
+                "{interface}: options:n_rxq '{text}' is not a number from 1 to {RX_QUEUES_MAX}"
+            )),
+        }
+    }
 }
 
 /// One row of the Controller table.
@@ -202,4 +283,42 @@ pub struct FlowTableConfig {
     pub flow_limit: Option<usize>,
     /// `overflow_policy` is `evict`: at the limit the least important rule makes room.
     pub evict: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_name_processors_from_the_lowest_bit_on() {
+        let bound = |cpus: &[usize]| Ok(WorkerCpus::Bound(cpus.to_vec()));
+        for text in ["6", "0x6", "0X06", "00000000000000000000000000000000000000006"] {
+            assert_eq!(WorkerCpus::parse(text), bound(&[1, 2]));
+        }
+        assert_eq!(WorkerCpus::parse("0xA01"), bound(&[0, 9, 11]));
+        assert_eq!(WorkerCpus::parse("10000000000000000000"), bound(&[76]));
+        assert_eq!(WorkerCpus::parse("ffffffffffffffff"), bound(&(0..64).collect::<Vec<_>>()));
+        for (text, why) in [
+            ("", "hexadecimal"),
+            ("0x", "hexadecimal"),
+            ("zz", "hexadecimal"),
+            ("-1", "hexadecimal"),
+            ("+3", "hexadecimal"),
+            ("3 ", "hexadecimal"),
+            ("0x0", "no processor"),
+            ("1ffffffffffffffff", "more than 64"),
+        ] {
+            assert!(WorkerCpus::parse(text).unwrap_err().contains(why), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_queues() {
+        assert_eq!(RxQueues::parse("p", None), RxQueues::Default);
+        assert_eq!(RxQueues::parse("p", Some("0")), RxQueues::Default);
+        assert_eq!(RxQueues::parse("p", Some("64")), RxQueues::Count(64));
+        for bad in ["65", "", "x", "-1", "70000"] {
+            assert!(matches!(RxQueues::parse("p", Some(bad)), RxQueues::Invalid(_)), "{bad}");
+        }
+    }
 }

@@ -6,11 +6,13 @@
 //! [`dp_text`] tell people about it.
 //!
 //! The control half is the [`brain`]: it takes a [`config`]uration, requests of controllers ([`ofproto`]) and news of devices,
-//! and gives snapshots, replies and commands; [`plan`] says which devices to open and close.
+//! and gives snapshots, replies and commands; [`plan`] says which devices to open and close, [`balance`] which worker receives from
+//! which of them.
 //!
 //! Invariants: no socket, thread or clock is known here; a translation changes nothing; what workers see changes at
 //! publication, or with the revision of learned state.
 
+pub mod balance;
 pub mod brain;
 pub mod bridge;
 pub mod config;

@@ -32,7 +32,7 @@ pub enum Step {
         /// What to open.
         interface: InterfaceConfig,
     },
-    /// A device stays open and some of its settings change: MTU, MAC, requested port number.
+    /// A device stays open and some of its settings change: MTU, MAC, number of queues, requested port number.
     Change {
         /// Bridge.
         bridge: String,
@@ -112,7 +112,7 @@ pub fn plan(current: &Config, wanted: &Config) -> Vec<Step> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{BridgeConfig, PortConfig};
+    use crate::config::{BridgeConfig, PortConfig, RxQueues};
     use crate::tunnel::{TunnelConfig, TunnelKind};
     use crate::vlan::VlanConfig;
     use proptest::prelude::*;
@@ -177,6 +177,7 @@ mod tests {
                 ofport_request,
                 mtu_request: None,
                 mac: None,
+                rx_queues: RxQueues::default(),
                 netns: None,
             }
         })

@@ -17,7 +17,7 @@ use std::time::Duration;
 use switch::brain::{Brain, Command, DeviceState, OpenDevice};
 use switch::bridge::{Device, FailMode};
 use switch::config::{
-    BridgeConfig, Config, ControllerConfig, InterfaceConfig, InterfaceKind, PortConfig as Port,
+    BridgeConfig, Config, ControllerConfig, InterfaceConfig, InterfaceKind, PortConfig as Port, RxQueues,
 };
 use switch::forwarding::{Forwarding, NoPunt, PacketInCause, Punted, Solicitation};
 use switch::mac::MacAddr;
@@ -40,6 +40,7 @@ fn interface(name: &str, ofport_request: Option<u16>) -> InterfaceConfig {
         ofport_request,
         mtu_request: None,
         mac: None,
+        rx_queues: RxQueues::default(),
         netns: None,
     }
 }

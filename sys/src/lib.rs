@@ -10,6 +10,7 @@
 //! - threads are started only to enter another network namespace, and are joined before the call returns;
 //! - no answer of the kernel, and no bytes from outside, can cause a panic.
 
+pub mod affinity;
 pub mod alloc_count;
 pub mod clock;
 pub mod errno;

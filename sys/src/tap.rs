@@ -103,6 +103,15 @@ pub enum TapOpen {
     Attach,
 }
 
+/// Whether a queue takes part in its device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TapAttachment {
+    /// It gets frames. What is written to it makes the kernel send the other direction of that flow by this queue.
+    Attached,
+    /// It gets no frames. What is written to it reaches the device and does not change by which queues flows come.
+    Detached,
+}
+
 /// Whether a device outlives its last queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TapLifetime {
@@ -183,6 +192,30 @@ impl TapQueue {
     /// [`TapError`]; this queue is not affected.
     pub fn open_another(&self) -> Result<Self, TapError> {
         Self::open(&self.current_name()?, self.queues, TapOpen::Attach)
+    }
+
+    /// Takes a queue out of its device's traffic, or back in: also when the device has been moved to another namespace, where no
+    /// new queue could be opened from here. A queue that comes back is the last of the device's; frames that wait in one that
+    /// goes are lost. Only for [`TapQueues::Multiple`]; it is an error to ask for what is so already.
+    ///
+    /// # Errors
+    /// [`TapError::Refused`].
+    pub fn set_attachment(&self, attachment: TapAttachment) -> Result<(), TapError> {
+        let mut request = empty_request();
+        let flag = match attachment {
+            TapAttachment::Attached => libc::IFF_ATTACH_QUEUE,
+            TapAttachment::Detached => libc::IFF_DETACH_QUEUE,
+        };
+        request.ifr_ifru.ifru_flags = flag as c_short;
+        // SAFETY: TUNSETQUEUE reads one `struct ifreq`, and `request` is one.
+        let result =
+            unsafe { libc::ioctl(self.file.as_raw_fd(), libc::TUNSETQUEUE, std::ptr::from_ref(&request)) };
+        self.refusal("TUNSETQUEUE", check(result)).map(drop)
+    }
+
+    /// The kind of device that this is a queue of.
+    pub fn queues(&self) -> TapQueues {
+        self.queues
     }
 
     /// The name the device was opened under.
@@ -506,6 +539,102 @@ mod tests {
             let first = TapQueue::open(&name, TapQueues::Multiple, TapOpen::CreateNew).unwrap();
             let second = first.open_another().unwrap();
             assert_eq!(second.current_name().unwrap(), name);
+        });
+    }
+
+    /// A UDP datagram between two ports, in either direction.
+    fn datagram(from: u16, to: u16, is_reply: bool) -> Vec<u8> {
+        let mut frame = frame(60);
+        frame[12..14].copy_from_slice(&[0x08, 0x00]);
+        frame[14..26].copy_from_slice(&[0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0, 0]);
+        let (ours, theirs) = ([10, 9, 8, 7], [10, 9, 8, 6]);
+        let addresses = if is_reply { [theirs, ours] } else { [ours, theirs] };
+        frame[26..34].copy_from_slice(addresses.as_flattened());
+        frame[34..38].copy_from_slice([from.to_be_bytes(), to.to_be_bytes()].as_flattened());
+        frame[38..42].copy_from_slice(&[0, 26, 0, 0]);
+        frame
+    }
+
+    const FLOWS: u16 = 32;
+
+    /// Lets the kernel send a frame of each of [`FLOWS`] flows out of the device; by which of the queues each came.
+    fn queues_of_flows(queues: &[&TapQueue], index: crate::IfIndex) -> Vec<usize> {
+        let socket = crate::packet_socket::PacketSocket::open(index, Default::default()).unwrap();
+        for n in 0..FLOWS {
+            socket.send(&VnetHeader::default(), &[IoSlice::new(&datagram(n, 9, false))]).unwrap();
+        }
+        let mut poller = Poller::new().unwrap();
+        for (n, queue) in queues.iter().enumerate() {
+            poller.add(queue, PollToken(n as u64), Interest::Read).unwrap();
+        }
+        let mut came: Vec<Option<usize>> = vec![None; FLOWS.into()];
+        while came.contains(&None) {
+            let mut events = Vec::new();
+            poller.wait(SECOND, &mut events).unwrap();
+            assert!(!events.is_empty(), "{came:?} after five seconds");
+            for (n, queue) in queues.iter().enumerate() {
+                let mut buffer = [0; 2048];
+                while let Ok(length) = queue.recv(&mut buffer) {
+                    let frame = &buffer[TAP_HEADER_LENGTH..length];
+                    if frame.len() == 60 && frame[12] == 0x08 && frame[26] == 10 {
+                        came[usize::from(frame[35])] = Some(n);
+                    }
+                }
+            }
+        }
+        came.into_iter().flatten().collect()
+    }
+
+    /// Sends the other direction of each flow.
+    fn reply_by(queue: &TapQueue) {
+        let header = VnetHeader::default().encode();
+        for n in 0..FLOWS {
+            queue.send(&[IoSlice::new(&header), IoSlice::new(&datagram(9, n, true))]).unwrap();
+        }
+    }
+
+    #[test]
+    fn detached_queues_get_nothing_and_come_back_even_if_the_device_has_moved() {
+        Scratch::new().run(|| {
+            let pod = Scratch::new();
+            let name = unique("tap");
+            let first = TapQueue::open(&name, TapQueues::Multiple, TapOpen::CreateNew).unwrap();
+            let second = first.open_another().unwrap();
+            second.set_attachment(TapAttachment::Detached).unwrap();
+            second.set_attachment(TapAttachment::Detached).unwrap_err();
+            let mut netlink = Netlink::open().unwrap();
+            let index = netlink.link_by_name(&name).unwrap().unwrap().index;
+            netlink.change(index, &LinkChange::default().netns(pod.netns())).unwrap();
+            let index = pod.run(|| up(&mut Netlink::open().unwrap(), &name));
+            let all = [&first, &second];
+            assert_eq!(pod.run(|| queues_of_flows(&all, index)), [0; FLOWS as usize]);
+            second.set_attachment(TapAttachment::Attached).unwrap();
+            let spread = pod.run(|| queues_of_flows(&all, index));
+            assert!(spread.contains(&0) && spread.contains(&1), "{spread:?}");
+            second.set_attachment(TapAttachment::Detached).unwrap();
+            assert_eq!(pod.run(|| queues_of_flows(&all, index)), [0; FLOWS as usize]);
+            let single = TapQueue::open(&unique("tap"), TapQueues::Single, TapOpen::CreateNew).unwrap();
+            single.set_attachment(TapAttachment::Detached).unwrap_err();
+        });
+    }
+
+    /// What ports build on: a flow stays at its queue while its answers are written to a detached one.
+    #[test]
+    fn flows_stay_where_they_are_while_answers_go_by_a_detached_queue() {
+        Scratch::new().run(|| {
+            let name = unique("tap");
+            let first = TapQueue::open(&name, TapQueues::Multiple, TapOpen::CreateNew).unwrap();
+            let (second, third) = (first.open_another().unwrap(), first.open_another().unwrap());
+            third.set_attachment(TapAttachment::Detached).unwrap();
+            let index = up(&mut Netlink::open().unwrap(), &name);
+            let all = [&first, &second];
+            let spread = queues_of_flows(&all, index);
+            assert!(spread.contains(&0) && spread.contains(&1), "{spread:?}");
+            reply_by(&third);
+            assert_eq!(queues_of_flows(&all, index), spread);
+            // By an attached one it does not.
+            reply_by(&second);
+            assert_eq!(queues_of_flows(&all, index), [1; FLOWS as usize]);
         });
     }
 

@@ -3,6 +3,7 @@
 mod conntrack;
 mod dp;
 mod fragments;
+mod queues;
 
 pub use fragments::FragmentSettings;
 
@@ -200,7 +201,7 @@ pub const COMMANDS: &[Command] = &[
 
 /// Every command, in no order.
 fn commands() -> impl Iterator<Item = &'static Command> {
-    [COMMANDS, conntrack::COMMANDS, fragments::COMMANDS].into_iter().flatten()
+    [COMMANDS, conntrack::COMMANDS, fragments::COMMANDS, queues::COMMANDS].into_iter().flatten()
 }
 
 /// Carries out a command line.
@@ -435,8 +436,8 @@ struct CacheTotals {
 
 fn cache_totals(daemon: &Daemon) -> CacheTotals {
     let mut totals = CacheTotals { hits: 0, missed: 0, lost: 0, flows: 0 };
-    for peer in daemon.workers.peers() {
-        let cache = &peer.stats().cache;
+    for stats in daemon.workers.stats() {
+        let cache = &stats.cache;
         totals.hits += cache.hits.get();
         totals.missed += cache.misses.get();
         totals.flows += cache.flows.get();

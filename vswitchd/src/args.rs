@@ -3,10 +3,8 @@
 use lexopt::prelude::*;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use switch::config::WORKERS_MAX;
 use thiserror::Error;
-
-/// Largest number of workers that can be asked for.
-pub const WORKERS_MAX: usize = 64;
 
 /// What `--help` prints.
 pub const HELP: &str = "\

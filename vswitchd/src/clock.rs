@@ -26,8 +26,13 @@ impl Default for Clock {
 impl Clock {
     /// The time now.
     pub fn now(&self) -> Instant {
+        self.at(sys::clock::monotonic())
+    }
+
+    /// The time when it is this time by the kernel's monotonic clock, which is now.
+    pub fn at(&self, monotonic: Instant) -> Instant {
         match self.frozen.load(Ordering::Acquire) {
-            RUNNING => sys::clock::monotonic() + Duration::from_nanos(self.offset.load(Ordering::Relaxed)),
+            RUNNING => monotonic + Duration::from_nanos(self.offset.load(Ordering::Relaxed)),
             frozen => Instant::from_nanos(frozen),
         }
     }

@@ -3,6 +3,7 @@
 //! A turn of the loop is: take in what came, let the brain follow, publish the snapshot, then and only then let replies
 //! out. So whoever has read a reply can rely on the next frame's being handled by the new configuration.
 
+mod balance;
 mod tunnels;
 
 use crate::appctl::{self, FragmentSettings};
@@ -17,13 +18,15 @@ use crate::looks::Looks;
 use crate::routes::Routes;
 use crate::sockets::{Sockets, Sources, WAKER};
 use crate::vlog::Vlog;
-use crate::workers::Workers;
+use crate::workers::{Ingredients, Workers};
+pub use balance::Balancer;
+
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use base::{HashSeed, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use datapath::conntrack::{ConnTracker, CtConfig};
-use datapath::{CacheLimits, Command as WorkerCommand, Drop, Event, PortError, SlowPath, WorkerConfig};
+use datapath::{Command as WorkerCommand, Drop, Event, PortError, SlowPath};
 use flowtable::OfPort;
 use openflow::message::Message;
 use packet::{DpPort, Frame, PacketKey};
@@ -118,6 +121,8 @@ pub struct Daemon {
     pub snapshot: Arc<ArcSwap<Forwarding>>,
     /// The workers.
     pub workers: Workers,
+    /// What is known of their loads.
+    pub balancer: Balancer,
     /// Connection tracking.
     pub connections: Connections,
     /// What commands set of reassembly.
@@ -165,9 +170,18 @@ impl Daemon {
         let sink = PuntQueue { sender, solicitations: solicitor, notify: Arc::clone(&notify) };
         let mut brain = Brain::new(seed, Box::new(sink));
         let snapshot = Arc::new(ArcSwap::new(brain.publish()));
-        let count = args.workers.unwrap_or_else(default_workers);
+        let balancer = Balancer::new(args.workers, now);
         let tracker = Arc::new(ConnTracker::new(seed, CtConfig::default()));
-        let workers = Workers::start(count, &snapshot, (seed, &tracker), &clock, &notify)?;
+        let workers = Workers::start(
+            balancer.count_default(),
+            Ingredients {
+                snapshot: Arc::clone(&snapshot),
+                seed,
+                tracker: Arc::clone(&tracker),
+                clock: clock.clone(),
+                notify,
+            },
+        )?;
         let link = match &args.database {
             Some(_) => Link::outside(),
             None => open_database(&places, now)?,
@@ -181,6 +195,7 @@ impl Daemon {
             brain,
             snapshot,
             workers,
+            balancer,
             connections: Connections::new(tracker),
             fragments: FragmentSettings::default(),
             devices: if args.disable_system {
@@ -270,6 +285,7 @@ impl Daemon {
             self.routes.next_deadline(),
             self.brain.routes().next_expiry(),
             self.sockets.next_deadline(),
+            Some(self.balancer.next_deadline()),
         ];
         let soonest = others.into_iter().flatten().fold(self.stats_next, Instant::min).saturating_since(now);
         // Under a stopped clock deadlines do not come nearer: look again soon, as somebody may start it.
@@ -347,6 +363,7 @@ impl Daemon {
     }
 
     fn do_what_is_due(&mut self, now: Instant) {
+        self.balance_if_due(now);
         if self.looks.is_due(now) {
             let news = self.devices.look_at_all();
             self.looks.looked(now, self.clock.now());
@@ -438,6 +455,7 @@ impl Daemon {
     fn carry_out(&mut self, now: Instant) {
         let steps = plan(&self.config, &self.read.config);
         self.config = self.read.config.clone();
+        self.follow_workers(now);
         // Devices that go leave the snapshot before they leave the workers, and have left both before another of the same
         // name can come. Steps are in that order.
         let (closes, rest): (Vec<Step>, Vec<Step>) =
@@ -471,7 +489,7 @@ impl Daemon {
                 Step::Open { interface, .. } => {
                     news.extend(self.devices.want(&interface, &mut self.workers, now));
                 }
-                Step::Change { interface, .. } => news.extend(self.devices.change(&interface)),
+                Step::Change { interface, .. } => news.extend(self.devices.change(&interface, &self.workers)),
             }
         }
         self.brain.configure(&self.config, now);
@@ -481,19 +499,6 @@ impl Daemon {
         self.stats_next = now;
         self.connections.set_zone_timeouts(&self.config.zone_timeouts);
         self.configure_workers();
-    }
-
-    /// Gives the workers their settings, those of the database and those by command.
-    pub fn configure_workers(&self) {
-        let flows = u32::try_from(self.config.cache.flow_limit).unwrap_or(u32::MAX);
-        let cache = CacheLimits {
-            flows,
-            // A port may have half of them; what others are guaranteed it never gets.
-            flows_per_port: flows / 2,
-            idle: self.config.cache.max_idle,
-        };
-        let fragments = self.fragments.limits(self.workers.peers().len());
-        self.workers.configure(WorkerConfig { cache, fragments, ..WorkerConfig::default() });
     }
 
     /// Shows the workers the configuration as it stands, then does what the brain wants done under it.
@@ -755,8 +760,8 @@ impl Daemon {
             Device::Patch(_) => return PortCounters::default(),
         };
         let mut sum = PortCounters::default();
-        for peer in self.workers.peers() {
-            if let Some(c) = peer.stats().port(dp) {
+        for stats in self.workers.stats() {
+            if let Some(c) = stats.port(dp) {
                 add(&mut sum, &c);
             }
         }
@@ -779,8 +784,8 @@ impl Daemon {
     /// Drops by port and reason, over all workers; those that happened.
     pub fn drop_totals(&self) -> Vec<DropTotal> {
         let mut totals: BTreeMap<(String, Drop), u64> = BTreeMap::new();
-        for peer in self.workers.peers() {
-            for (port, counters) in peer.stats().ports() {
+        for stats in self.workers.stats() {
+            for (port, counters) in stats.ports() {
                 let name = if port == DpPort::NONE { String::new() } else { self.port_label(port, true) };
                 for (reason, count) in counters.drops.nonzero() {
                     *totals.entry((name.clone(), reason)).or_default() += count;
@@ -792,9 +797,7 @@ impl Daemon {
 
     /// Event counters, summed over workers.
     pub fn coverage(&self) -> Vec<(&'static str, u64)> {
-        let sum = |read: fn(&datapath::WorkerStats) -> u64| {
-            self.workers.peers().iter().map(|p| read(p.stats())).sum()
-        };
+        let sum = |read: fn(&datapath::WorkerStats) -> u64| self.workers.stats().map(read).sum();
         let mut all: Vec<(&'static str, u64)> = vec![
             ("worker_step", sum(|s| s.steps.get())),
             ("cache_hit", sum(|s| s.cache.hits.get())),
@@ -838,11 +841,6 @@ fn add(sum: &mut PortCounters, c: &datapath::PortCounters) {
     sum.tx_packets += c.tx_packets.get();
     sum.tx_bytes += c.tx_bytes.get();
     sum.tx_dropped += c.drops.get(Drop::TxFull) + c.drops.get(Drop::TxTooBig) + c.drops.get(Drop::NoPort);
-}
-
-fn default_workers() -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-    (cores / 4).clamp(1, 4)
 }
 
 fn open_database(places: &Places, now: Instant) -> Result<Link, LinkError> {

@@ -3,21 +3,25 @@
 //! A device that cannot be opened, or that went away, is tried again when the kernel reports a change of links and from
 //! time to time; until then its interface carries the error.
 
+mod queues;
+
 use crate::workers::Workers;
 use base::Instant;
 use datapath::port::{
-    AfPacketConfig, AfPacketPort, DeviceChange, LinkReport, PcapConfig, PcapPort, Port, PortConfigError, Rx,
-    RxQueue, TapConfig, TapPort, TunnelSocketConfig, TunnelSocketPort,
+    AfPacketConfig, AfPacketPort, DeviceChange, LinkReport, PcapConfig, PcapPort, Port, PortConfigError,
+    TapConfig, TapPort, TunnelSocketConfig, TunnelSocketPort,
 };
 use datapath::{Command, PortError};
 use packet::DpPort;
+pub use queues::ShownSide;
+use queues::Side;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use switch::brain::{DeviceState, OpenDevice};
-use switch::config::{InterfaceConfig, InterfaceKind};
+use switch::config::{InterfaceConfig, InterfaceKind, RxQueues};
 use switch::mac::MacAddr;
 use switch::tunnel::TunnelSocket;
 use sys::IfName;
@@ -34,12 +38,11 @@ const MTU_DEFAULT: u32 = 1_500;
 struct Device {
     port: Box<dyn Port>,
     dp_port: DpPort,
-    worker: usize,
+    /// By their numbers.
+    sides: Vec<Side>,
     /// Address of a device that has none of its own.
     made_up_mac: MacAddr,
     report: LinkReport,
-    /// Receiving sides that no worker has yet: before the snapshot has the port, what they receive would be lost.
-    deaf: Vec<Box<dyn Rx>>,
 }
 
 /// A device on its way out.
@@ -146,7 +149,6 @@ impl Devices {
     pub fn bury(&mut self, workers: &mut Workers) {
         for Retired { mut device, discard } in self.retired.drain(..) {
             workers.remove_port(device.dp_port);
-            workers.unload(device.worker);
             if discard {
                 // A device that is gone already needs no discarding.
                 let _ = device.port.discard();
@@ -154,21 +156,9 @@ impl Devices {
         }
     }
 
-    /// Lets workers receive from new devices, which the snapshot must have by now.
-    pub fn listen(&mut self, workers: &Workers) {
-        for device in self.slots.values_mut().filter_map(|s| s.device.as_mut()) {
-            for (number, rx) in (0..).zip(device.deaf.drain(..)) {
-                let queue = RxQueue::new(number, rx);
-                let listen = Command::AddRx { port: device.dp_port, queue, done: None };
-                if let Err(error) = workers.send(device.worker, listen) {
-                    tracing::error!(target: "netdev", "{}: nobody receives from it: {error}", device.report.name);
-                }
-            }
-        }
-    }
-
     /// Settings of an open device have changed.
-    pub fn change(&mut self, config: &InterfaceConfig) -> Option<News> {
+    pub fn change(&mut self, config: &InterfaceConfig, workers: &Workers) -> Option<News> {
+        let counts = self.side_counts(workers.count());
         let slot = self.slots.get_mut(&config.name)?;
         let old = std::mem::replace(&mut slot.config, config.clone());
         let device = slot.device.as_mut()?;
@@ -185,6 +175,10 @@ impl Devices {
                 tracing::warn!(target: "netdev", "{}: {error}", config.name);
                 slot.error = Some(error.to_string());
             }
+        }
+        if let Err(text) = device.set_sides(config, counts, workers) {
+            tracing::warn!(target: "netdev", "{text}");
+            slot.error = Some(text);
         }
         self.look(&config.name)
     }
@@ -243,6 +237,7 @@ impl Devices {
 
     fn try_open(&mut self, name: &str, workers: &mut Workers, now: Instant) -> Option<News> {
         let (next_port, made_up) = (self.next_port + 1, self.made_up + 1);
+        let counts = self.side_counts(workers.count());
         let slot = self.slots.get_mut(name)?;
         if !has_device(&slot.config) {
             return None;
@@ -274,22 +269,25 @@ impl Devices {
             }
         };
         let dp_port = DpPort(next_port);
-        let worker = workers.least_loaded();
         if let Err(error) = hand_over(&mut *port, dp_port, workers) {
             slot.error = Some(format!("{name}: {error}"));
             slot.retry_at = now + RETRY;
             workers.remove_port(dp_port);
-            workers.unload(worker);
             return None;
         }
         if slot.opened_before {
             tracing::info!(target: "bridge", "interface {name}: network device is back");
         }
         let made_up_mac = MacAddr(0xaa55_aa55_0000 + u64::from(made_up));
-        let deaf = port.take_rx();
-        let device = Device { port, dp_port, worker, made_up_mac, report, deaf };
+        let mut device = Device { port, dp_port, sides: Vec::new(), made_up_mac, report };
+        device.take_sides(counts.clone());
         let state = device.state();
-        (slot.device, slot.error, slot.opened_before) = (Some(device), None, true);
+        // A device that was there already may have another number of queues.
+        let error = device.set_sides(&slot.config, counts, workers).err();
+        if let Some(text) = &error {
+            tracing::warn!(target: "netdev", "{text}");
+        }
+        (slot.device, slot.error, slot.opened_before) = (Some(device), error, true);
         (self.next_port, self.made_up) = (next_port, made_up);
         Some(News::Open(name.to_owned(), state))
     }
@@ -310,11 +308,12 @@ impl Devices {
         Some(&self.slots.get(name)?.device.as_ref()?.report)
     }
 
-    /// The open devices: name, port, the worker that receives from it, state.
+    /// The open devices: name, port, the worker that receives from its first queue, state.
     pub fn open(&self) -> impl Iterator<Item = (&str, DpPort, usize, OpenDevice)> {
         self.slots.iter().filter_map(|(name, s)| {
             let device = s.device.as_ref()?;
-            Some((name.as_str(), device.dp_port, device.worker, device.state()))
+            let worker = device.sides.first().map_or(0, |side| side.worker);
+            Some((name.as_str(), device.dp_port, worker, device.state()))
         })
     }
 
@@ -378,7 +377,20 @@ fn open(
             let alias = alias_of(config);
             let mac = config.mac.map(MacAddr::to_bytes);
             let io_uring = may_use_io_uring && *HAS_IO_URING;
-            let new = |name| TapConfig { mac, mtu, alias: Some(&alias), io_uring, ..TapConfig::new(name) };
+            let queues = match config.rx_queues {
+                RxQueues::Count(count) => count.into(),
+                _ => 1,
+            };
+            let is_multi_queue = matches!(config.rx_queues, RxQueues::Count(_));
+            let new = |name| TapConfig {
+                queues,
+                is_multi_queue,
+                mac,
+                mtu,
+                alias: Some(&alias),
+                io_uring,
+                ..TapConfig::new(name)
+            };
             if let Some(stray) = stray {
                 let netns = stray.netns.as_deref().map(Netns::by_path).transpose()?;
                 let there = TapConfig { netns: netns.as_ref(), open: TapOpen::Attach, ..new(stray.name) };

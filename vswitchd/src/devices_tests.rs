@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::clock::Clock;
+use crate::workers::Ingredients;
 use arc_swap::ArcSwap;
 use base::HashSeed;
 use datapath::conntrack::{ConnTracker, CtConfig};
@@ -15,7 +16,8 @@ fn workers() -> Workers {
     let snapshot = Arc::new(ArcSwap::new(Brain::new(seed, Box::new(NoPunt)).publish()));
     let notify: Arc<dyn Fn() + Send + Sync> = Arc::new(|| {});
     let tracker = Arc::new(ConnTracker::new(seed, CtConfig::default()));
-    Workers::start(2, &snapshot, (seed, &tracker), &Clock::default(), &notify).expect("workers")
+    let ingredients = Ingredients { snapshot, seed, tracker, clock: Clock::default(), notify };
+    Workers::start(2, ingredients).expect("workers")
 }
 
 fn interface(name: &str, kind: InterfaceKind) -> InterfaceConfig {
@@ -27,6 +29,7 @@ fn interface(name: &str, kind: InterfaceKind) -> InterfaceConfig {
         ofport_request: None,
         mtu_request: None,
         mac: None,
+        rx_queues: RxQueues::default(),
         netns: None,
     }
 }

@@ -3,87 +3,170 @@
 use crate::clock::Clock;
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
-use base::{HashSeed, Instant};
+use base::{Counter, HashSeed, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use datapath::command::{COMMANDS_MAX, EVENTS_MAX};
 use datapath::conntrack::ConnTracker;
 use datapath::{
-    Command, CommandRefused, DumpCursor, Event, FlowDump, FragmentDump, Worker, WorkerConfig, WorkerPeer,
-    WorkerSetup,
+    Command, CommandRefused, DumpCursor, Event, FlowDump, FragmentDump, Progress, RxQueue, Worker,
+    WorkerConfig, WorkerPeer, WorkerSetup, WorkerStats,
 };
 use packet::DpPort;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use switch::forwarding::Forwarding;
+use sys::affinity::ThreadId;
 use sys::poll::{Interest, PollToken, Poller};
 
 /// Longest that the main thread waits for a worker's answer. A worker answers at its next batch boundary, so only a stalled
 /// machine comes near.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// The running workers.
+/// What every worker is made of, for those to come.
+pub struct Ingredients {
+    /// What workers work from.
+    pub snapshot: Arc<ArcSwap<Forwarding>>,
+    /// Secret of their hashes.
+    pub seed: HashSeed,
+    /// Connections.
+    pub tracker: Arc<ConnTracker>,
+    /// The clock.
+    pub clock: Clock,
+    /// Wakes the main thread when a worker has an event.
+    pub notify: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// Time that a worker's thread was busy, in nanoseconds of the kernel's clock. Written by that thread.
+#[derive(Debug, Default)]
+pub struct BusyTime {
+    /// In steps that moved frames.
+    pub traffic: Counter,
+    /// In steps that only carried out commands.
+    pub other: Counter,
+}
+
+/// A running worker's thread.
+struct Running {
+    thread: JoinHandle<()>,
+    id: ThreadId,
+    busy: Arc<BusyTime>,
+}
+
+/// The running workers: at least one, numbered from 0 on.
 pub struct Workers {
+    ingredients: Ingredients,
+    config: WorkerConfig,
     peers: Vec<WorkerPeer>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<Running>,
+    /// The processors that they are bound to, each to one; `None` while they are not.
+    cpus: Option<Vec<usize>>,
+    /// What workers counted that have ended.
+    past: WorkerStats,
+    event_sender: Sender<Event>,
     events: Receiver<Event>,
-    /// How many receiving sides each worker has, to spread ports.
-    load: Vec<usize>,
     /// Frames sent as commands that may still wait.
     frames_waiting: usize,
 }
 
 impl Workers {
-    /// Starts `count` threads. `notify` wakes the main thread when a worker has an event.
+    /// Starts `count` threads.
     ///
     /// # Errors
     /// A thread or its epoll could not be made.
-    pub fn start(
-        count: usize,
-        snapshot: &Arc<ArcSwap<Forwarding>>,
-        (seed, tracker): (HashSeed, &Arc<ConnTracker>),
-        clock: &Clock,
-        notify: &Arc<dyn Fn() + Send + Sync>,
-    ) -> Result<Workers> {
+    pub fn start(count: usize, ingredients: Ingredients) -> Result<Workers> {
         let (event_sender, events) = bounded(EVENTS_MAX);
         let mut workers = Workers {
+            ingredients,
+            config: WorkerConfig::default(),
             peers: Vec::new(),
             threads: Vec::new(),
+            cpus: None,
+            past: WorkerStats::default(),
+            event_sender,
             events,
-            load: vec![0; count],
             frames_waiting: 0,
         };
-        for n in 0..count {
-            let poller = Poller::new().context("epoll")?;
-            let waker = poller.waker();
-            let wake: datapath::Wake = Arc::new(move || waker.wake());
-            let setup = WorkerSetup {
-                snapshot: Arc::clone(snapshot),
-                seed,
-                config: WorkerConfig::default(),
-                tracker: Arc::clone(tracker),
-                events: event_sender.clone(),
-                wake,
-            };
-            let (clock, notify) = (clock.clone(), Arc::clone(notify));
-            let pending = workers.events.clone();
-            let (hand_over, take): (Sender<WorkerPeer>, _) = bounded(1);
-            // A worker is made on its own thread: its buffers are then near it, and nothing of it need be `Send`.
-            let body = move || {
-                let (worker, peer) = Worker::new(setup);
-                if hand_over.send(peer).is_ok() {
-                    run(worker, poller, &clock, &|| {
-                        if !pending.is_empty() {
-                            notify();
-                        }
-                    });
-                }
-            };
-            let builder = std::thread::Builder::new().name(format!("worker-{n}"));
-            workers.threads.push(builder.spawn(body).context("cannot start a worker thread")?);
-            workers.peers.push(take.recv().context("a worker ended at once")?);
+        for _ in 0..count {
+            workers.start_one()?;
         }
         Ok(workers)
+    }
+
+    /// Starts one more, which has no port yet.
+    ///
+    /// # Errors
+    /// A thread or its epoll could not be made.
+    pub fn start_one(&mut self) -> Result<()> {
+        let Ingredients { snapshot, seed, tracker, clock, notify } = &self.ingredients;
+        let poller = Poller::new().context("epoll")?;
+        let waker = poller.waker();
+        let wake: datapath::Wake = Arc::new(move || waker.wake());
+        let setup = WorkerSetup {
+            snapshot: Arc::clone(snapshot),
+            seed: *seed,
+            config: self.config,
+            tracker: Arc::clone(tracker),
+            events: self.event_sender.clone(),
+            wake,
+        };
+        let (clock, notify) = (clock.clone(), Arc::clone(notify));
+        let pending = self.events.clone();
+        let busy = Arc::<BusyTime>::default();
+        let noted = Arc::clone(&busy);
+        let (hand_over, take): (Sender<(WorkerPeer, ThreadId)>, _) = bounded(1);
+        // A worker is made on its own thread: its buffers are then near it, and nothing of it need be `Send`.
+        let body = move || {
+            let (worker, peer) = Worker::new(setup);
+            if hand_over.send((peer, ThreadId::own())).is_ok() {
+                run(worker, poller, &clock, &noted, &|| {
+                    if !pending.is_empty() {
+                        notify();
+                    }
+                });
+            }
+        };
+        let builder = std::thread::Builder::new().name(format!("worker-{}", self.peers.len()));
+        let thread = builder.spawn(body).context("cannot start a worker thread")?;
+        let (peer, id) = take.recv().context("a worker ended at once")?;
+        self.threads.push(Running { thread, id, busy });
+        self.peers.push(peer);
+        Ok(())
+    }
+
+    /// Ends the last one, which must have given away what it receives from. What it counted is kept.
+    pub fn stop_last(&mut self) {
+        let (Some(peer), Some(running)) = (self.peers.pop(), self.threads.pop()) else { return };
+        let _ = peer.send(Command::Stop);
+        // A worker that panicked has taken the process with it, so this cannot fail.
+        let _ = running.thread.join();
+        self.past.absorb(peer.stats());
+    }
+
+    /// Binds each worker to one of these processors, as many as there are workers, or lets all run on any.
+    pub fn bind(&mut self, cpus: Option<Vec<usize>>, all: &[usize]) {
+        for (n, running) in self.threads.iter().enumerate() {
+            let own = cpus.as_ref().and_then(|cpus| cpus.get(n..=n)).unwrap_or(all);
+            if let Err(error) = running.id.bind(own) {
+                tracing::warn!(target: "dpif_netdev", "worker {n} cannot be bound to processors {own:?}: {error}");
+            }
+        }
+        self.cpus = cpus;
+    }
+
+    /// The processors that workers are bound to, in their order.
+    pub fn cpus(&self) -> Option<&[usize]> {
+        self.cpus.as_deref()
+    }
+
+    /// How long each worker has been busy.
+    pub fn busy(&self) -> impl Iterator<Item = &BusyTime> {
+        self.threads.iter().map(|running| &*running.busy)
+    }
+
+    /// What workers count, and what those counted that have ended.
+    pub fn stats(&self) -> impl Iterator<Item = &WorkerStats> {
+        self.peers.iter().map(|peer| &**peer.stats()).chain([&self.past])
     }
 
     /// The workers.
@@ -96,20 +179,9 @@ impl Workers {
         self.events.try_iter()
     }
 
-    /// The worker with the fewest ports, for a new one.
-    pub fn least_loaded(&mut self) -> usize {
-        let least = self.load.iter().enumerate().min_by_key(|(_, n)| **n).map_or(0, |(i, _)| i);
-        if let Some(n) = self.load.get_mut(least) {
-            *n += 1;
-        }
-        least
-    }
-
-    /// A port of this worker is gone.
-    pub fn unload(&mut self, worker: usize) {
-        if let Some(n) = self.load.get_mut(worker) {
-            *n = n.saturating_sub(1);
-        }
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.peers.len()
     }
 
     /// Sends a command to one worker.
@@ -157,7 +229,8 @@ impl Workers {
     }
 
     /// Changes the settings of all workers.
-    pub fn configure(&self, config: WorkerConfig) {
+    pub fn configure(&mut self, config: WorkerConfig) {
+        self.config = config;
         for peer in &self.peers {
             // A full queue means that the worker will see a later configuration; the daemon sends it again on change.
             let _ = peer.send(Command::Configure(config));
@@ -183,10 +256,21 @@ impl Workers {
         }
     }
 
+    /// Takes a receiving side of a port from a worker, which has sent all that it received from it; `None` if it has none.
+    ///
+    /// # Errors
+    /// The worker does not answer, and keeps what it has.
+    pub fn take_rx(&self, worker: usize, port: DpPort, number: u16) -> Result<Option<RxQueue>> {
+        let (reply, answer) = bounded(1);
+        self.send(worker, Command::TakeRx { port, number, reply })?;
+        answer.recv_timeout(ANSWER_WAIT_MAX).with_context(|| format!("worker {worker} does not answer"))
+    }
+
     /// Stops receiving on and sending to a port, on every worker, and waits for it.
     pub fn remove_port(&self, port: DpPort) {
         self.confirm(|reply| Command::RemoveRx { port, reply: Some(reply) });
         self.confirm(|done| Command::RemoveTx { port, done: Some(done) });
+        self.past.forget_port(port);
     }
 
     /// Ends the threads.
@@ -194,9 +278,8 @@ impl Workers {
         for peer in &self.peers {
             let _ = peer.send(Command::Stop);
         }
-        for thread in self.threads.drain(..) {
-            // A worker that panicked has taken the process with it, so this cannot fail.
-            let _ = thread.join();
+        for running in self.threads.drain(..) {
+            let _ = running.thread.join();
         }
     }
 }
@@ -255,13 +338,27 @@ impl Vigil {
 }
 
 /// `after_step` is called after each step: it tells the main thread if there is news.
-fn run(mut worker: Worker<Forwarding>, mut poller: Poller, clock: &Clock, after_step: &dyn Fn()) {
+fn run(
+    mut worker: Worker<Forwarding>,
+    mut poller: Poller,
+    clock: &Clock,
+    busy: &BusyTime,
+    after_step: &dyn Fn(),
+) {
     let mut generation = u64::MAX;
     let mut ready = Vec::new();
     // By the kernel's clock: the daemon's may stand still.
     let mut vigil = Vigil::new(sys::clock::monotonic());
     loop {
-        let progress = worker.step(clock.now());
+        let began = sys::clock::monotonic();
+        let progress = worker.step(clock.at(began));
+        let ended = sys::clock::monotonic();
+        let time = u64::try_from(ended.saturating_since(began).as_nanos()).unwrap_or(0);
+        match progress {
+            Progress { frames: 1.., .. } => busy.traffic.add(time),
+            Progress { commands: 1.., .. } => busy.other.add(time),
+            _ => {}
+        }
         after_step();
         if progress.stopped {
             return;
@@ -271,8 +368,7 @@ fn run(mut worker: Worker<Forwarding>, mut poller: Poller, clock: &Clock, after_
             watch(&worker, &mut poller);
         }
         // Busy workers look without waiting, so that a port that was quiet is not overheard.
-        let stays_awake =
-            vigil.is_kept(sys::clock::monotonic(), progress.frames > 0, sys::clock::thread_preemptions);
+        let stays_awake = vigil.is_kept(ended, progress.frames > 0, sys::clock::thread_preemptions);
         let timeout = match progress.idle && !stays_awake {
             false => Some(Duration::ZERO),
             true => worker.next_deadline().map(|at| at.saturating_since(clock.now())),

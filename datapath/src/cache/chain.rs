@@ -8,48 +8,55 @@
 //! takes the ordinary way and is looked up again.
 
 use super::entry::only_output;
+use super::memo::Memo;
 use crate::action::{DpAction, Program};
 use crate::conntrack::{Connection, CtClass, CtSpec, Direction, Known};
-use crate::slowpath::{Credit, Deps, Revision, SlowPath};
+use crate::execute::Held;
+use crate::slowpath::{Revision, SlowPath};
 use base::Instant;
 use packet::DpPort;
+use packet::rewrite::EndsRewrite;
 use std::fmt;
+use std::iter::successors;
 use std::sync::Arc;
+use sys::prefetch::prefetch;
 
 /// Passes that a chain may have.
 pub const CHAIN_LINKS_MAX: usize = 8;
 
-/// One pass through the tracker and what followed.
+/// One pass through the tracker and what followed: a line that a frame that follows reads and writes, then one that it reads if
+/// it is translated or goes on.
+#[repr(C, align(64))]
 pub(crate) struct Link {
     pub connection: Arc<Connection>,
-    pub direction: Direction,
-    /// What the tracker must say for `then` to be right.
-    pub class: CtClass,
+    /// What followed: the translation of the flow that was found after the pass.
+    memo: Arc<Memo>,
+    /// Revision at which all programs of the chain are known to be right. Of the first link only.
+    stamp: Revision,
     /// What is known of its frames; `None` if each has to be tracked at length.
     pub known: Option<Known>,
+    /// Frames that went on from this pass, to be credited.
+    packets: u32,
+    /// Their bytes; what does not fit is credited at once.
+    bytes: u32,
+    /// The only step of what followed if that is an output, else `NONE`.
+    pub only_output: DpPort,
+    /// TCP flags seen, or-ed together.
+    tcp_flags: u16,
     /// Whether the program before does nothing but this pass.
     pub is_alone: bool,
-    /// The only step of `then` if that is an output, else `NONE`.
-    pub only_output: DpPort,
-    /// The program of the flow that was found after the pass.
-    pub then: Arc<Program>,
     /// Whether what follows looks at the key's connection fields.
     pub needs_key: bool,
-    deps: Deps,
-    credits: Box<[Arc<dyn Credit>]>,
-    packets: u64,
-    bytes: u64,
-    last_seen: Instant,
-    tcp_flags: u16,
+    /// What is written over the ends of frames that are known.
+    pub rewrite: Option<EndsRewrite>,
+    pub direction: Direction,
+    /// What the tracker must say for what followed to be right.
+    pub class: CtClass,
+    next: Option<Box<Link>>,
 }
 
 impl Link {
-    pub fn new(
-        held: crate::execute::Held,
-        then: Arc<Program>,
-        deps: Deps,
-        credits: Box<[Arc<dyn Credit>]>,
-    ) -> Link {
+    pub fn new(held: Held, memo: Arc<Memo>) -> Link {
         let plain = |a: &DpAction| {
             matches!(
                 a,
@@ -63,89 +70,133 @@ impl Link {
         };
         Link {
             connection: held.connection,
-            direction: held.direction,
-            class: held.class,
+            // No revision is this, so the first use checks what the links depend on.
+            stamp: Revision(u64::MAX),
             known: None,
-            is_alone: false,
-            only_output: only_output(&then),
-            needs_key: !then.actions.iter().all(plain),
-            then,
-            deps,
-            credits,
             packets: 0,
             bytes: 0,
-            last_seen: Instant::ZERO,
+            only_output: only_output(&memo.program),
             tcp_flags: 0,
+            is_alone: false,
+            needs_key: !memo.program.actions.iter().all(plain),
+            rewrite: None,
+            direction: held.direction,
+            class: held.class,
+            memo,
+            next: None,
         }
     }
 
     /// Works out what is known of the frames of a pass that ends `before`.
     fn prepare(&mut self, before: &Program) {
-        if let Some(spec) = last_pass(before) {
-            self.known = Known::new(&self.connection, self.direction, self.class, spec);
+        let Some(spec) = last_pass(before) else { return };
+        if let Some((known, rewrite)) = Known::new(&self.connection, self.direction, self.class, spec) {
+            (self.known, self.rewrite) = (Some(known), rewrite);
             self.is_alone = before.actions.len() == 2;
         }
     }
 
+    /// What to do with a frame that went on, and the link it is done with.
+    #[inline]
+    pub fn go_on(&mut self) -> (&[DpAction], Option<&mut Link>) {
+        (&self.memo.program.actions, self.next.as_deref_mut())
+    }
+
     /// Counts a frame that went on from this pass.
     #[inline]
-    pub fn count(&mut self, bytes: u64, tcp_flags: u16, now: Instant) {
-        self.packets += 1;
-        self.bytes += bytes;
-        self.last_seen = now;
+    pub fn count(&mut self, bytes: u32, tcp_flags: u16, now: Instant) {
+        let (sum, too_many) = self.bytes.overflowing_add(bytes);
+        if too_many {
+            self.fold(now);
+            self.bytes = bytes;
+        } else {
+            self.bytes = sum;
+        }
+        // Every frame has bytes, so those are too many first.
+        self.packets = self.packets.wrapping_add(1);
         self.tcp_flags |= tcp_flags;
     }
 
-    fn fold(&mut self) {
+    fn fold(&mut self, last_seen: Instant) {
         if self.packets == 0 {
             return;
         }
-        for credit in &self.credits {
-            credit.credit(self.packets, self.bytes, self.last_seen, self.tcp_flags);
+        for credit in &self.memo.credits {
+            credit.credit(self.packets.into(), self.bytes.into(), last_seen, self.tcp_flags);
         }
         (self.packets, self.bytes) = (0, 0);
     }
 }
 
-/// The passes of a flow, in order.
-pub(crate) struct Chain {
-    /// Revision at which all programs are known to be right.
-    pub stamp: Revision,
-    pub links: Box<[Link]>,
-}
+/// The passes of a flow, in order: the first, which knows the others.
+pub(crate) struct Chain(Link);
 
 impl Chain {
-    /// Of a flow whose program is `first`.
-    pub fn new(first: &Program, mut links: Vec<Link>) -> Chain {
+    /// Of a flow whose program is `first`. `None` of no links.
+    pub fn new(first: &Program, mut links: Vec<Link>) -> Option<Chain> {
         let mut before = first;
         for link in &mut links {
             link.prepare(before);
-            before = &link.then;
+            before = &link.memo.program;
         }
-        // No revision is this, so the first use checks what the links depend on.
-        Chain { stamp: Revision(u64::MAX), links: links.into() }
+        let join = |next: Option<Box<Link>>, link| Some(Box::new(Link { next, ..link }));
+        links.into_iter().rfold(None, join).map(|first| Chain(*first))
+    }
+
+    /// The first link.
+    #[inline]
+    pub fn first(&mut self) -> &mut Link {
+        &mut self.0
+    }
+
+    /// Whether the programs are known to be right at `revision`.
+    #[inline]
+    pub fn is_stamped(&self, revision: Revision) -> bool {
+        self.0.stamp == revision
     }
 
     /// Whether the programs are right at `revision`, which was read before.
+    #[inline]
     pub fn is_good<S: SlowPath>(&mut self, revision: Revision, slow: &S) -> bool {
-        if self.stamp != revision {
-            if !self.links.iter().all(|l| slow.still_valid(&l.deps)) {
+        if !self.is_stamped(revision) {
+            if !self.links().all(|l| slow.still_valid(&l.memo.deps)) {
                 return false;
             }
-            self.stamp = revision;
+            self.0.stamp = revision;
         }
         true
     }
 
-    /// Credits what has been counted since the last time.
-    pub fn fold(&mut self) {
-        self.links.iter_mut().for_each(Link::fold);
+    /// Has the first link fetched, both its lines.
+    #[inline]
+    pub fn prefetch(&self) {
+        prefetch(self);
+        prefetch(&self.0.rewrite);
+    }
+
+    /// Has the first link's connection fetched, once the link is there.
+    #[inline]
+    pub fn prefetch_connection(&self) {
+        prefetch(&*self.0.connection);
+    }
+
+    fn links(&self) -> impl Iterator<Item = &Link> {
+        successors(Some(&self.0), |link| link.next.as_deref())
+    }
+
+    /// Credits what has been counted since the last time. `last_seen` is when the flow's last frame came.
+    pub fn fold(&mut self, last_seen: Instant) {
+        let mut next = Some(&mut self.0);
+        while let Some(link) = next {
+            link.fold(last_seen);
+            next = link.next.as_deref_mut();
+        }
     }
 }
 
 impl fmt::Debug for Chain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Chain({} links)", self.links.len())
+        write!(f, "Chain({} links)", self.links().count())
     }
 }
 
@@ -158,5 +209,18 @@ fn last_pass(program: &Program) -> Option<&CtSpec> {
     match &*program.actions {
         [.., DpAction::Ct(spec), DpAction::Recirculate(_)] => Some(spec),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::mem::offset_of;
+
+    /// What a frame that follows reads and writes is one line; with what few need, two.
+    #[test]
+    fn a_link_is_two_lines() {
+        assert_eq!((size_of::<Link>(), size_of::<Chain>()), (128, 128));
+        assert!(offset_of!(Link, needs_key) < 64 && offset_of!(Link, rewrite) == 64);
     }
 }

@@ -12,7 +12,8 @@ use std::sync::Arc;
 /// Masked words of a key that stand in the flow itself: those of IPv4 and a transport protocol under the usual profiles.
 pub(crate) const FLOW_WORDS: usize = 6;
 
-/// A cached flow.
+/// A cached flow; the default stands in places that are free.
+#[derive(Default)]
 #[repr(C, align(64))]
 pub(crate) struct Flow {
     /// The first words of its key, under the profile's mask; zero beyond the profile's.
@@ -27,6 +28,7 @@ pub(crate) struct Flow {
 }
 
 /// What a hit reads and writes: one cache line.
+#[derive(Default)]
 #[repr(C, align(64))]
 pub(crate) struct Hot {
     /// Revision at which the program is known to be right.
@@ -119,7 +121,7 @@ impl Hot {
     /// Takes the chain away; what it counted is credited.
     pub fn end_chain(&mut self) {
         if let Some(mut chain) = self.chain.take() {
-            chain.fold();
+            chain.fold(self.last_seen);
         }
     }
 

@@ -12,6 +12,7 @@
 pub(crate) mod chain;
 pub(crate) mod entry;
 mod flows;
+mod index;
 pub(crate) mod memo;
 pub(crate) mod share;
 mod sweep;
@@ -23,7 +24,7 @@ pub(crate) use entry::NewFlow;
 pub use memo::CACHE_MEMOS_MAX;
 pub(crate) use memo::Memo;
 pub(crate) use share::PortShare;
-pub(crate) use table::FlowSlot;
+pub(crate) use table::{FlowSlot, MaskedKey};
 
 use crate::action::Program;
 use crate::slowpath::{Profile, ProfileId, SlowPath};
@@ -51,6 +52,9 @@ pub const CACHE_PROFILES_MAX: usize = 64;
 pub const CACHE_EVICT_SCAN_MAX: usize = 16;
 /// A flow of more than one frame is evicted only after this time without a frame.
 pub const CACHE_EVICT_IDLE: Duration = Duration::from_secs(1);
+/// Cached flows from which on their lines are asked for while other frames of a batch are handled: the lines of fewer stay in the
+/// processor's inner caches.
+pub const CACHE_PREFETCH_MIN: usize = 2_048;
 /// Slots that one sweep visits.
 pub const CACHE_SWEEP_MAX: usize = 1_024;
 /// Time after which a flow without a frame expires, unless configured otherwise (OVS's default `max-idle`).
@@ -215,14 +219,55 @@ impl FlowCache {
         self.tables.get_mut(table.0 as usize)?.as_mut()
     }
 
+    /// What the flow of a key is looked up by in a table.
     #[inline]
-    pub fn hash(&self, table: TableIndex, key: &PacketKey) -> u64 {
-        self.at(table).map_or(0, |t| t.hash(self.seed, key))
+    pub fn masked(&self, table: TableIndex, key: &PacketKey, into: &mut MaskedKey) {
+        if let Some(table) = self.at(table) {
+            table.masked(self.seed, key, into);
+        }
     }
 
+    /// Whether there are so many flows that their lines are seldom near.
     #[inline]
-    pub fn find(&self, table: TableIndex, key: &PacketKey, hash: u64) -> Option<FlowSlot> {
-        self.at(table)?.find(key, hash)
+    pub fn is_large(&self) -> bool {
+        self.flows >= CACHE_PREFETCH_MIN
+    }
+
+    /// Has the line of the index fetched that tells where a flow stands.
+    #[inline]
+    pub fn prefetch_index(&self, table: TableIndex, by: &MaskedKey) {
+        if let Some(table) = self.at(table) {
+            table.prefetch_index(by.hash);
+        }
+    }
+
+    /// Where the flow that is probably meant is cached, as the index tells; has its lines fetched.
+    #[inline]
+    pub fn candidate(&self, table: TableIndex, by: &MaskedKey) -> Option<FlowSlot> {
+        self.at(table)?.candidate(by.hash)
+    }
+
+    /// The flow of a key, which is probably the candidate, and its chain.
+    #[inline]
+    pub fn confirm(
+        &self,
+        table: TableIndex,
+        candidate: Option<FlowSlot>,
+        key: &PacketKey,
+        by: &MaskedKey,
+    ) -> Option<(FlowSlot, Option<&Chain>)> {
+        let table = self.at(table)?;
+        let slot = match candidate {
+            Some(slot) if table.is(slot, key, by) => slot,
+            _ => table.find(key, by)?,
+        };
+        Some((slot, table.flow(slot)?.hot.chain.as_deref()))
+    }
+
+    /// Where the flow of a key is cached. `by` is what [`FlowCache::masked`] said of the key and this table.
+    #[inline]
+    pub fn find(&self, table: TableIndex, key: &PacketKey, by: &MaskedKey) -> Option<FlowSlot> {
+        self.at(table)?.find(key, by)
     }
 
     #[inline]
@@ -236,8 +281,7 @@ impl FlowCache {
 
     /// A link of a chain to a flow: its program, and who is credited for it.
     pub fn link(&self, table: TableIndex, slot: FlowSlot, held: crate::execute::Held) -> Option<Link> {
-        let memo = self.at(table)?.memo(slot)?;
-        Some(Link::new(held, Arc::clone(&memo.program), memo.deps.clone(), memo.credits.clone()))
+        Some(Link::new(held, Arc::clone(self.at(table)?.memo(slot)?)))
     }
 
     /// The program of a flow.
@@ -262,7 +306,7 @@ impl FlowCache {
         let Some(hot) = self.hot_mut(table, slot) else { return };
         if hot.runs(program) {
             hot.end_chain();
-            hot.chain = Some(Box::new(Chain::new(program, links)));
+            hot.chain = Chain::new(program, links).map(Box::new);
         }
     }
 
@@ -304,21 +348,21 @@ impl FlowCache {
     /// The flow itself if there is no room.
     pub fn insert(
         &mut self,
-        place: (TableIndex, u64),
+        place: (TableIndex, &MaskedKey),
         key: &PacketKey,
         share: PortShare,
         flow: NewFlow,
         now: Instant,
     ) -> Result<Stored, NewFlow> {
         let Some(evicted) = self.make_room(share, now) else { return Err(flow) };
-        let (index, hash) = place;
+        let (index, by) = place;
         let seed = self.seed;
         if self.at(index).is_none() {
             return Err(flow);
         }
         let flow = NewFlow { memo: self.memos.share(flow.memo), ..flow };
         let Some(table) = self.at_mut(index) else { return Err(flow) };
-        let slot = table.insert(seed, hash, key, share, flow, now);
+        let slot = table.insert(seed, by, key, share, flow, now);
         let position = self.shares.push(share, FlowRef { table: index, slot });
         if let Some(flow) = self.at_mut(index).and_then(|t| t.flow_mut(slot)) {
             flow.share_position = position;

@@ -6,7 +6,7 @@
 use super::{FlowSlot, TableIndex};
 
 /// Names the share of one port.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct PortShare(u32);
 
 /// Names a cached flow.

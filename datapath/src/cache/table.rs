@@ -3,32 +3,59 @@
 use super::PortShare;
 use super::entry::{FLOW_WORDS, Flow, Hot, NewFlow};
 use super::flows::Flows;
+use super::index::Index;
 use super::memo::Memo;
 use crate::slowpath::{Profile, ProfileId, Revision};
 use base::{HashSeed, Instant};
 use flowtable::Mask;
-use hashbrown::HashTable;
 use packet::PacketKey;
 use std::sync::Arc;
+use sys::prefetch::prefetch;
 
 pub(crate) use super::flows::FlowSlot;
 
 pub(crate) struct ProfileTable {
     pub id: ProfileId,
     pub mask: Mask<PacketKey>,
-    words: Box<[(u8, u64)]>,
-    index: HashTable<FlowSlot>,
+    /// The first words of the profile, as (index, bits); no bits where it has no more.
+    first: [(u8, u64); FLOW_WORDS],
+    /// Pairs of them that are not all beyond the profile's.
+    first_pairs: usize,
+    /// The others.
+    rest: Box<[(u8, u64)]>,
+    index: Index,
     flows: Flows,
+}
+
+/// What a flow is looked up by.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct MaskedKey {
+    /// The first words of the key, under the profile's mask.
+    words: [u64; FLOW_WORDS],
+    /// Of all of them.
+    pub hash: u64,
+}
+
+/// A word of a key that a profile names, under its mask.
+#[inline]
+fn masked((i, bits): &(u8, u64), key: &PacketKey) -> u64 {
+    key.words().get(*i as usize).copied().unwrap_or(0) & bits
 }
 
 impl ProfileTable {
     pub fn new(profile: &Profile) -> Self {
+        let mut first = [(0, 0); FLOW_WORDS];
+        first.iter_mut().zip(&profile.words).for_each(|(to, from)| *to = *from);
+        let rest: Box<[_]> = profile.words.iter().skip(FLOW_WORDS).copied().collect();
+        let flows = Flows::new(rest.len());
         ProfileTable {
             id: profile.id,
             mask: profile.mask,
-            words: profile.words.clone(),
-            index: HashTable::new(),
-            flows: Flows::new(profile.words.len()),
+            first,
+            first_pairs: profile.words.len().min(FLOW_WORDS).div_ceil(2),
+            rest,
+            index: Index::default(),
+            flows,
         }
     }
 
@@ -42,32 +69,62 @@ impl ProfileTable {
         self.flows.slots()
     }
 
-    fn masked<'a>(words: &'a [(u8, u64)], key: &'a PacketKey) -> impl Iterator<Item = u64> + 'a {
-        words.iter().map(|(i, bits)| key.words().get(*i as usize).copied().unwrap_or(0) & bits)
+    /// What the flow of this key is looked up by.
+    #[inline]
+    pub fn masked(&self, seed: HashSeed, key: &PacketKey, into: &mut MaskedKey) {
+        into.words = [0; FLOW_WORDS];
+        let mut hash = seed.row();
+        let (to, from) = (into.words.as_chunks_mut::<2>().0, self.first.as_chunks::<2>().0);
+        for ([x, y], [a, b]) in to.iter_mut().zip(from).take(self.first_pairs) {
+            (*x, *y) = (masked(a, key), masked(b, key));
+            hash = hash.pair(*x, *y);
+        }
+        for word in &self.rest {
+            hash = hash.pair(masked(word, key), 0);
+        }
+        into.hash = hash.finish();
+    }
+
+    /// The hash of the key of a flow.
+    fn hash_of(flows: &Flows, pairs: usize, seed: HashSeed, slot: FlowSlot) -> u64 {
+        let words = flows.get(slot).map_or([0; FLOW_WORDS], |flow| flow.words);
+        let first = words.as_chunks::<2>().0.iter().take(pairs);
+        let hash = first.fold(seed.row(), |hash, [x, y]| hash.pair(*x, *y));
+        flows.rest(slot).iter().fold(hash, |hash, x| hash.pair(*x, 0)).finish()
+    }
+
+    /// Has the line of the index fetched that tells where a flow stands.
+    #[inline]
+    pub fn prefetch_index(&self, hash: u64) {
+        self.index.prefetch(hash);
+    }
+
+    /// Where the flow that is probably meant stands; has its lines fetched.
+    #[inline]
+    pub fn candidate(&self, hash: u64) -> Option<FlowSlot> {
+        let slot = self.index.candidate(hash)?;
+        let flow = self.flows.get(slot)?;
+        prefetch(&flow.words);
+        prefetch(&flow.hot);
+        Some(slot)
+    }
+
+    /// Whether a flow is that of this key.
+    #[inline]
+    pub fn is(&self, slot: FlowSlot, key: &PacketKey, by: &MaskedKey) -> bool {
+        // Not one comparison of arrays, which would be a call.
+        let differ = |flow: &Flow| flow.words.iter().zip(&by.words).fold(0, |bits, (a, b)| bits | (a ^ b));
+        self.flows.get(slot).is_some_and(|flow| differ(flow) == 0)
+            && (self.rest.is_empty() || self.is_rest(slot, key))
+    }
+
+    fn is_rest(&self, slot: FlowSlot, key: &PacketKey) -> bool {
+        self.flows.rest(slot).iter().copied().eq(self.rest.iter().map(|word| masked(word, key)))
     }
 
     #[inline]
-    pub fn hash(&self, seed: HashSeed, key: &PacketKey) -> u64 {
-        seed.hash(Self::masked(&self.words, key))
-    }
-
-    /// The masked words of a flow's key.
-    #[inline]
-    fn row(flows: &Flows, width: usize, slot: FlowSlot) -> impl Iterator<Item = u64> + '_ {
-        let words = flows.get(slot).map_or(&[][..], |flow| &flow.words);
-        words.iter().take(width).chain(flows.rest(slot)).copied()
-    }
-
-    #[inline]
-    pub fn find(&self, key: &PacketKey, hash: u64) -> Option<FlowSlot> {
-        let same = |slot: &FlowSlot| {
-            self.flows.get(*slot).is_some_and(|flow| {
-                let mut own = Self::masked(&self.words, key);
-                flow.words.iter().zip(own.by_ref()).all(|(a, b)| *a == b)
-                    && own.zip(self.flows.rest(*slot)).all(|(a, b)| a == *b)
-            })
-        };
-        self.index.find(hash, same).copied()
+    pub fn find(&self, key: &PacketKey, by: &MaskedKey) -> Option<FlowSlot> {
+        self.index.find(by.hash, |slot| self.is(slot, key, by))
     }
 
     #[inline]
@@ -88,9 +145,11 @@ impl ProfileTable {
     /// The masked key of a flow.
     pub fn key(&self, slot: FlowSlot) -> PacketKey {
         let mut key = PacketKey::default();
-        for ((i, _), value) in self.words.iter().zip(Self::row(&self.flows, self.words.len(), slot)) {
+        let words = self.flows.get(slot).map_or([0; FLOW_WORDS], |flow| flow.words);
+        let first = self.first.iter().zip(&words);
+        for ((i, _), value) in first.chain(self.rest.iter().zip(self.flows.rest(slot))) {
             if let Some(word) = key.words_mut().get_mut(*i as usize) {
-                *word = value;
+                *word |= *value;
             }
         }
         key
@@ -100,34 +159,30 @@ impl ProfileTable {
     pub fn insert(
         &mut self,
         seed: HashSeed,
-        hash: u64,
+        by: &MaskedKey,
         key: &PacketKey,
         share: PortShare,
         new: NewFlow,
         now: Instant,
     ) -> FlowSlot {
-        let mut own = Self::masked(&self.words, key);
-        let mut words = [0; FLOW_WORDS];
-        words.iter_mut().zip(own.by_ref()).for_each(|(to, from)| *to = from);
         let hot = Hot::new(new.memo, new.stamp, now);
-        let slot = self.flows.insert(Flow { words, created: now, share, share_position: 0, hot }, own);
-        let (flows, width) = (&self.flows, self.words.len());
-        self.index.insert_unique(hash, slot, |s| seed.hash(Self::row(flows, width, *s)));
+        let flow = Flow { words: by.words, created: now, share, share_position: 0, hot };
+        let slot = self.flows.insert(flow, self.rest.iter().map(|word| masked(word, key)));
+        let (flows, pairs) = (&self.flows, self.first_pairs);
+        self.index.insert(by.hash, slot, |slot| Self::hash_of(flows, pairs, seed, slot));
         slot
     }
 
     /// Takes a flow out; what it counted is credited first. Returns the share that it was counted in, and its position there.
     pub fn remove(&mut self, seed: HashSeed, slot: FlowSlot) -> Option<(PortShare, u32)> {
-        let hash = seed.hash(Self::row(&self.flows, self.words.len(), slot));
+        let hash = Self::hash_of(&self.flows, self.first_pairs, seed, slot);
         let flow = self.flows.get_mut(slot)?;
         flow.hot.memo.as_ref()?;
         flow.hot.fold();
         flow.hot.end_chain();
         flow.hot.memo = None;
         let counted_in = (flow.share, flow.share_position);
-        if let Ok(found) = self.index.find_entry(hash, |s| *s == slot) {
-            found.remove();
-        }
+        self.index.remove(hash, slot);
         self.flows.free(slot);
         Some(counted_in)
     }
@@ -146,7 +201,7 @@ impl ProfileTable {
         if let Some(flow) = self.flows.get_mut(slot) {
             flow.hot.fold();
             if let Some(chain) = &mut flow.hot.chain {
-                chain.fold();
+                chain.fold(flow.hot.last_seen);
             }
         }
     }
@@ -163,6 +218,12 @@ mod tests {
     use super::*;
     use packet::slot;
 
+    fn masked_key(table: &ProfileTable, seed: HashSeed, key: &PacketKey) -> MaskedKey {
+        let mut masked = MaskedKey::default();
+        table.masked(seed, key, &mut masked);
+        masked
+    }
+
     /// Flows whose hashes are the same, as an attacker would like to have them, are still told apart.
     #[test]
     fn equal_hashes_are_not_equal_flows() {
@@ -171,7 +232,8 @@ mod tests {
         let profile = Profile::new(ProfileId(1), mask);
         let mut table = ProfileTable::new(&profile);
         // Growing would hash anew, and rightly.
-        table.index.reserve(50, |_| 4);
+        table.index = Index::for_many(50);
+        let seed = HashSeed::new(1, 2);
         let key = |n: u128| {
             let mut key = PacketKey::default();
             key.set(slot::IPV6_DST, n << 63);
@@ -184,16 +246,17 @@ mod tests {
             deps: crate::slowpath::Deps::default(),
             credits: Box::default(),
         });
+        let same_hash = |table: &ProfileTable, n| MaskedKey { hash: 4, ..masked_key(table, seed, &key(n)) };
         let insert = |table: &mut ProfileTable, n: u128| {
             let new = NewFlow { memo: Arc::clone(&memo), stamp: Revision(0) };
-            table.insert(HashSeed::new(1, 2), 4, &key(n), share, new, Instant::ZERO)
+            table.insert(seed, &same_hash(table, n), &key(n), share, new, Instant::ZERO)
         };
         for n in 0..50 {
-            assert_eq!(table.find(&key(n), 4), None);
+            assert_eq!(table.find(&key(n), &same_hash(&table, n)), None);
             assert_eq!(u128::from(insert(&mut table, n)), n);
         }
         for n in 0..50 {
-            assert_eq!(table.find(&key(n), 4), Some(n as u32));
+            assert_eq!(table.find(&key(n), &same_hash(&table, n)), Some(n as u32));
             assert_eq!(table.key(n as u32), profile.mask.apply(&key(n)));
         }
     }
@@ -219,9 +282,9 @@ mod tests {
         };
         let insert = |table: &mut ProfileTable, n: u32| {
             let new = NewFlow { memo: Arc::clone(&memo), stamp: Revision(0) };
-            table.insert(seed, table.hash(seed, &key(n)), &key(n), share, new, Instant::ZERO)
+            table.insert(seed, &masked_key(table, seed, &key(n)), &key(n), share, new, Instant::ZERO)
         };
-        let find = |table: &ProfileTable, n: u32| table.find(&key(n), table.hash(seed, &key(n)));
+        let find = |table: &ProfileTable, n: u32| table.find(&key(n), &masked_key(table, seed, &key(n)));
         for n in 0..1_500 {
             assert_eq!(insert(&mut table, n), n);
         }
@@ -235,6 +298,12 @@ mod tests {
         for (n, slot) in (0..600).chain(700..1_500).map(|n| (n, n)).chain(reused) {
             assert_eq!(find(&table, n), Some(slot));
             assert_eq!(table.key(slot), key(n));
+            let by = masked_key(&table, seed, &key(n));
+            assert_eq!(ProfileTable::hash_of(&table.flows, table.first_pairs, seed, slot), by.hash);
+            assert!(
+                table.is(slot, &key(n), &by)
+                    && !table.is(slot, &key(n + 1), &masked_key(&table, seed, &key(n + 1)))
+            );
         }
         assert!((600..700).chain(1_500..2_000).all(|n| find(&table, n).is_none()));
     }

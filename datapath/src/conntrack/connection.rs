@@ -83,15 +83,15 @@ impl State {
 
     /// The flags that the class of a connection's packets, or what may become of them, depends on.
     #[inline]
-    pub const fn class_flags(self) -> u64 {
-        self.0
+    pub const fn class_flags(self) -> u16 {
+        (self.0
             & (Self::DEAD
                 | Self::REPLIED
                 | Self::SNAT
                 | Self::DNAT
                 | Self::TRANSLATED
                 | Self::RELATED
-                | Self::ALG)
+                | Self::ALG)) as u16
     }
 
     /// Whether both ends of TCP are established.
@@ -137,21 +137,26 @@ pub(super) struct Extra {
 }
 
 /// A committed connection.
+///
+/// In this order, so that a packet that is known touches as few cache lines as can be: allocators align to 16 bytes, before
+/// which an `Arc` has 16 of its own, so the first 16 bytes are in one line (all that UDP needs) and the first 40 in two at
+/// most (all that TCP needs).
 #[derive(Debug)]
+#[repr(C)]
 pub struct Connection {
-    pub(super) original: Tuple,
-    pub(super) reply: Tuple,
     pub(super) state: AtomicU64,
+    last_seen: AtomicU32,
+    revision: AtomicU32,
     /// For each direction the end of what its sender has sent (high half), and up to where the other end may send (low
     /// half), as this sender's acknowledgements and window say.
     pub(super) ends: [AtomicU64; 2],
     /// For each direction the largest window its sender announced, unscaled, and its scale; see `tcp`.
     pub(super) windows: [AtomicU32; 2],
-    last_seen: AtomicU32,
     /// When the wheel is to visit, coarse. An entry of the wheel that comes earlier is out of date.
     armed: AtomicU32,
     mark: AtomicU32,
-    revision: AtomicU32,
+    pub(super) original: Tuple,
+    pub(super) reply: Tuple,
     pub(super) origin: DpPort,
     policy: u32,
     extra: OnceLock<Box<Extra>>,
@@ -399,5 +404,13 @@ mod tests {
     #[test]
     fn stays_small() {
         assert!(size_of::<Connection>() <= 152, "{}", size_of::<Connection>());
+    }
+
+    #[test]
+    fn what_established_packets_touch_stands_first() {
+        use std::mem::offset_of;
+        assert_eq!(offset_of!(Connection, state), 0);
+        assert!(offset_of!(Connection, last_seen) < 16 && offset_of!(Connection, revision) < 16);
+        assert_eq!((offset_of!(Connection, ends), offset_of!(Connection, windows)), (16, 32));
     }
 }

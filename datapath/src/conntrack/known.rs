@@ -9,36 +9,43 @@
 use super::ConnTracker;
 use super::connection::{Connection, State};
 use super::metadata;
+use super::parse::has_whole_datagram;
 use super::pass;
 use super::spec::{CtClass, CtSpec, CtState};
 use super::tcp::{self, Segment};
-use super::tuple::{Direction, Tuple};
+use super::tuple::Direction;
 use base::Instant;
 use packet::rewrite::{EndsRewrite, Network};
 use packet::wire::{PROTO_TCP, PROTO_UDP};
 use packet::{Checksum, Frame, PacketKey, PlainPacket};
 
-/// What is known of packets of one direction of a connection that come to one `ct()`.
+/// What is known of packets of one direction of a connection that come to one `ct()`. Small, as it stands in a line with what
+/// a frame changes.
 #[derive(Debug)]
 pub(crate) struct Known {
-    /// The connection's flags that belong to the class.
-    flags: u64,
-    /// Revision of mark and label that does.
+    /// Source and destination, of IPv4 only: those of IPv6 are the connection's.
+    addresses: u64,
+    ports: u32,
+    /// Revision of mark and label that belongs to the class.
     revision: u32,
+    /// The connection's flags that do.
+    flags: u16,
     direction: Direction,
     protocol: u8,
-    /// What is written over addresses and ports, if anything is.
-    rewrite: Option<EndsRewrite>,
+    is_ipv6: bool,
+    /// Whether addresses and ports are written over.
+    pub is_rewritten: bool,
 }
 
 impl Known {
-    /// Of packets that were last found to be of `class`. `None` if they all have to go the long way.
+    /// Of packets that were last found to be of `class`, and what is written over their ends, if anything is. `None` if
+    /// they all have to go the long way.
     pub fn new(
         connection: &Connection,
         direction: Direction,
         class: CtClass,
         spec: &CtSpec,
-    ) -> Option<Known> {
+    ) -> Option<(Known, Option<EndsRewrite>)> {
         let tuple = connection.tuple(direction);
         let state = connection.load();
         let writes = spec.mark.is_some() || spec.label.is_some();
@@ -61,9 +68,30 @@ impl Known {
             let (old, new) = (pass::endpoints(tuple), pass::endpoints(&target));
             rewrite = Some(EndsRewrite::new(network, protocol, &old, &new)?);
         }
-        let is_known = matches!(protocol, PROTO_TCP | PROTO_UDP);
-        let (flags, revision) = (state.class_flags(), class.revision());
-        is_known.then_some(Known { flags, revision, direction, protocol, rewrite })
+        let known = Known {
+            addresses: tuple.addresses_v4(),
+            ports: tuple.ports(),
+            revision: class.revision(),
+            flags: state.class_flags(),
+            direction,
+            protocol,
+            is_ipv6: tuple.is_ipv6(),
+            is_rewritten: rewrite.is_some(),
+        };
+        matches!(protocol, PROTO_TCP | PROTO_UDP).then_some((known, rewrite))
+    }
+
+    /// Whether a packet has the ends of the others.
+    #[inline]
+    fn is_of(&self, packet: &PlainPacket<'_>, connection: &Connection) -> bool {
+        let has_addresses = match packet.addresses_v4() {
+            Some(addresses) => !self.is_ipv6 && addresses == self.addresses,
+            None => {
+                let tuple = connection.tuple(self.direction);
+                self.is_ipv6 && packet.addresses_v6() == Some((tuple.src_number(), tuple.dst_number()))
+            }
+        };
+        has_addresses && packet.ports() == self.ports && packet.protocol() == self.protocol
     }
 }
 
@@ -74,6 +102,7 @@ impl ConnTracker {
     pub(crate) fn track_known(
         &self,
         known: &Known,
+        rewrite: &Option<EndsRewrite>,
         connection: &Connection,
         frame: &mut Frame,
         now: Instant,
@@ -82,8 +111,7 @@ impl ConnTracker {
         let state = connection.load();
         if state.class_flags() != known.flags
             || connection.revision() != known.revision
-            || packet.protocol() != known.protocol
-            || !has_tuple(&packet, connection.tuple(known.direction))
+            || !known.is_of(&packet, connection)
             || self.is_over(connection, now)
             || !packet.has_right_checksums(frame.checksum)
         {
@@ -103,7 +131,7 @@ impl ConnTracker {
         if frame.checksum == Checksum::Unknown {
             frame.checksum = Checksum::Valid;
         }
-        known.rewrite.as_ref().is_none_or(|rewrite| rewrite.apply(frame))
+        !known.is_rewritten || rewrite.as_ref().is_some_and(|rewrite| rewrite.apply(frame))
     }
 
     /// Writes the slots of the key that [`track`](Self::track) writes, after a packet has passed the short way.
@@ -115,27 +143,10 @@ impl ConnTracker {
         key: &mut PacketKey,
     ) {
         metadata::describe(connection, class.state(), key);
-        if known.rewrite.is_some() {
+        if known.is_rewritten {
             pass::describe_ends(&connection.tuple(known.direction.opposite()).reversed(), key);
         }
     }
-}
-
-/// Whether a packet has the addresses and ports of a tuple.
-#[inline]
-fn has_tuple(packet: &PlainPacket<'_>, tuple: &Tuple) -> bool {
-    let has_addresses = match packet.addresses_v4() {
-        Some(addresses) => !tuple.is_ipv6() && addresses == tuple.addresses_v4(),
-        None => tuple.is_ipv6() && packet.addresses_v6() == Some((tuple.src_number(), tuple.dst_number())),
-    };
-    has_addresses && packet.ports() == tuple.ports()
-}
-
-/// The length of a UDP header lies within its packet.
-#[inline]
-fn has_whole_datagram(transport: &[u8]) -> bool {
-    let Some([_, _, _, _, l0, l1, _, _]) = transport.first_chunk::<8>() else { return false };
-    (8..=transport.len()).contains(&usize::from(u16::from_be_bytes([*l0, *l1])))
 }
 
 /// A segment that holds nothing but data and an acknowledgement.
@@ -212,9 +223,9 @@ mod tests {
             let spec = CtSpec { nat: translation.is_some().then(NatSpec::apply), ..CtSpec::default() };
             let commit = CtSpec { commit: true, nat: translation, ..CtSpec::default() };
             let (tracker, connection, class) = held(&there, &back, &commit, &spec);
-            let known = Known::new(&connection, Direction::Original, class, &spec).expect("plain");
+            let (known, rewrite) = Known::new(&connection, Direction::Original, class, &spec).expect("plain");
             let ((mut short, mut key), (mut long, mut long_key)) = (frame(&there), frame(&there));
-            assert!(tracker.track_known(&known, &connection, &mut short, NOW), "{there:?}");
+            assert!(tracker.track_known(&known, &rewrite, &connection, &mut short, NOW), "{there:?}");
             tracker.describe_known(&known, &connection, class, &mut key);
             let tracked = tracker.track(&mut long, &mut long_key, &spec, DpPort(1), NOW);
             assert_eq!(tracked.class, class);
@@ -224,7 +235,7 @@ mod tests {
             for other in [there.clone().set(slot::TP_SRC, 77), back] {
                 let (mut other, _) = frame(&other);
                 let before = other.bytes().to_vec();
-                assert!(!tracker.track_known(&known, &connection, &mut other, NOW));
+                assert!(!tracker.track_known(&known, &rewrite, &connection, &mut other, NOW));
                 assert_eq!((other.bytes(), other.checksum), (&before[..], Checksum::Unknown));
             }
         }
@@ -244,8 +255,8 @@ mod tests {
         assert!(
             known(original, class, &CtSpec { zone: super::super::Zone(9), ..CtSpec::default() }).is_none()
         );
-        let known = known(original, class, &spec).expect("as above");
-        let passes = |now| tracker.track_known(&known, &connection, &mut frame(&there).0, now);
+        let (known, rewrite) = known(original, class, &spec).expect("as above");
+        let passes = |now| tracker.track_known(&known, &rewrite, &connection, &mut frame(&there).0, now);
         assert!(passes(NOW) && !passes(NOW + std::time::Duration::from_secs(31)), "it is over");
         assert!(connection.set_flag(State::DEAD) && !passes(NOW));
     }

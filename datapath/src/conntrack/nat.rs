@@ -56,7 +56,8 @@ pub(super) fn choose(
         if choice.tries_left == 0 {
             break;
         }
-        let offset = (start + step) % addresses.count;
+        // Most ranges are one address; a division of numbers this long takes its time.
+        let offset = if addresses.count == 1 { 0 } else { (start + step) % addresses.count };
         let made = match spec.kind? {
             NatKind::Src => choice.with_source(addresses.first + offset),
             NatKind::Dst => choice.with_destination(addresses.first + offset),
@@ -249,22 +250,17 @@ impl<F: FnMut(Tuple) -> Attempt> Choice<'_, F> {
             None => (u32::from(own), 1),
         };
         let start = match self.spec.selection {
-            PortSelection::Random => self.tracker.draw(),
-            PortSelection::Default | PortSelection::Hash => {
-                self.tracker.seed.hash(self.original.words()) >> 32
-            }
-        } as u32;
-        let with = |step: u32| {
-            let port = first + (start % count + step) % count;
-            self.original.with_dst(address, port as u16)
+            PortSelection::Random => self.tracker.draw() as u32 % count,
+            _ if count == 1 => 0,
+            _ => (self.tracker.seed.hash(self.original.words()) >> 32) as u32 % count,
         };
-        let candidates: [Tuple; DESTINATION_PORT_TRIES as usize] = std::array::from_fn(|i| with(i as u32));
-        for candidate in candidates.iter().take(count as usize) {
-            if let done @ Some(_) = self.attempt(*candidate) {
+        let original = *self.original;
+        let with = |step: u32| original.with_dst(address, (first + (start + step) % count) as u16);
+        for step in 0..count.min(DESTINATION_PORT_TRIES) {
+            if let done @ Some(_) = self.attempt(with(step)) {
                 return done;
             }
         }
-        let [translated, ..] = candidates;
-        self.with_source_port(translated, self.source_ports())
+        self.with_source_port(with(0), self.source_ports())
     }
 }

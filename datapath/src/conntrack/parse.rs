@@ -8,10 +8,10 @@ use super::tcp::{self, Segment};
 use super::tuple::{Addresses, Tuple, Zone, icmp_answer};
 use packet::rewrite::{self, Network};
 use packet::wire::*;
-use packet::{Checksum, Frame};
+use packet::{Checksum, Frame, PlainPacket};
 
 /// A packet that the tracker understands.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Parsed {
     /// The packet's own tuple; of an ICMP error, the tuple with which the end that it is about would be answered.
     pub tuple: Tuple,
@@ -21,7 +21,7 @@ pub(super) struct Parsed {
 }
 
 /// What is in a packet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Content {
     Tcp(Segment),
     Udp,
@@ -46,11 +46,6 @@ pub(super) struct Inner {
 }
 
 #[inline]
-fn be16(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes.get(at..)?.first_chunk().map(|b| u16::from_be_bytes(*b))
-}
-
-#[inline]
 fn be32(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().map(|b| u32::from_be_bytes(*b))
 }
@@ -65,10 +60,13 @@ impl Parsed {
     /// the frame, so that a second pass need not sum again.
     #[inline]
     pub fn read(frame: &mut Frame, zone: Zone) -> Option<Parsed> {
-        if !frame.verify_checksums() {
-            return None;
-        }
-        let parsed = read_packet(frame, zone)?;
+        let parsed = match PlainPacket::of(frame) {
+            Some(packet) if !packet.has_right_checksums(frame.checksum) => return None,
+            Some(packet) => read_plain(&packet, usize::from(frame.layers.l4), zone)?,
+            None if !frame.verify_checksums() => return None,
+            None => read_packet(frame, zone)?,
+        };
+        debug_assert_eq!(Some(parsed), read_packet(frame, zone));
         if frame.checksum == Checksum::Unknown && parsed.tuple.has_ports() {
             frame.checksum = Checksum::Valid;
         }
@@ -104,6 +102,39 @@ impl Parsed {
     }
 }
 
+/// A packet of the kind that most are: as [`read_packet`] reads it.
+#[inline]
+fn read_plain(packet: &PlainPacket<'_>, l4: usize, zone: Zone) -> Option<Parsed> {
+    let (ports, transport) = (packet.ports(), packet.transport());
+    let addresses = match (packet.addresses_v4(), packet.addresses_v6()) {
+        (Some(both), _) => Addresses { is_ipv6: false, src: (both >> 32).into(), dst: (both as u32).into() },
+        (None, both) => both.map(|(src, dst)| Addresses { is_ipv6: true, src, dst })?,
+    };
+    let content = read_content(packet.protocol(), ports, transport)?;
+    let tuple = Tuple::from_key_fields(addresses, ports, packet.protocol(), zone);
+    Some(Parsed { tuple, content, l4 })
+}
+
+/// What is behind a header that begins with ports.
+#[inline]
+fn read_content(protocol: u8, ports: u32, transport: &[u8]) -> Option<Content> {
+    if ports >> 16 == 0 || ports & 0xffff == 0 {
+        return None;
+    }
+    match protocol {
+        PROTO_TCP => read_segment(transport).map(Content::Tcp),
+        PROTO_UDP => has_whole_datagram(transport).then_some(Content::Udp),
+        _ => Some(Content::Other),
+    }
+}
+
+/// Whether the length of a UDP header lies within its packet.
+#[inline]
+pub(super) fn has_whole_datagram(transport: &[u8]) -> bool {
+    let Some([_, _, _, _, l0, l1, _, _]) = transport.first_chunk::<8>() else { return false };
+    (8..=transport.len()).contains(&usize::from(u16::from_be_bytes([*l0, *l1])))
+}
+
 #[inline]
 fn read_packet(frame: &Frame, zone: Zone) -> Option<Parsed> {
     let (network, l3) = rewrite::network(frame)?;
@@ -132,20 +163,7 @@ fn read_packet(frame: &Frame, zone: Zone) -> Option<Parsed> {
         return read_icmp(bytes, l4, &header, zone);
     }
     let ports = be32(transport, 0)?;
-    if ports >> 16 == 0 || ports & 0xffff == 0 {
-        return None;
-    }
-    let content = match protocol {
-        PROTO_TCP => Content::Tcp(read_segment(transport)?),
-        PROTO_UDP => {
-            let len = usize::from(be16(transport, 4)?);
-            if !(8..=transport.len()).contains(&len) {
-                return None;
-            }
-            Content::Udp
-        }
-        _ => Content::Other,
-    };
+    let content = read_content(protocol, ports, transport)?;
     let tuple = Tuple::from_key_fields(header.addresses, ports, protocol, zone);
     Some(Parsed { tuple, content, l4 })
 }

@@ -7,6 +7,7 @@ use crate::conntrack::CtSpec;
 use crate::drop::Drop;
 use crate::fragments::{Context, Offered, Whole};
 use crate::slowpath::SlowPath;
+use base::Instant;
 use packet::{DpPort, Frame, PacketKey, slot};
 
 impl Executor {
@@ -27,15 +28,21 @@ impl Executor {
     /// A pass with a connection at hand whose frames are known, and nothing else. If false, nothing was done.
     #[inline]
     pub fn follow(&mut self, frame: &mut Frame, origin: &mut Origin<'_>, link: &Link) -> bool {
-        let Some(known) = &link.known else { return false };
         // A key that lags behind is read anew before a frame is tracked.
-        if origin.rewritten || !self.tracker.track_known(known, &link.connection, frame, origin.now) {
+        if origin.rewritten || !self.follow_link(frame, link, origin.now) {
             return false;
         }
-        if link.needs_key {
+        if let Some(known) = link.known.as_ref().filter(|_| link.needs_key) {
             self.tracker.describe_known(known, &link.connection, link.class, origin.key);
         }
         true
+    }
+
+    /// The same for a link whose program does not look at the key.
+    #[inline]
+    pub fn follow_link(&self, frame: &mut Frame, link: &Link, now: Instant) -> bool {
+        let Link { known, rewrite, connection, .. } = link;
+        known.as_ref().is_some_and(|known| self.tracker.track_known(known, rewrite, connection, frame, now))
     }
 
     /// A pass with a connection at hand.

@@ -90,6 +90,9 @@ pub enum PortConfigError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Another number of queues for a device that was made with room for one.
+    #[error("{0}: the device was made for one queue; for more, remove the port and add it anew")]
+    OneQueue(String),
     /// This kind of port has nothing of the kind to change.
     #[error("this type of port has no {0}")]
     Unsupported(&'static str),
@@ -147,12 +150,14 @@ pub struct RxQueue {
     pub rx: Box<dyn Rx>,
     /// What was received from it, by whichever worker had it.
     pub load: Arc<RxLoad>,
+    /// Cached flows of the port at the worker that it comes from: as many may be set up anew where it goes.
+    pub flows: u64,
 }
 
 impl RxQueue {
     /// A side that nobody has received from.
     pub fn new(number: u16, rx: Box<dyn Rx>) -> RxQueue {
-        RxQueue { number, rx, load: Arc::default() }
+        RxQueue { number, rx, load: Arc::default(), flows: 0 }
     }
 
     /// The only side of its port.
@@ -323,6 +328,20 @@ pub trait Port: Send {
     /// # Errors
     /// When out of file descriptors.
     fn new_tx(&mut self) -> Result<Box<dyn Tx>, PortError>;
+
+    /// How many receiving sides there are or were to be taken.
+    fn rx_count(&self) -> usize {
+        1
+    }
+
+    /// Changes the number of receiving sides, from 1 on. Gives those that are new, whose numbers follow. Of sides that go, the
+    /// last ones, nobody may make use any more.
+    ///
+    /// # Errors
+    /// [`PortConfigError`]; the number is then as before.
+    fn set_rx_count(&mut self, _count: usize) -> Result<Vec<Box<dyn Rx>>, PortConfigError> {
+        Err(PortConfigError::Unsupported("number of queues"))
+    }
 
     /// Asks the device how it is. Costs system calls, and a thread for a device in another namespace.
     ///

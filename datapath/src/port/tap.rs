@@ -3,6 +3,12 @@
 //! Frames are read straight into pool buffers behind a virtio-net header. Partial checksums and super-frames of up to 64 KB go
 //! through untouched from TAP to TAP: whoever receives them in the end does the work, or nobody has to.
 //!
+//! A device with several queues has a receiving side for each, and the kernel chooses one for each frame by a hash that is the
+//! same for both directions of a flow. Unless the other direction was written to one of these queues: it would then choose that
+//! one, and frames of a flow that moves would overtake each other. So what goes out is written to other queues, which are
+//! detached. Further ones are kept for when more are wanted: a queue can be attached when the device is in another namespace,
+//! while one opened there would keep that namespace alive.
+//!
 //! The device is made in the namespace of the opening thread and moved from there: then it dies with the pod's namespace,
 //! instead of keeping it alive.
 
@@ -21,16 +27,23 @@ use sys::IfName;
 use sys::io_ring::REQUESTS_MAX as IO_REQUESTS_MAX;
 use sys::netlink::{AdminState, LinkChange, Netlink};
 use sys::netns::{Netns, run_in};
-use sys::tap::{self, TapError, TapLifetime, TapOpen, TapQueue, TapQueues};
+use sys::tap::{self, TapAttachment, TapError, TapLifetime, TapOpen, TapQueue, TapQueues};
 use sys::vnet::{TAP_HEADER_LENGTH, VnetHeader};
+
+/// Receiving queues that a device which may have several can have without opening more.
+const QUEUES_RESERVED: usize = 8;
+/// Queues that such a device has for sending, for workers in turn.
+const SENDERS: usize = 4;
 
 /// How a TAP port is to be opened.
 #[derive(Debug)]
 pub struct TapConfig<'a> {
     /// Name of the netdev.
     pub name: IfName,
-    /// Queues, each with a receiving side; 1 to [`tap::QUEUES_MAX`].
+    /// Queues, each with a receiving side; 1 to [`tap::QUEUES_MAX`]. A device that is there and has room for one gets one.
     pub queues: usize,
+    /// Whether a new device has room for more than one queue. Costs the kernel some memory for each queue there could be.
+    pub is_multi_queue: bool,
     /// Whether it must or must not exist.
     pub open: TapOpen,
     /// Whether it outlives this process.
@@ -55,6 +68,7 @@ impl TapConfig<'_> {
         TapConfig {
             name,
             queues: 1,
+            is_multi_queue: false,
             open: TapOpen::AttachOrCreate,
             lifetime: TapLifetime::Persistent,
             netns: None,
@@ -72,9 +86,13 @@ impl TapConfig<'_> {
 pub struct TapPort {
     first: Arc<TapQueue>,
     others: Vec<Arc<TapQueue>>,
+    /// Detached queues: those to send by, none if there is only the first, and those for later.
+    senders: Vec<Arc<TapQueue>>,
+    reserve: Vec<Arc<TapQueue>>,
+    senders_given: usize,
+    /// Of all queues that there have been.
     losses: Vec<Arc<RxLoss>>,
     rx_taken: bool,
-    senders: usize,
     io_uring: bool,
 }
 
@@ -103,13 +121,16 @@ impl TapPort {
             (None, None) => (open_queues(config, config.open)?, None),
             (None, Some(netns)) => (open_queues(config, config.open)?, Some(netns)),
         };
-        let (first, others) = queues;
+        let Opened { first, others, senders, reserve } = queues;
+        let shared = |queues: Vec<TapQueue>| queues.into_iter().map(Arc::new).collect();
         let port = TapPort {
             losses: (0..=others.len()).map(|_| Arc::default()).collect(),
             first: Arc::new(first),
-            others: others.into_iter().map(Arc::new).collect(),
+            others: shared(others),
+            senders: shared(senders),
+            reserve: shared(reserve),
+            senders_given: 0,
             rx_taken: false,
-            senders: 0,
             io_uring: config.io_uring,
         };
         port.set_up(config, moving)?;
@@ -147,6 +168,44 @@ impl TapPort {
         std::iter::once(&self.first).chain(&self.others)
     }
 
+    fn new_rx(&self, queue: &Arc<TapQueue>, loss: &Arc<RxLoss>) -> Box<dyn Rx> {
+        Box::new(TapRx::new(queue.clone(), loss.clone(), self.io_uring))
+    }
+
+    /// Attaches one more queue.
+    fn add_queue(&mut self) -> Result<(), PortConfigError> {
+        let queue = match self.reserve.pop() {
+            Some(queue) => {
+                if let Err(error) = queue.set_attachment(TapAttachment::Attached) {
+                    self.reserve.push(queue);
+                    return Err(error.into());
+                }
+                queue
+            }
+            None => {
+                let first = &self.first;
+                Arc::new(run_in(&first.netns()?, || first.open_another())??)
+            }
+        };
+        self.others.push(queue);
+        if self.losses.len() <= self.others.len() {
+            self.losses.push(Arc::default());
+        }
+        Ok(())
+    }
+
+    /// Detaches the last queue, if it is not the only one.
+    fn remove_queue(&mut self) -> Result<(), PortConfigError> {
+        if let Some(queue) = self.others.pop() {
+            if let Err(error) = queue.set_attachment(TapAttachment::Detached) {
+                self.others.push(queue);
+                return Err(error.into());
+            }
+            self.reserve.push(queue);
+        }
+        Ok(())
+    }
+
     /// Where the device is and what it is called there.
     fn place(&self) -> Result<(Netns, Key), PortError> {
         let gone = |error| match error {
@@ -157,12 +216,52 @@ impl TapPort {
     }
 }
 
-/// The first queue, and the others that were asked for.
-fn open_queues(config: &TapConfig<'_>, how: TapOpen) -> Result<(TapQueue, Vec<TapQueue>), TapError> {
-    let kind = if config.queues > 1 { TapQueues::Multiple } else { TapQueues::Single };
-    let first = TapQueue::open(&config.name, kind, how)?;
-    let others = (1..config.queues).map(|_| first.open_another()).collect::<Result<_, _>>()?;
-    Ok((first, others))
+/// The queues of a device.
+struct Opened {
+    first: TapQueue,
+    /// The others that were asked for.
+    others: Vec<TapQueue>,
+    /// Detached.
+    senders: Vec<TapQueue>,
+    /// Detached.
+    reserve: Vec<TapQueue>,
+}
+
+fn open_queues(config: &TapConfig<'_>, how: TapOpen) -> Result<Opened, TapError> {
+    let is_multi_queue = config.is_multi_queue || config.queues > 1;
+    let (wanted, other) = match is_multi_queue {
+        true => (TapQueues::Multiple, TapQueues::Single),
+        false => (TapQueues::Single, TapQueues::Multiple),
+    };
+    let first = match TapQueue::open(&config.name, wanted, how) {
+        // One that is there already is what it was made as.
+        Err(error @ TapError::Mismatch { .. }) if how != TapOpen::CreateNew => {
+            TapQueue::open(&config.name, other, TapOpen::Attach).map_err(|second| match second {
+                TapError::Mismatch { .. } | TapError::Missing { .. } => error,
+                other => other,
+            })?
+        }
+        opened => opened?,
+    };
+    let mut opened = Opened { first, others: Vec::new(), senders: Vec::new(), reserve: Vec::new() };
+    if opened.first.queues() == TapQueues::Multiple {
+        for _ in 0..SENDERS {
+            opened.senders.push(open_detached(&opened.first)?);
+        }
+        for _ in config.queues..QUEUES_RESERVED {
+            opened.reserve.push(open_detached(&opened.first)?);
+        }
+        for _ in 1..config.queues {
+            opened.others.push(opened.first.open_another()?);
+        }
+    }
+    Ok(opened)
+}
+
+fn open_detached(first: &TapQueue) -> Result<TapQueue, TapError> {
+    let queue = first.open_another()?;
+    queue.set_attachment(TapAttachment::Detached)?;
+    Ok(queue)
 }
 
 impl Port for TapPort {
@@ -170,17 +269,42 @@ impl Port for TapPort {
         if std::mem::replace(&mut self.rx_taken, true) {
             return Vec::new();
         }
-        let side = |(queue, loss): (&Arc<TapQueue>, &Arc<RxLoss>)| -> Box<dyn Rx> {
-            Box::new(TapRx::new(queue.clone(), loss.clone(), self.io_uring))
-        };
-        self.queues().zip(&self.losses).map(side).collect()
+        self.queues().zip(&self.losses).map(|(queue, loss)| self.new_rx(queue, loss)).collect()
     }
 
     fn new_tx(&mut self) -> Result<Box<dyn Tx>, PortError> {
-        let queues = self.others.len() + 1;
-        let queue = self.queues().nth(self.senders % queues).unwrap_or(&self.first).clone();
-        self.senders += 1;
+        let turn = self.senders_given % self.senders.len().max(1);
+        self.senders_given += 1;
+        let queue = self.senders.get(turn).unwrap_or(&self.first).clone();
         Ok(Box::new(TapTx::new(queue, self.io_uring)))
+    }
+
+    fn rx_count(&self) -> usize {
+        1 + self.others.len()
+    }
+
+    fn set_rx_count(&mut self, count: usize) -> Result<Vec<Box<dyn Rx>>, PortConfigError> {
+        let before = self.rx_count();
+        if count > 1 && self.first.queues() == TapQueues::Single {
+            return Err(PortConfigError::OneQueue(self.first.name().to_string()));
+        }
+        while self.rx_count() < count {
+            if let Err(error) = self.add_queue() {
+                while self.rx_count() > before {
+                    self.remove_queue()?;
+                }
+                return Err(error);
+            }
+        }
+        while self.rx_count() > count.max(1) {
+            self.remove_queue()?;
+        }
+        Ok(self
+            .queues()
+            .zip(&self.losses)
+            .skip(before)
+            .map(|(queue, loss)| self.new_rx(queue, loss))
+            .collect())
     }
 
     fn link(&mut self) -> Result<LinkReport, PortError> {

@@ -5,8 +5,10 @@
 //! one receiving side never overtake each other. A frame that recirculates is looked up again at once.
 
 use super::recorder::{Home, Recorder};
-use crate::action::RecircId;
-use crate::cache::{FlowCache, FlowSlot, Memo, NewFlow, PortShare, Stored, TableIndex, ends_in_pass};
+use crate::action::{DpAction, RecircId};
+use crate::cache::{
+    Chain, FlowCache, FlowSlot, MaskedKey, Memo, NewFlow, PortShare, Stored, TableIndex, ends_in_pass,
+};
 use crate::drop::Drop;
 use crate::execute::{Executor, Held, Next, Origin, Waiting};
 use crate::ports::PortIndex;
@@ -25,7 +27,8 @@ const LOOKUPS_MAX: u32 = 1_024;
 #[derive(Default)]
 pub(crate) struct Staged {
     key: PacketKey,
-    hash: u64,
+    /// What its flow is looked up by.
+    masked: MaskedKey,
     /// Where its flow would be cached; `None` if it cannot be.
     table: Option<TableIndex>,
     /// Where its flow is cached.
@@ -97,17 +100,20 @@ impl<'a, S: SlowPath> Pass<'a, S> {
 
     /// Forwards all frames of a batch that came in at one port.
     pub fn forward(&mut self, batch: &mut Batch, staging: &mut Staging, ingress: PortIndex) {
-        let frames = batch.len();
-        for (frame, staged) in batch.frames_mut().iter_mut().zip(&mut staging.0) {
-            self.stage(frame, staged);
-        }
-        for staged in staging.0.iter_mut().take(frames) {
-            staged.slot = staged.table.and_then(|table| self.cache.find(table, &staged.key, staged.hash));
+        if self.cache.is_large() {
+            self.look_up_afar(batch, staging);
+        } else {
+            for (frame, staged) in batch.frames_mut().iter_mut().zip(&mut staging.0) {
+                self.stage(frame, staged);
+            }
+            for staged in staging.0.iter_mut().take(batch.len()) {
+                self.look_up(staged);
+            }
         }
         self.moved = false;
         let mut hits = 0;
-        for (frame, staged) in batch.drain().zip(&mut staging.0) {
-            match self.count_simple_hit(&frame, staged) {
+        for (mut frame, staged) in batch.drain().zip(&mut staging.0) {
+            match self.count_simple_hit(&mut frame, staged) {
                 Some(port) => {
                     hits += 1;
                     self.executor.output(port, frame, ingress);
@@ -118,20 +124,70 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         self.stats.cache.hits.add(hits);
     }
 
-    /// Most frames: they hit a flow that is good and all of whose program is one output. Counts such a frame at its flow
-    /// and says where it goes.
+    /// Looks all frames of a batch up among so many flows that memory has to be waited for: what one step reads is asked for in
+    /// the step before, for all frames, so that they wait together.
+    fn look_up_afar(&mut self, batch: &mut Batch, staging: &mut Staging) {
+        let frames = batch.len();
+        for (frame, staged) in batch.frames_mut().iter_mut().zip(&mut staging.0) {
+            self.stage(frame, staged);
+            if let Some(table) = staged.table {
+                self.cache.prefetch_index(table, &staged.masked);
+            }
+        }
+        let cache = &*self.cache;
+        for staged in staging.0.iter_mut().take(frames) {
+            staged.slot = staged.table.and_then(|table| cache.candidate(table, &staged.masked));
+        }
+        let mut chains = [None; Batch::MAX];
+        let mut places = chains.iter_mut();
+        for staged in staging.0.iter_mut().take(frames) {
+            let Some(table) = staged.table else { continue };
+            let found = cache.confirm(table, staged.slot, &staged.key, &staged.masked);
+            staged.slot = found.map(|(slot, _)| slot);
+            if let Some((_, Some(chain))) = found
+                && let Some(place) = places.next()
+            {
+                chain.prefetch();
+                *place = Some(chain);
+            }
+        }
+        chains.iter().map_while(|chain| *chain).for_each(Chain::prefetch_connection);
+    }
+
+    /// Finds out where a frame's flow is cached.
+    #[inline]
+    fn look_up(&self, staged: &mut Staged) {
+        staged.slot = staged.table.and_then(|table| self.cache.find(table, &staged.key, &staged.masked));
+    }
+
+    /// Most frames: they hit a flow that is good and all of whose program is one output, or one pass through the tracker and
+    /// then an output. Tracks and counts such a frame at its flow and says where it goes.
     #[inline(always)]
-    fn count_simple_hit(&mut self, frame: &Frame, staged: &Staged) -> Option<DpPort> {
+    fn count_simple_hit(&mut self, frame: &mut Frame, staged: &Staged) -> Option<DpPort> {
         let (table, slot) = (staged.table?, staged.slot?);
         if self.moved {
             return None;
         }
         let hot = self.cache.hot_mut(table, slot)?;
-        if hot.stamp != self.revision || hot.only_output == DpPort::NONE {
+        if hot.stamp != self.revision {
             return None;
         }
-        hot.count(frame.len() as u32, tcp_flags(&staged.key), self.now);
-        Some(hot.only_output)
+        let (bytes, flags) = (frame.len() as u32, tcp_flags(&staged.key));
+        let mut output = hot.only_output;
+        if output == DpPort::NONE {
+            let chain = hot.chain.as_mut().filter(|chain| chain.is_stamped(self.revision))?;
+            let link = chain.first();
+            if link.only_output == DpPort::NONE
+                || !link.is_alone
+                || !self.executor.follow_link(frame, link, self.now)
+            {
+                return None;
+            }
+            link.count(bytes, flags, self.now);
+            output = link.only_output;
+        }
+        hot.count(bytes, flags, self.now);
+        Some(output)
     }
 
     /// Forwards one frame by itself.
@@ -214,7 +270,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             },
         };
         if let Some(table) = staged.table {
-            staged.hash = self.cache.hash(table, &staged.key);
+            self.cache.masked(table, &staged.key, &mut staged.masked);
         }
     }
 
@@ -289,11 +345,11 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         let Some((home, program, links, key)) = self.recorder.finish(self.cache.removals()) else { return };
         let place = match home {
             Home::Cached(table, slot) => Some((table, slot)),
-            Home::New { table, hash, shared } => {
+            Home::New { table, masked, shared } => {
                 let copy = self.cache.copy_of(shared.0, shared.1, &program);
                 let share = self.executor.ports.share(ingress);
                 copy.zip(share).and_then(|(flow, share)| {
-                    let stored = self.cache.insert((table, hash), key, share, flow, self.now).ok()?;
+                    let stored = self.cache.insert((table, &masked), key, share, flow, self.now).ok()?;
                     self.moved = true;
                     self.stats.cache.evicted.add(stored.evicted);
                     Some((table, stored.slot))
@@ -313,7 +369,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
                 staged.key.set_in_port(in_port);
                 staged.key.set(slot::RECIRC_ID, id.0 as u128);
                 self.classify(staged);
-                staged.slot = staged.table.and_then(|t| self.cache.find(t, &staged.key, staged.hash));
+                self.look_up(staged);
             }
             Err(malformed) => staged.refused = Some(malformed_drop(malformed)),
         }
@@ -328,7 +384,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
     ) -> Option<(Frame, RecircId)> {
         let Some(table) = staged.table else { return self.miss(frame, staged, ingress) };
         if self.moved {
-            staged.slot = self.cache.find(table, &staged.key, staged.hash);
+            staged.slot = self.cache.find(table, &staged.key, &staged.masked);
         }
         let Some(slot) = staged.slot else { return self.miss(frame, staged, ingress) };
         if !self.is_good(table, slot) {
@@ -381,7 +437,9 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             self.recorder.stop();
             if let Some(program) = hot.memo.as_ref().map(|m| &m.program).filter(|p| ends_in_pass(p)) {
                 let home = match staged.table {
-                    Some(table) if table != place.0 => Home::New { table, hash: staged.hash, shared: place },
+                    Some(table) if table != place.0 => {
+                        Home::New { table, masked: staged.masked, shared: place }
+                    }
                     _ => Home::Cached(place.0, place.1),
                 };
                 self.recorder.start(home, program, &staged.key, removals);
@@ -403,15 +461,14 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         staged: &mut Staged,
         ingress: PortIndex,
     ) -> Option<(Frame, RecircId)> {
-        let (bytes, flags) = (frame.len() as u64, tcp_flags(&staged.key));
+        let (bytes, flags) = (frame.len() as u32, tcp_flags(&staged.key));
         let hot = self.cache.hot_mut(table, slot)?;
         let (Some(memo), Some(chain)) = (&hot.memo, &mut hot.chain) else { return None };
         let mut origin = Origin::new(ingress, &mut staged.key, self.now);
-        let mut steps = &memo.program.actions;
+        let mut steps: &[DpAction] = &memo.program.actions;
         if chain.is_good(self.revision, self.slow) {
-            let mut links = chain.links.iter_mut();
+            let mut link = Some(chain.first());
             loop {
-                let link = links.next();
                 // Most links are nothing but a pass, and most frames are as the ones before.
                 let follows = link
                     .as_deref()
@@ -422,14 +479,14 @@ impl<'a, S: SlowPath> Pass<'a, S> {
                 };
                 match next {
                     Some(Next::Follow(followed)) => {
-                        let link = link?;
-                        link.count(bytes, flags, self.now);
-                        if link.only_output != DpPort::NONE {
-                            self.executor.output(link.only_output, followed, ingress);
+                        let followed_link = link?;
+                        followed_link.count(bytes, flags, self.now);
+                        if followed_link.only_output != DpPort::NONE {
+                            self.executor.output(followed_link.only_output, followed, ingress);
                             return None;
                         }
                         frame = followed;
-                        steps = &link.then.actions;
+                        (steps, link) = followed_link.go_on();
                     }
                     Some(Next::Recirculate(frame, id)) => {
                         self.cache.end_chain(table, slot);
@@ -461,9 +518,12 @@ impl<'a, S: SlowPath> Pass<'a, S> {
     /// that: for one that is tracked not before its connection can be held, as many connections see one or two frames.
     fn miss(&mut self, frame: Frame, staged: &mut Staged, ingress: PortIndex) -> Option<(Frame, RecircId)> {
         let shared = self.shared_table(staged);
-        let hash = shared.map_or(staged.hash, |table| self.cache.hash(table, &staged.key));
+        let mut masked = staged.masked;
+        if let Some(table) = shared {
+            self.cache.masked(table, &staged.key, &mut masked);
+        }
         if let Some(table) = shared
-            && let Some(slot) = self.cache.find(table, &staged.key, hash)
+            && let Some(slot) = self.cache.find(table, &staged.key, &masked)
         {
             return self.run_shared((table, slot), frame, staged, ingress);
         }
@@ -477,7 +537,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         let (Some(table), Some(share), true) = (shared.or(staged.table), share, cacheable) else {
             return self.run_uncached(flow, frame, staged, ingress);
         };
-        match self.insert((table, hash), staged, share, flow) {
+        match self.insert((table, &masked), staged, share, flow) {
             Ok(slot) => self.run_cached((table, slot), frame, staged, ingress),
             Err(flow) => self.run_uncached(flow, frame, staged, ingress),
         }
@@ -519,7 +579,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             && !ends_in_pass(program)
             && let Some(copy) = self.cache.copy_of(place.0, place.1, &Arc::clone(program))
             && let (Some(table), Some(share)) = (staged.table, self.executor.ports.share(ingress))
-            && let Ok(slot) = self.insert((table, staged.hash), staged, share, copy)
+            && let Ok(slot) = self.insert((table, &{ staged.masked }), staged, share, copy)
         {
             return self.run_cached((table, slot), frame, staged, ingress);
         }
@@ -529,7 +589,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
     /// Caches a flow for a frame.
     fn insert(
         &mut self,
-        place: (TableIndex, u64),
+        place: (TableIndex, &MaskedKey),
         staged: &mut Staged,
         share: PortShare,
         flow: NewFlow,

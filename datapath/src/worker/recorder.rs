@@ -2,7 +2,7 @@
 //! have it.
 
 use crate::Program;
-use crate::cache::{CHAIN_LINKS_MAX, FlowCache, FlowSlot, Link, TableIndex};
+use crate::cache::{CHAIN_LINKS_MAX, FlowCache, FlowSlot, Link, MaskedKey, TableIndex};
 use crate::execute::Held;
 use packet::PacketKey;
 use std::sync::Arc;
@@ -12,13 +12,13 @@ use std::sync::Arc;
 pub(crate) enum Home {
     /// The one in this place.
     Cached(TableIndex, FlowSlot),
-    /// One that is yet to be cached in this table, under this hash, with the program of the flow that many connections share,
+    /// One that is yet to be cached in this table, with the program of the flow that many connections share,
     /// in this other place.
     New {
         /// Where it is to be.
         table: TableIndex,
-        /// Of its key.
-        hash: u64,
+        /// What it is looked up by.
+        masked: MaskedKey,
         /// The flow that it begins as a copy of.
         shared: (TableIndex, FlowSlot),
     },
@@ -50,7 +50,8 @@ impl Recorder {
     /// Gives the recording up.
     #[inline]
     pub fn stop(&mut self) {
-        if self.home.take().is_some() {
+        if self.home.is_some() {
+            self.home = None;
             self.links.clear();
         }
     }

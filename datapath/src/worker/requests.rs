@@ -49,7 +49,12 @@ impl<S: SlowPath> Worker<S> {
             Command::TakeRx { port, number, reply } => {
                 self.flush_ports();
                 let taken = self.remove_receivers(|r| r.port == port && r.queue.number == number);
-                answer(&reply, taken.into_iter().next());
+                // Who has given up waiting would lose it.
+                if let Err(error) = reply.try_send(taken.into_iter().next())
+                    && let Some(queue) = error.into_inner()
+                {
+                    self.add_rx(port, queue);
+                }
             }
             Command::AddTx { port, tx, done } => {
                 let index = self.port_index(port);
@@ -143,6 +148,7 @@ impl<S: SlowPath> Worker<S> {
         if let Some(entry) = self.executor.ports.get_mut(index) {
             entry.receivers += 1;
         }
+        self.executor.ports.grant_at_least(index, queue.flows);
         let token = RxToken(self.next_token);
         self.next_token += 1;
         self.poll_generation += 1;
@@ -167,6 +173,8 @@ impl<S: SlowPath> Worker<S> {
             let mut entry = self.receivers.remove(at);
             self.poll_generation += 1;
             entry.queue.rx.leave_thread();
+            let share = self.executor.ports.share(entry.index);
+            entry.queue.flows = share.map_or(0, |share| self.cache.share_len(share) as u64);
             removed.push(entry.queue);
             let Some(port) = self.executor.ports.get_mut(entry.index) else { continue };
             port.receivers = port.receivers.saturating_sub(1);

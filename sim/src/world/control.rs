@@ -12,7 +12,7 @@ use openflow::{OfError, OfVersion};
 use packet::DpPort;
 use std::sync::Arc;
 use switch::brain::{DeviceState, OpenDevice};
-use switch::config::{BridgeConfig, Config, InterfaceConfig, InterfaceKind, PortConfig};
+use switch::config::{BridgeConfig, Config, InterfaceConfig, InterfaceKind, PortConfig, RxQueues};
 use switch::forwarding::Forwarding;
 use switch::mac::MacAddr;
 use switch::ofproto::{ConnId, ConnKind, Outgoing};
@@ -351,6 +351,7 @@ fn port_config(name: &str, kind: InterfaceKind, spec: &PortSpec) -> PortConfig {
         ofport_request: spec.ofport,
         mtu_request: None,
         mac: None,
+        rx_queues: RxQueues::default(),
         netns: None,
     };
     PortConfig {

@@ -1,7 +1,7 @@
 //! The datapath ports that tunnel interfaces share: one a protocol and UDP port.
 
 use super::config::{TunnelConfig, TunnelKind};
-use crate::config::{InterfaceConfig, InterfaceKind};
+use crate::config::{InterfaceConfig, InterfaceKind, RxQueues};
 use packet::tunnel::TunnelProtocol;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,6 +47,7 @@ impl TunnelSocket {
             ofport_request: None,
             mtu_request: None,
             mac: None,
+            rx_queues: RxQueues::default(),
             netns: None,
         }
     }

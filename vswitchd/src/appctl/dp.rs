@@ -19,6 +19,11 @@ pub fn no_datapath() -> String {
     invalid("datapath not found")
 }
 
+/// Whether this is a name of the datapath.
+pub fn is_datapath(word: &str) -> bool {
+    NAMES.contains(&word)
+}
+
 /// A command's arguments, options apart.
 #[derive(Debug, Default, PartialEq)]
 pub struct Args<'a> {

@@ -11,10 +11,11 @@ use ovsdb::value::Atom;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+use switch::balance::AutoBalance;
 use switch::bridge::FailMode;
 use switch::config::{
     BridgeConfig, CacheConfig, Config, ControllerConfig, FlowTableConfig, InterfaceConfig, InterfaceKind,
-    PortConfig,
+    PortConfig, RxQueues, WorkerCpus, WorkersConfig,
 };
 use switch::mac::{self, MacAddr};
 use switch::tunnel::socket::{Claims, is_reserved};
@@ -49,6 +50,7 @@ pub fn wanted(replica: &Replica, allowed: Allowed) -> Wanted {
     let Some(root) = replica.singleton("Open_vSwitch") else { return out };
     out.next_cfg = root.integer("next_cfg").unwrap_or(0);
     out.config.cache = cache(&root, &mut out.warnings);
+    out.config.workers = workers(&root, &mut out.warnings);
     out.config.zone_timeouts = zone_timeouts(replica, &root);
     let mut taken = Taken::default();
     for row in root.uuids("bridges").filter_map(|id| replica.get("Bridge", id)) {
@@ -86,6 +88,36 @@ fn cache(root: &RowView<'_>, warnings: &mut Vec<String>) -> CacheConfig {
         }
     }
     cache
+}
+
+/// `pmd-cpu-mask` and `pmd-auto-lb`. Bad numbers take their defaults, as in OVS; a bad mask changes nothing.
+fn workers(root: &RowView<'_>, warnings: &mut Vec<String>) -> WorkersConfig {
+    let cpus = match root.map_get("other_config", "pmd-cpu-mask") {
+        None => WorkerCpus::Default,
+        Some(text) => WorkerCpus::parse(text).unwrap_or_else(|why| {
+            warnings.push(format!("other_config:pmd-cpu-mask '{text}' {why}: the workers stay as they are"));
+            WorkerCpus::Invalid
+        }),
+    };
+    let mut number = |key: &str, default: u64, most: u64| match root.map_get("other_config", key) {
+        None => default,
+        Some(text) => text.parse().ok().filter(|n| *n <= most).unwrap_or_else(|| {
+            warnings.push(format!("other_config:{key} '{text}' is not a number from 0 to {most}"));
+            default
+        }),
+    };
+    let AutoBalance { interval, load_threshold, improvement_threshold } = AutoBalance::DEFAULT;
+    let default_minutes = interval.as_secs() / 60;
+    let minutes = match number("pmd-auto-lb-rebal-interval", default_minutes, 20_000) {
+        0 => default_minutes,
+        minutes => minutes,
+    };
+    let auto_balance = AutoBalance {
+        interval: Duration::from_secs(minutes * 60),
+        load_threshold: number("pmd-auto-lb-load-threshold", load_threshold, 100),
+        improvement_threshold: number("pmd-auto-lb-improvement-threshold", improvement_threshold, 100),
+    };
+    WorkersConfig { cpus, auto_balance: flag(root, "pmd-auto-lb").then_some(auto_balance) }
 }
 
 /// Names become names of devices and sockets: no slash, no blank, at most 15 bytes for a device.
@@ -338,6 +370,16 @@ fn interface(
         Some(kind) if name != bridge.name => tunnel(row, name, kind, warnings)?,
         _ => kind(row, name, bridge, allowed)?,
     };
+    let n_rxq = row.map_get("options", "n_rxq");
+    let rx_queues = match kind {
+        InterfaceKind::Tap => RxQueues::parse(name, n_rxq),
+        _ => RxQueues::Default,
+    };
+    if n_rxq.is_some() && kind != InterfaceKind::Tap {
+        warnings.push(format!(
+            "interface {name}: options:n_rxq has no effect: only types internal and tap have queues"
+        ));
+    }
     let on_device = matches!(kind, InterfaceKind::Tap | InterfaceKind::System);
     if on_device && name.len() > 15 {
         return Err(format!("could not open network device {name} (File name too long)"));
@@ -360,6 +402,7 @@ fn interface(
             .hwaddr
             .filter(|_| name == bridge.name)
             .or_else(|| row.string("mac").and_then(MacAddr::parse).filter(|m| !m.is_multicast())),
+        rx_queues,
         netns: row.map_get("options", "netns").map(str::to_owned),
     })
 }

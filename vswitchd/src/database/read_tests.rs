@@ -102,6 +102,50 @@ fn limits_of_the_cache() {
 }
 
 #[test]
+fn workers_and_when_they_are_evened_out() {
+    let root = |settings: serde_json::Value| {
+        let mut rows = Rows::new();
+        rows.root(json!({"other_config": ["map", settings]}));
+        let read = read(&rows, on());
+        (read.config.workers, read.warnings)
+    };
+    assert_eq!(root(json!([])), (WorkersConfig::default(), vec![]));
+    let (config, warnings) = root(json!([["pmd-cpu-mask", "0x5"], ["pmd-auto-lb", "true"]]));
+    assert_eq!(config.cpus, WorkerCpus::Bound(vec![0, 2]));
+    // ovs-vswitchd.conf.db(5): a minute, 95 %, 25 %.
+    let default =
+        AutoBalance { interval: Duration::from_secs(60), load_threshold: 95, improvement_threshold: 25 };
+    assert_eq!((config.auto_balance, warnings), (Some(default), vec![]));
+    let (config, warnings) = root(json!([
+        ["pmd-auto-lb", "true"],
+        ["pmd-auto-lb-rebal-interval", "10"],
+        ["pmd-auto-lb-load-threshold", "0"],
+        ["pmd-auto-lb-improvement-threshold", "100"]
+    ]));
+    let given =
+        AutoBalance { interval: Duration::from_secs(600), load_threshold: 0, improvement_threshold: 100 };
+    assert_eq!((config.auto_balance, warnings), (Some(given), vec![]));
+    let (config, warnings) = root(json!([
+        ["pmd-auto-lb", "true"],
+        ["pmd-auto-lb-rebal-interval", "20001"],
+        ["pmd-auto-lb-load-threshold", "101"],
+        ["pmd-auto-lb-improvement-threshold", "-1"],
+        ["pmd-cpu-mask", "0xg"]
+    ]));
+    assert_eq!(config, WorkersConfig { cpus: WorkerCpus::Invalid, auto_balance: Some(default) });
+    for (key, value) in [
+        ("pmd-cpu-mask", "0xg"),
+        ("pmd-auto-lb-rebal-interval", "20001"),
+        ("pmd-auto-lb-load-threshold", "101"),
+        ("pmd-auto-lb-improvement-threshold", "-1"),
+    ] {
+        assert!(warnings.iter().any(|w| w.contains(&format!("{key} '{value}'"))), "{key}: {warnings:?}");
+    }
+    let (config, _) = root(json!([["pmd-auto-lb", "true"], ["pmd-auto-lb-rebal-interval", "0"]]));
+    assert_eq!(config.auto_balance, Some(default));
+}
+
+#[test]
 fn port_columns() {
     let trunk = vlan_of(json!({"trunks": ["set", [10, 20]]}));
     assert_eq!(trunk, VlanConfig::from_columns(None, None, [10, 20]));
@@ -327,4 +371,29 @@ fn timeouts_of_zones() {
         json!({"op": "update", "table": "CT_Zone", "where": [], "row": {"timeout_policy": ["set", []]}}),
     ]);
     assert_eq!(read(&rows, on()).config.zone_timeouts, BTreeMap::new());
+}
+
+#[test]
+fn queues_are_those_of_taps() {
+    let of = |kind: &str, n_rxq: &str| {
+        let columns = json!({"type": kind, "options": ["map", [["n_rxq", n_rxq]]]});
+        let rows = one(json!({}), json!({}), columns);
+        let read = read(&rows, on());
+        let interface = &read.config.bridges["br0"].ports["p1"].interfaces["p1"];
+        (interface.rx_queues.clone(), read.warnings)
+    };
+    for (text, count) in [("1", 1), ("2", 2), ("64", 64)] {
+        assert_eq!(of("internal", text), (RxQueues::Count(count), vec![]));
+        assert_eq!(of("tap", text), (RxQueues::Count(count), vec![]));
+    }
+    assert_eq!(of("tap", "0"), (RxQueues::Default, vec![]));
+    for text in ["65", "-1", "two", "", "1.5", "99999999999999999999"] {
+        let (queues, warnings) = of("tap", text);
+        let RxQueues::Invalid(error) = queues else { panic!("{text}: {queues:?}") };
+        assert!(error.contains("p1") && error.contains(&format!("n_rxq '{text}'")), "{error}");
+        assert_eq!(warnings, Vec::<String>::new());
+    }
+    let (queues, warnings) = of("system", "2");
+    assert_eq!(queues, RxQueues::Default);
+    assert!(matches!(&warnings[..], [w] if w.contains("p1") && w.contains("n_rxq")), "{warnings:?}");
 }

@@ -24,8 +24,8 @@ pub struct Memory {
 /// A cached flow's two lines and the words that stand in them (`datapath::cache::entry`).
 const FLOW: usize = 128;
 const FLOW_WORDS: usize = 6;
-/// The index (a slot number and a control byte at a load of 7/8) and the place in the port's share.
-const INDEX_AND_SHARE: usize = 6 + 8;
+/// The index (a line of twelve, two thirds full) and the place in the port's share.
+const INDEX_AND_SHARE: usize = 64 * 3 / (12 * 2) + 8;
 
 /// A cached flow as the first of [`measure`], if no array had room to spare. All have one translation between them.
 fn by_arithmetic() -> Result<Memory> {

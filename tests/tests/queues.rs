@@ -1,0 +1,443 @@
+//! Queues of TAPs, and workers that come, go and change what they receive from, under traffic of real pods.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, UdpSocket};
+use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tests::pair::{Compare, Pair};
+use tests::traffic::{self, Reach};
+use tests::{Namespace, Switch, Tools, ip, run_ok, wait_for};
+
+/// A pod whose TAP has queues.
+fn pod(switch: &Switch, port: &str, cidr: &str, n_rxq: u32) -> Namespace {
+    switch.run(&format!(
+        "ovs-vsctl add-port br0 {port} -- set Interface {port} type=internal options:n_rxq={n_rxq}"
+    ));
+    let pod = Namespace::new(port);
+    ip(&format!("-n {} link set {port} netns {}", switch.ns().name(), pod.name()));
+    ip(&format!("-n {} addr add {cidr} dev {port}", pod.name()));
+    ip(&format!("-n {} link set {port} up", pod.name()));
+    pod
+}
+
+/// Two pods, each with so many queues.
+fn pair(switch: &Switch, n_rxq: u32) -> [Namespace; 2] {
+    switch.run("ovs-vsctl add-br br0");
+    [pod(switch, "pod1", "10.1.0.1/24", n_rxq), pod(switch, "pod2", "10.1.0.2/24", n_rxq)]
+}
+
+/// Queues that the kernel has attached to a device now: it makes as many send queues.
+fn attached(pod: &Namespace, device: &str) -> usize {
+    let listed = pod.run_ok(&format!("ls /sys/class/net/{device}/queues"));
+    listed.split_whitespace().filter(|name| name.starts_with("tx-")).count()
+}
+
+fn error_of(switch: &Switch, interface: &str) -> String {
+    switch.run(&format!("ovs-vsctl get Interface {interface} error")).trim().to_owned()
+}
+
+/// Pings another pod all the time, a hundred times a second.
+struct Pinging {
+    child: Child,
+}
+
+impl Pinging {
+    fn start(pod: &Namespace, address: &str) -> Pinging {
+        let mut command = pod.command("ping");
+        command.args(["-i", "0.01", "-n", "-q", address]);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+        Pinging { child: child.expect("ping") }
+    }
+
+    /// Ends it. How many were sent, how many answered, and how many came twice.
+    fn stop(self) -> (u32, u32, u32) {
+        run_ok(std::process::Command::new("kill").args(["-INT", &self.child.id().to_string()]));
+        let out = self.child.wait_with_output().expect("ping");
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        let number = |what: &str| {
+            let words: Vec<&str> = text.split([' ', '\n']).collect();
+            let (first, rest) = what.split_once(' ').unwrap_or((what, ""));
+            let at = words.windows(3).position(|w| {
+                w[1].trim_end_matches(',') == first && (rest.is_empty() || w[2].starts_with(rest))
+            });
+            let at = at.or_else(|| words.windows(2).position(|w| rest.is_empty() && w[1].starts_with(first)));
+            at.map_or(0, |at| words[at].trim_start_matches('+').parse().unwrap_or(0))
+        };
+        (number("packets transmitted"), number("received"), number("duplicates"))
+    }
+}
+
+#[test]
+fn pods_with_two_queues_on_two_workers_ping_and_talk_tcp() {
+    for options in [&["--workers=2"][..], &["--workers=1"], &["--workers=2", "--no-io-uring"]] {
+        let switch = Switch::start(options);
+        let [a, b] = pair(&switch, 2);
+        assert_eq!((attached(&a, "pod1"), attached(&b, "pod2")), (2, 2));
+        assert!(a.pings("10.1.0.2") && b.pings("10.1.0.1"));
+        // Several connections, so that there are some on each queue.
+        for _ in 0..4 {
+            traffic::transfer(&a, &b, Reach::direct("10.1.0.2"));
+            traffic::transfer(&b, &a, Reach::direct("10.1.0.1"));
+        }
+        assert_eq!(error_of(&switch, "pod1"), "[]");
+        for line in switch.log().lines() {
+            assert!(!line.contains("|WARN|") && !line.contains("|ERR|"), "normal, yet logged: {line}");
+        }
+    }
+}
+
+#[test]
+fn queues_come_and_go_while_pods_talk() {
+    let switch = Switch::start(&["--workers=2"]);
+    let [a, b] = pair(&switch, 1);
+    assert_eq!(attached(&a, "pod1"), 1);
+    let index = a.run_ok("cat /sys/class/net/pod1/ifindex");
+    let pinging = Pinging::start(&a, "10.1.0.2");
+    let mut changes = 0;
+    for n_rxq in [2, 4, 3, 1, 2, 11, 1] {
+        for port in ["pod1", "pod2"] {
+            switch.run(&format!("ovs-vsctl set Interface {port} options:n_rxq={n_rxq}"));
+            changes += 1;
+        }
+        wait_for("the queues", || (attached(&a, "pod1"), attached(&b, "pod2")) == (n_rxq, n_rxq));
+        traffic::transfer(&a, &b, Reach::direct("10.1.0.2"));
+        assert_eq!(error_of(&switch, "pod1"), "[]");
+    }
+    switch.run("ovs-vsctl remove Interface pod1 options n_rxq");
+    assert_eq!(attached(&a, "pod1"), 1);
+    let (sent, answered, twice) = pinging.stop();
+    assert!(sent > 50 && answered + changes >= sent && twice == 0, "{answered} of {sent}, {twice} twice");
+    // It has been the same device all the time.
+    assert_eq!(a.run_ok("cat /sys/class/net/pod1/ifindex"), index);
+}
+
+#[test]
+fn bad_numbers_of_queues_say_why_and_change_nothing() {
+    let switch = Switch::start(&["--workers=2"]);
+    let [a, _b] = pair(&switch, 2);
+    for bad in ["65", "two", "-1"] {
+        switch.run(&format!("ovs-vsctl set Interface pod1 options:n_rxq={bad}"));
+        assert!(
+            error_of(&switch, "pod1").contains(&format!("n_rxq '{bad}'")),
+            "{}",
+            error_of(&switch, "pod1")
+        );
+        assert_eq!(attached(&a, "pod1"), 2);
+        assert!(a.pings("10.1.0.2"));
+    }
+    switch.run("ovs-vsctl set Interface pod1 options:n_rxq=3");
+    assert_eq!((error_of(&switch, "pod1").as_str(), attached(&a, "pod1")), ("[]", 3));
+    // A device that was made without saying so has room for one queue.
+    let c = switch.pod("br0", "pod3", "10.1.0.3/24");
+    switch.run("ovs-vsctl set Interface pod3 options:n_rxq=2");
+    assert!(error_of(&switch, "pod3").contains("made for one queue"), "{}", error_of(&switch, "pod3"));
+    assert!(c.pings("10.1.0.2"));
+    switch.run("ovs-vsctl remove Interface pod3 options n_rxq");
+    assert_eq!(error_of(&switch, "pod3"), "[]");
+}
+
+#[test]
+fn queues_are_there_again_after_a_restart() {
+    let mut switch = Switch::start(&["--workers=2"]);
+    let [a, b] = pair(&switch, 2);
+    assert!(a.pings("10.1.0.2"));
+    switch.kill();
+    switch.restart();
+    assert_eq!((attached(&a, "pod1"), attached(&b, "pod2")), (2, 2));
+    assert!(a.pings("10.1.0.2"));
+    traffic::transfer(&a, &b, Reach::direct("10.1.0.2"));
+    switch.run("ovs-vsctl set Interface pod1 options:n_rxq=4");
+    assert_eq!((attached(&a, "pod1"), error_of(&switch, "pod1").as_str()), (4, "[]"));
+    assert!(switch.stop("--cleanup"));
+}
+
+/// The processors that each worker's thread may run on, in the order of workers, as the kernel writes them.
+fn workers(switch: &Switch) -> Vec<String> {
+    let mut found = BTreeMap::new();
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", daemon_pid(switch))).expect("the daemon runs");
+    for task in tasks.flatten() {
+        let read = |file: &str| std::fs::read_to_string(task.path().join(file)).unwrap_or_default();
+        if let Some(number) = read("comm").trim().strip_prefix("worker-") {
+            let allowed = read("status")
+                .lines()
+                .find_map(|l| l.strip_prefix("Cpus_allowed_list:").map(str::trim).map(str::to_owned));
+            found.insert(number.parse::<usize>().expect("a number"), allowed.unwrap_or_default());
+        }
+    }
+    found.into_values().collect()
+}
+
+/// `Switch::pid` may be that of ip(8), which executes the daemon in its own place or as a child.
+fn daemon_pid(switch: &Switch) -> String {
+    let file = switch.dir().join("ovs-vswitchd.pid");
+    std::fs::read_to_string(file).expect("a pid file").trim().to_owned()
+}
+
+/// Which core has which queue, by `pmd-rxq-show`.
+fn shown(switch: &Switch) -> BTreeMap<(String, u32), u32> {
+    let text = switch.run("ovs-appctl dpif-netdev/pmd-rxq-show");
+    let (mut core, mut queues) = (None, BTreeMap::new());
+    for line in text.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            ["pmd", "thread", "numa_id", "0", "core_id", number] => {
+                core = number.trim_end_matches(':').parse().ok();
+            }
+            ["port:", port, "queue-id:", queue, "(enabled)", "pmd", "usage:", ..] => {
+                let key = (port.to_owned(), queue.parse().expect("a queue"));
+                assert_eq!(queues.insert(key, core.expect("a core")), None, "twice: {text}");
+            }
+            ["isolated", ":", "false"] | ["overhead:", ..] | ["Displaying", ..] => {}
+            _ => panic!("{line} in\n{text}"),
+        }
+    }
+    queues
+}
+
+/// Processors of this machine that the daemon may run on; the tests need two.
+fn two_cpus() -> [usize; 2] {
+    let cpus = sys::affinity::ThreadId::own().cpus().expect("processors");
+    assert!(cpus.len() >= 2, "these tests need two processors: {cpus:?}");
+    [cpus[0], cpus[1]]
+}
+
+#[test]
+fn workers_come_and_go_by_mask_while_pods_talk_and_nothing_is_lost() {
+    let [first, second] = two_cpus();
+    let mask = |cpus: &[usize]| format!("{:#x}", cpus.iter().map(|c| 1u128 << c).sum::<u128>());
+    let switch = Switch::start(&["--workers=1"]);
+    let [a, b] = pair(&switch, 2);
+    let unbound = workers(&switch);
+    assert_eq!(unbound.len(), 1);
+    let pinging = Pinging::start(&a, "10.1.0.2");
+    let mut before = 0;
+    for cpus in [vec![first, second], vec![second], vec![first, second], vec![first]] {
+        switch.run(&format!("ovs-vsctl set Open_vSwitch . other_config:pmd-cpu-mask={}", mask(&cpus)));
+        let bound: Vec<String> = cpus.iter().map(ToString::to_string).collect();
+        assert_eq!(workers(&switch), bound);
+        let queues = shown(&switch);
+        for port in ["pod1", "pod2"] {
+            let cores: Vec<u32> = [0, 1].iter().map(|q| queues[&(port.to_owned(), *q)]).collect();
+            let mut expected: Vec<u32> = [0, 1].iter().map(|q| cpus[q % cpus.len()] as u32).collect();
+            expected.sort_unstable();
+            let mut sorted = cores.clone();
+            sorted.sort_unstable();
+            assert_eq!(sorted, expected, "{port}: {queues:?}");
+        }
+        traffic::transfer(&a, &b, Reach::direct("10.1.0.2"));
+        traffic::transfer(&b, &a, Reach::direct("10.1.0.1"));
+        // What workers counted that have ended still counts.
+        let counted = switch.port_counters("br0", "pod1")["rx pkts"];
+        assert!(counted > before + 100, "{counted} after {before}");
+        before = counted;
+    }
+    switch.run("ovs-vsctl remove Open_vSwitch . other_config pmd-cpu-mask");
+    assert_eq!(workers(&switch), unbound);
+    assert!(b.pings("10.1.0.1"));
+    let (sent, answered, twice) = pinging.stop();
+    // The last may be under way.
+    assert!(sent > 50 && answered + 1 >= sent && twice == 0, "{answered} of {sent}, {twice} twice");
+}
+
+/// Datagrams of several flows, numbered, at 20,000 a second until told to stop; how many of each flow.
+fn send_numbered(pod: &Namespace, to: SocketAddr, stop: &AtomicBool) -> Vec<u32> {
+    let sockets: Vec<UdpSocket> =
+        (0..NUMBERED_FLOWS).map(|_| pod.enter(|| UdpSocket::bind("0.0.0.0:0")).expect("a socket")).collect();
+    let mut poller = sys::poll::Poller::new().expect("epoll");
+    let mut sent = vec![0u32; sockets.len()];
+    while !stop.load(Ordering::Relaxed) {
+        poller.wait(Some(Duration::from_millis(1)), &mut Vec::new()).expect("a nap");
+        for (flow, (socket, n)) in sockets.iter().zip(&mut sent).enumerate() {
+            for _ in 0..20 / NUMBERED_FLOWS {
+                let bytes = [(flow as u32).to_be_bytes(), n.to_be_bytes()].concat();
+                if socket.send_to(&bytes, to).is_ok() {
+                    *n += 1;
+                }
+            }
+        }
+    }
+    sent
+}
+
+const NUMBERED_FLOWS: usize = 5;
+
+fn number(text: &str) -> u32 {
+    text.trim().parse().unwrap_or_else(|e| panic!("{text}: {e}"))
+}
+
+/// Datagrams for which there was no room at their socket.
+fn socket_overflows(pod: &Namespace) -> u32 {
+    let text = pod.run_ok("cat /proc/net/snmp");
+    let mut lines = text.lines().filter_map(|l| l.strip_prefix("Udp: "));
+    let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
+    let mut columns = names.split_whitespace().zip(values.split_whitespace());
+    number(columns.find(|(name, _)| *name == "RcvbufErrors").expect("the column").1)
+}
+
+/// Each flow stays in order, whatever worker has its queue from one moment to the next.
+#[test]
+fn flows_stay_in_order_while_their_queues_change_workers() {
+    keep_order(&["--workers=1"]);
+    keep_order(&["--workers=1", "--no-io-uring"]);
+}
+
+fn keep_order(options: &[&str]) {
+    let [first, second] = two_cpus();
+    let switch = Switch::start(options);
+    let [a, b] = pair(&switch, 2);
+    assert!(a.pings("10.1.0.2"));
+    let receiver = b.enter(|| UdpSocket::bind("10.1.0.2:0")).expect("a socket");
+    receiver.set_read_timeout(Some(Duration::from_millis(500))).expect("a limit");
+    let to = receiver.local_addr().expect("an address");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let sending = scope.spawn(|| send_numbered(&a, to, &stop));
+        let receiving = scope.spawn(|| {
+            let (mut next, mut count) = ([0u32; NUMBERED_FLOWS], 0);
+            let mut buffer = [0; 64];
+            // Half a second of silence is the end.
+            while let Ok(len) = receiver.recv(&mut buffer) {
+                assert_eq!(len, 8);
+                let word = |at: usize| u32::from_be_bytes([0, 1, 2, 3].map(|i| buffer[at + i]));
+                let (flow, n) = (word(0) as usize, word(4));
+                assert!(n >= next[flow], "flow {flow}: {n} after {}", next[flow] - 1);
+                next[flow] = n + 1;
+                count += 1;
+            }
+            (next, count)
+        });
+        let masks = [1u128 << first | 1 << second, 1 << first, 1 << second];
+        for mask in masks.iter().cycle().take(40) {
+            switch.run(&format!("ovs-vsctl set Open_vSwitch . other_config:pmd-cpu-mask={mask:x}"));
+            switch.run("ovs-appctl dpif-netdev/pmd-rxq-rebalance");
+        }
+        stop.store(true, Ordering::Relaxed);
+        let sent = sending.join().expect("sent");
+        let (next, count) = receiving.join().expect("received");
+        let total: u32 = sent.iter().sum();
+        // What a busy machine loses is counted where it is lost: at a queue or a socket that nobody reads for too long.
+        let lost = number(&a.run_ok("cat /sys/class/net/pod1/statistics/tx_dropped")) + socket_overflows(&b);
+        assert!(total > 5_000 && count + lost == total, "{count} and {lost} lost of {total}");
+        assert!(next.iter().zip(&sent).all(|(next, sent)| next + lost >= *sent), "{next:?} of {sent:?}");
+    });
+}
+
+#[test]
+fn bad_masks_say_so_and_change_nothing() {
+    let [first, second] = two_cpus();
+    let switch = Switch::start(&["--workers=1"]);
+    let [a, _b] = pair(&switch, 2);
+    let good = format!("{:x}", 1u128 << first | 1u128 << second);
+    switch.run(&format!("ovs-vsctl set Open_vSwitch . other_config:pmd-cpu-mask={good}"));
+    let bound = workers(&switch);
+    assert_eq!(bound.len(), 2);
+    let queues = shown(&switch);
+    for (bad, why) in [
+        ("zz", "'zz' is not a mask in hexadecimal"),
+        ("0x0", "'0x0' names no processor"),
+        ("0x1ffffffffffffffff", "names more than 64 processors"),
+        ("0x80000000000000000000000000000000", "not available ([127])"),
+    ] {
+        switch.run(&format!("ovs-vsctl set Open_vSwitch . other_config:pmd-cpu-mask={bad}"));
+        assert_eq!((workers(&switch), shown(&switch)), (bound.clone(), queues.clone()), "{bad}");
+        let log = switch.log();
+        assert!(
+            log.lines().any(|l| l.contains("|WARN|") && l.contains("pmd-cpu-mask") && l.contains(why)),
+            "{bad}:\n{log}"
+        );
+    }
+    assert!(a.pings("10.1.0.2"));
+}
+
+/// Two pods that talk to each other are received from by one worker, until that is changed.
+fn two_busy_pods_at_one_worker(switch: &Switch) -> Vec<Namespace> {
+    switch.run("ovs-vsctl add-br br0");
+    let pods: Vec<Namespace> =
+        (1..=4).map(|n| switch.pod("br0", &format!("pod{n}"), &format!("10.1.0.{n}/24"))).collect();
+    let queues = shown(switch);
+    assert_eq!(queues.len(), 5, "{queues:?}");
+    assert_eq!(core_of(&queues, "pod2"), core_of(&queues, "pod4"), "{queues:?}");
+    for _ in 0..3 {
+        traffic::transfer(&pods[1], &pods[3], Reach::direct("10.1.0.4"));
+        traffic::transfer(&pods[3], &pods[1], Reach::direct("10.1.0.2"));
+    }
+    pods
+}
+
+fn core_of(queues: &BTreeMap<(String, u32), u32>, port: &str) -> u32 {
+    queues[&(port.to_owned(), 0)]
+}
+
+#[test]
+fn busy_pods_are_parted_by_command() {
+    let switch = Switch::start(&["--workers=2"]);
+    let pods = two_busy_pods_at_one_worker(&switch);
+    let pinging = Pinging::start(&pods[1], "10.1.0.4");
+    assert_eq!(switch.run("ovs-appctl dpif-netdev/pmd-rxq-rebalance"), "pmd rxq rebalance requested.\n");
+    let queues = shown(&switch);
+    assert_ne!(core_of(&queues, "pod2"), core_of(&queues, "pod4"), "{queues:?}");
+    traffic::transfer(&pods[1], &pods[3], Reach::direct("10.1.0.4"));
+    // What they cost is shown, where they are now.
+    let text = switch.run("ovs-appctl dpif-netdev/pmd-rxq-show");
+    assert!(!text.contains("NOT AVAIL"), "{text}");
+    let (sent, answered, twice) = pinging.stop();
+    assert!(answered + 1 >= sent && twice == 0, "{answered} of {sent}, {twice} twice");
+    // It stays like that; what nobody has used may go anywhere.
+    switch.run("ovs-appctl dpif-netdev/pmd-rxq-rebalance netdev@ovs-netdev");
+    let queues = shown(&switch);
+    assert_ne!(core_of(&queues, "pod2"), core_of(&queues, "pod4"), "{queues:?}");
+    let error = switch.fails("ovs-appctl dpif-netdev/pmd-rxq-rebalance nosuch");
+    assert!(error.starts_with("please specify an existing datapath\n"), "{error}");
+}
+
+#[test]
+fn busy_pods_are_parted_by_themselves_if_that_is_wanted() {
+    // Time can be warped only where dummies are allowed.
+    let switch = Switch::start(&["--workers=2", "--enable-dummy"]);
+    let pods = two_busy_pods_at_one_worker(&switch);
+    let before = shown(&switch);
+    // Nobody said so.
+    switch.run("ovs-appctl time/warp 200000 200000");
+    assert_eq!(shown(&switch), before);
+    // Nobody is that busy.
+    switch.run("ovs-vsctl set Open_vSwitch . other_config:pmd-auto-lb=true other_config:pmd-auto-lb-load-threshold=100");
+    switch.run("ovs-appctl time/warp 70000 70000");
+    assert_eq!(shown(&switch), before);
+    switch.run("ovs-vsctl set Open_vSwitch . other_config:pmd-auto-lb-load-threshold=0 other_config:pmd-auto-lb-rebal-interval=3");
+    switch.run("ovs-appctl time/warp 170000 170000");
+    assert_eq!(shown(&switch), before, "before the interval is over");
+    switch.run("ovs-appctl time/warp 20000 20000");
+    wait_for("the queues to move", || {
+        let queues = shown(&switch);
+        core_of(&queues, "pod2") != core_of(&queues, "pod4")
+    });
+    assert!(switch.log().contains(
+        "PMD auto load balance is enabled, interval 3 mins, pmd load threshold 0%, improvement threshold 25%."
+    ));
+    traffic::transfer(&pods[1], &pods[3], Reach::direct("10.1.0.4"));
+}
+
+/// Text of `pmd-rxq-show` beside Debian's: without what it measures, and without the local port, which is none of its PMDs'.
+#[test]
+fn queues_are_shown_as_ovs_shows_them() {
+    let mut pair = Pair::start();
+    let first = two_cpus()[0];
+    pair.both(&format!("ovs-vsctl set Open_vSwitch . other_config:pmd-cpu-mask={:#x}", 1u128 << first));
+    pair.both("ovs-vsctl add-br br0 -- add-port br0 p1 -- set Interface p1 type=dummy-pmd -- add-port br0 a_longer_name -- set Interface a_longer_name type=dummy-pmd");
+    let show = |tools: &dyn Tools, options: &str| {
+        let text = tools.run(&format!("ovs-appctl dpif-netdev/pmd-rxq-show {options}"));
+        let measured =
+            |line: &str| ["pmd usage:", "overhead:"].iter().find_map(|w| line.find(w).map(|at| at + w.len()));
+        let lines = text.lines().filter(|line| !line.contains("port: br0"));
+        lines.map(|line| format!("{}\n", &line[..measured(line).unwrap_or(line.len())])).collect::<String>()
+    };
+    for options in ["", "-secs 7", "-secs x", &format!("-pmd {first}"), "-pmd 7", "nosuch"] {
+        let (theirs, ours) = (show(&pair.real, options), show(&pair.ours, options));
+        pair.note(&format!("pmd-rxq-show {options}"), &theirs, &ours);
+    }
+    pair.same("ovs-appctl dpif-netdev/pmd-rxq-show a b c d e f", Compare::Lines);
+    pair.same("ovs-appctl dpif-netdev/pmd-rxq-rebalance", Compare::Lines);
+    pair.same("ovs-appctl dpif-netdev/pmd-rxq-rebalance nosuch", Compare::Lines);
+    pair.finish();
+}
