@@ -1,5 +1,5 @@
 //! What a network driver says of itself and of its wire: the few questions of ethtool(8) whose answers the database shows,
-//! and the settings that decide whether frames come to the other end of a veth complete.
+//! and the one setting that decides whether frames come to the other end of a veth complete.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -14,11 +14,6 @@ const GET_SETTINGS: u32 = 0x01;
 const GET_DRIVER: u32 = 0x03;
 const GET_TRANSMIT_CHECKSUMS: u32 = 0x16;
 const SET_TRANSMIT_CHECKSUMS: u32 = 0x17;
-const GET_FLAGS: u32 = 0x25;
-const SET_FLAGS: u32 = 0x26;
-
-/// `ETH_FLAG_TXVLAN`.
-const FLAG_TRANSMIT_TAGS: u32 = 1 << 7;
 
 /// What the kernel writes where the speed is not known (`SPEED_UNKNOWN`).
 const SPEED_UNKNOWN: u32 = u32::MAX;
@@ -158,31 +153,6 @@ pub fn set_transmit_checksums(name: &IfName, by: TransmitChecksums) -> io::Resul
     ask(name, &mut ValueRequest { command: SET_TRANSMIT_CHECKSUMS, value })
 }
 
-/// Says who is to put VLAN tags into what `name` sends, in the namespace of the calling thread: the device (a veth never does,
-/// and passes them on beside the bytes), or the kernel before the device gets a frame.
-///
-/// # Errors
-/// As [`driver`], and without `CAP_NET_ADMIN`.
-pub fn set_transmit_tags(name: &IfName, by: TransmitTags) -> io::Result<()> {
-    let mut request = ValueRequest { command: GET_FLAGS, value: 0 };
-    ask(name, &mut request)?;
-    request.command = SET_FLAGS;
-    match by {
-        TransmitTags::Kernel => request.value &= !FLAG_TRANSMIT_TAGS,
-        TransmitTags::Device => request.value |= FLAG_TRANSMIT_TAGS,
-    }
-    ask(name, &mut request)
-}
-
-/// Who puts VLAN tags into what is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TransmitTags {
-    /// The kernel.
-    Kernel,
-    /// The device.
-    Device,
-}
-
 fn ask<T>(name: &IfName, request: &mut T) -> io::Result<()> {
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     // SAFETY: `ifreq` consists of integers and a union of integers and a pointer, for all of which zero is a value.
@@ -225,25 +195,6 @@ mod tests {
                 assert_eq!(transmit_checksums(&left).unwrap(), by);
                 assert_eq!(transmit_checksums(&right).unwrap(), TransmitChecksums::Device);
             }
-        });
-    }
-
-    #[test]
-    fn tags_can_be_had_in_the_bytes() {
-        Scratch::new().run(|| {
-            let [left, right] = ["left", "right"].map(|name| IfName::new(name).unwrap());
-            Netlink::open().unwrap().create_veth(&left, &right).unwrap();
-            let flags = |name| {
-                let mut request = ValueRequest { command: GET_FLAGS, value: 0 };
-                ask(name, &mut request).unwrap();
-                request.value
-            };
-            let before = flags(&left);
-            assert_ne!(before & FLAG_TRANSMIT_TAGS, 0, "as veths are made");
-            set_transmit_tags(&left, TransmitTags::Kernel).unwrap();
-            assert_eq!(flags(&left), before & !FLAG_TRANSMIT_TAGS, "nothing else has changed");
-            set_transmit_tags(&left, TransmitTags::Device).unwrap();
-            assert_eq!((flags(&left), flags(&right)), (before, before));
         });
     }
 
