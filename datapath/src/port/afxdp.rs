@@ -27,7 +27,7 @@ use sys::ethtool;
 use sys::netlink::{AdminState, LinkChange, Netlink};
 use sys::netns::Netns;
 use sys::packet_socket::Promiscuous;
-use sys::xdp::{self, XdpDevice, XdpMode, XdpOptions, XdpReceiver, XdpSender};
+use sys::xdp::{self, XdpDevice, XdpMode, XdpOptions, XdpReceiver, XdpSender, XdpWatch};
 use sys::{IfIndex, IfName};
 
 /// Largest MTU with which every frame, with two VLAN tags, fits the memory that it is received into.
@@ -73,6 +73,7 @@ pub struct AfXdpPort {
     /// Taken by [`Port::take_rx`].
     receivers: Vec<XdpReceiver>,
     senders: Vec<Arc<Mutex<XdpSender>>>,
+    watches: Vec<XdpWatch>,
     losses: Vec<Arc<RxLoss>>,
     /// What the kernel lost; written by whoever owns the port.
     kernel_loss: Arc<RxLoss>,
@@ -113,6 +114,7 @@ impl AfXdpPort {
             may_lack_checksums: device.mode() == XdpMode::Generic
                 || VIRTUAL_DRIVERS.contains(&driver.as_str()),
             held: Arc::new(Held { device, _promiscuous: promiscuous }),
+            watches: receivers.iter().map(XdpReceiver::watch).collect(),
             losses: receivers.iter().map(|_| Arc::default()).collect(),
             receivers,
             senders: senders.into_iter().map(|sender| Arc::new(Mutex::new(sender))).collect(),
@@ -123,11 +125,8 @@ impl AfXdpPort {
 
     /// Brings [`Self::kernel_loss`] up to date.
     fn count_kernel_losses(&self) {
-        let mut lost = 0;
-        for sender in &self.senders {
-            let statistics = lock(sender).statistics().unwrap_or_default();
-            lost += statistics.rx_dropped + statistics.rx_ring_full;
-        }
+        let statistics = self.watches.iter().map(|watch| watch.statistics().unwrap_or_default());
+        let lost: u64 = statistics.map(|s| s.rx_dropped + s.rx_ring_full).sum();
         self.kernel_loss.overflow.add(lost.saturating_sub(self.kernel_loss.overflow.get()));
     }
 }

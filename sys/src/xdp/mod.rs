@@ -20,7 +20,7 @@ use crate::errno;
 use crate::interface::IfIndex;
 use program::{Placement, Program};
 use socket::{Wakeup, open_queue};
-pub use socket::{XdpReceiver, XdpSender, XdpStatistics};
+pub use socket::{XdpReceiver, XdpSender, XdpStatistics, XdpWatch};
 
 /// Bytes of the UMEM that one frame may take: the most that the kernel allows, a page.
 const CHUNK_LEN: usize = 4096;

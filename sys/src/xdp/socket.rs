@@ -253,12 +253,9 @@ impl XdpReceiver {
         };
     }
 
-    /// What the kernel has counted.
-    ///
-    /// # Errors
-    /// None that a correct kernel gives.
-    pub fn statistics(&self) -> io::Result<XdpStatistics> {
-        self.socket.statistics()
+    /// For who watches it from elsewhere.
+    pub fn watch(&self) -> XdpWatch {
+        XdpWatch(self.socket.clone())
     }
 
     pub(super) fn socket(&self) -> BorrowedFd<'_> {
@@ -273,8 +270,16 @@ impl AsFd for XdpReceiver {
     }
 }
 
-impl Socket {
-    fn statistics(&self) -> io::Result<XdpStatistics> {
+/// Tells what the kernel has counted, whoever has the sides of the queue. The socket is not closed before this is dropped too.
+#[derive(Debug)]
+pub struct XdpWatch(Arc<Socket>);
+
+impl XdpWatch {
+    /// What the kernel has counted.
+    ///
+    /// # Errors
+    /// None that a correct kernel gives.
+    pub fn statistics(&self) -> io::Result<XdpStatistics> {
         let mut raw = libc::xdp_statistics {
             rx_dropped: 0,
             rx_invalid_descs: 0,
@@ -283,7 +288,7 @@ impl Socket {
             rx_fill_ring_empty_descs: 0,
             tx_ring_empty_descs: 0,
         };
-        get(&self.fd, libc::XDP_STATISTICS, &mut raw)?;
+        get(&self.0.fd, libc::XDP_STATISTICS, &mut raw)?;
         Ok(XdpStatistics {
             rx_dropped: raw.rx_dropped,
             rx_ring_full: raw.rx_ring_full,
@@ -379,13 +384,5 @@ impl XdpSender {
     /// How many frames the kernel has not looked at yet.
     pub fn pending(&mut self) -> usize {
         self.to_send.pending() as usize
-    }
-
-    /// What the kernel has counted.
-    ///
-    /// # Errors
-    /// None that a correct kernel gives.
-    pub fn statistics(&self) -> io::Result<XdpStatistics> {
-        self.socket.statistics()
     }
 }

@@ -127,7 +127,7 @@ fn bytes_and_order_stay_what_they_were_in_both_directions() {
                         assert_eq!(seen(&kernel, some.len()), some);
                     }
                 }
-                assert_eq!(receiver.statistics().unwrap(), XdpStatistics::default());
+                assert_eq!(receiver.watch().statistics().unwrap(), XdpStatistics::default());
             });
         }
     }
@@ -205,7 +205,7 @@ fn what_nobody_takes_is_counted() {
             let found = receiver.recv_many(buffers.iter_mut().map(Vec::as_mut_slice), &mut lengths);
             assert_eq!((found, receiver.waiting()), (RX_FRAMES_MAX, 0));
             let ours = buffers[..found].iter().filter(|bytes| bytes[6..12] == OURS).count();
-            let lost = receiver.statistics().unwrap();
+            let lost = receiver.watch().statistics().unwrap();
             // Among them perhaps some of the kernel's own.
             assert!(lost.rx_dropped + lost.rx_ring_full >= (sent - ours) as u64, "{lost:?}");
             send(&kernel, &frame(7, 61));
