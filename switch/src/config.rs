@@ -3,6 +3,7 @@
 //! Names and defaults are those of ovs-vswitchd.conf.db(5). Reading the database is the daemon's business; making it true
 //! starts with [`plan`](crate::plan).
 
+use crate::afxdp::AfXdpOptions;
 use crate::balance::AutoBalance;
 use crate::bridge::FailMode;
 use crate::mac::{self, MacAddr};
@@ -173,6 +174,8 @@ pub enum InterfaceKind {
     Tap,
     /// An existing network device (`system`, or no type).
     System,
+    /// An existing network device whose frames an XDP program takes (`afxdp`).
+    AfXdp(AfXdpOptions),
     /// A pair of queues in memory (`dummy`).
     Dummy,
     /// Files: frames are read from one and written to the other (`options:rx_pcap`, `options:tx_pcap`).

@@ -112,6 +112,7 @@ pub fn plan(current: &Config, wanted: &Config) -> Vec<Step> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::afxdp::AfXdpOptions;
     use crate::config::{BridgeConfig, PortConfig, RxAffinity, RxQueues};
     use crate::tunnel::{TunnelConfig, TunnelKind};
     use crate::vlan::VlanConfig;
@@ -165,6 +166,7 @@ mod tests {
         let kind = prop_oneof![
             Just(InterfaceKind::Tap),
             Just(InterfaceKind::System),
+            Just(InterfaceKind::AfXdp(AfXdpOptions::default())),
             "[xy]".prop_map(|peer| InterfaceKind::Patch { peer }),
             (4789u16..4792).prop_map(tunnel),
         ];

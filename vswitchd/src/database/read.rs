@@ -11,6 +11,7 @@ use ovsdb::value::Atom;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+use switch::afxdp::AfXdpOptions;
 use switch::balance::AutoBalance;
 use switch::bridge::FailMode;
 use switch::config::{
@@ -375,9 +376,9 @@ fn interface(
         InterfaceKind::Tap => RxQueues::parse(name, n_rxq),
         _ => RxQueues::Default,
     };
-    if n_rxq.is_some() && kind != InterfaceKind::Tap {
+    if n_rxq.is_some() && !matches!(kind, InterfaceKind::Tap | InterfaceKind::AfXdp(_)) {
         warnings.push(format!(
-            "interface {name}: options:n_rxq has no effect: only types internal and tap have queues"
+            "interface {name}: options:n_rxq has no effect: only types internal, tap and afxdp have queues"
         ));
     }
     let affinity = row.map_get("other_config", "pmd-rxq-affinity").map(parse_affinity);
@@ -385,7 +386,7 @@ fn interface(
         warnings.push(format!("interface {name}: other_config:pmd-rxq-affinity: {why}: no queue is pinned"));
         RxAffinity::default()
     });
-    let on_device = matches!(kind, InterfaceKind::Tap | InterfaceKind::System);
+    let on_device = matches!(kind, InterfaceKind::Tap | InterfaceKind::System | InterfaceKind::AfXdp(_));
     if on_device && name.len() > 15 {
         return Err(format!("could not open network device {name} (File name too long)"));
     }
@@ -472,9 +473,10 @@ fn kind(
         _ if local && allowed.disable_system => refused(),
         _ if local => Ok(InterfaceKind::Tap),
         "internal" | "tap" if allowed.disable_system => refused(),
-        "" | "system" if allowed.disable_system => refused(),
+        "" | "system" | "afxdp" if allowed.disable_system => refused(),
         "internal" | "tap" => Ok(InterfaceKind::Tap),
         "" | "system" => Ok(InterfaceKind::System),
+        "afxdp" => AfXdpOptions::parse(name, |key| row.map_get("options", key)).map(InterfaceKind::AfXdp),
         "pcap" => Err(format!("{name}: type pcap requires options rx_pcap or tx_pcap")),
         // OVS says the same of a type that its build does not have.
         other => Err(format!(
