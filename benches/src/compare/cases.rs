@@ -239,7 +239,7 @@ impl Case {
             Dice(5).shuffle(&mut originals);
             Dice(6).shuffle(&mut replies);
         }
-        Traffic { originals: originals.into(), replies: replies.into() }
+        Traffic { originals: in_order(&originals), replies: in_order(&replies) }
     }
 
     /// The frame of a connection in one direction.
@@ -265,6 +265,12 @@ impl Case {
         };
         exact(builder.macs(from, to).build())
     }
+}
+
+/// The frames anew, so that they lie in memory in the order in which they come, as what Open vSwitch reads from a capture file
+/// does.
+fn in_order(frames: &[Vec<u8>]) -> Arc<[Vec<u8>]> {
+    frames.iter().cloned().collect()
 }
 
 /// A capture file of these frames in the classic format (tcpdump's, microseconds, little endian).

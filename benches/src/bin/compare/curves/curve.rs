@@ -23,6 +23,9 @@ const CONNECTION_LINES: usize = FLOW_LINES + 2;
 const NAT_LINES: usize = CONNECTION_LINES + 1;
 /// The same to a Service, in two zones: two links and two connections.
 const SERVICE_LINES: usize = 2 * NAT_LINES - FLOW_LINES;
+/// What the first packet of a connection to a Service touches that its Service has to itself: in each of three programs the
+/// flow, its translation, the steps, and two of what the tracker is to do.
+const FIRST_LINES: usize = 3 * (FLOW_LINES + 4);
 /// Parts that what comes once is timed in.
 const PARTS: usize = 10;
 /// Warm-up before a window, as a part of it.
@@ -179,12 +182,13 @@ impl Curve {
         }
     }
 
-    /// Lines a frame touches of what there is one of for each flow.
+    /// Lines a frame touches of what there is one of for each flow, or for each Service where all else is new.
     fn lines(&self) -> usize {
         match self.subject {
             Subject::Connections => CONNECTION_LINES,
             Subject::ConnectionsNat => NAT_LINES,
             Subject::Services => SERVICE_LINES,
+            Subject::ServicesNew | Subject::ServicesFirst => FIRST_LINES,
             Subject::Flows | Subject::Rules => FLOW_LINES,
             _ => 0,
         }
@@ -198,7 +202,7 @@ impl Curve {
         let case = self.case(size);
         let traffic = case.traffic();
         let frames: Vec<_> = traffic.originals.iter().chain(&*traffic.replies).cloned().collect();
-        let items = frames.len();
+        let items = if case.figure == Figure::New { size } else { frames.len() };
         let touching = Touching::new(frames, items, self.lines());
         if case.figure == Figure::New {
             return Ok((Ready::Fresh(case), touching));
