@@ -7,11 +7,12 @@
 //!
 //! The control half is the [`brain`]: it takes a [`config`]uration, requests of controllers ([`ofproto`]) and news of devices,
 //! and gives snapshots, replies and commands; [`plan`] says which devices to open and close, [`balance`] which worker receives from
-//! which of them.
+//! which of them, [`afxdp`] how frames are taken from a kind of them.
 //!
 //! Invariants: no socket, thread or clock is known here; a translation changes nothing; what workers see changes at
 //! publication, or with the revision of learned state.
 
+pub mod afxdp;
 pub mod balance;
 pub mod brain;
 pub mod bridge;

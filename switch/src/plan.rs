@@ -112,7 +112,8 @@ pub fn plan(current: &Config, wanted: &Config) -> Vec<Step> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{BridgeConfig, PortConfig, RxQueues};
+    use crate::afxdp::AfXdpOptions;
+    use crate::config::{BridgeConfig, PortConfig, RxAffinity, RxQueues};
     use crate::tunnel::{TunnelConfig, TunnelKind};
     use crate::vlan::VlanConfig;
     use proptest::prelude::*;
@@ -165,6 +166,7 @@ mod tests {
         let kind = prop_oneof![
             Just(InterfaceKind::Tap),
             Just(InterfaceKind::System),
+            Just(InterfaceKind::AfXdp(AfXdpOptions::default())),
             "[xy]".prop_map(|peer| InterfaceKind::Patch { peer }),
             (4789u16..4792).prop_map(tunnel),
         ];
@@ -178,6 +180,7 @@ mod tests {
                 mtu_request: None,
                 mac: None,
                 rx_queues: RxQueues::default(),
+                rx_affinity: RxAffinity::default(),
                 netns: None,
             }
         })

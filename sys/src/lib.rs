@@ -1,4 +1,4 @@
-//! Linux as the switch needs it: TAP devices, packet sockets, rtnetlink, network namespaces, readiness, the process.
+//! Linux as the switch needs it: TAP devices, packet and AF_XDP sockets, rtnetlink, network namespaces, readiness, the process.
 //!
 //! This is the only crate of the workspace with `unsafe` code. Everything it hands out is safe to use, owns its file
 //! descriptors, and turns what the kernel says into typed values. It knows nothing of frames' contents, of ports or of
@@ -29,6 +29,7 @@ pub mod tap;
 pub mod tunnel_socket;
 pub mod unix_socket;
 pub mod vnet;
+pub mod xdp;
 
 pub use interface::{IfIndex, IfName};
 pub use netns::Netns;

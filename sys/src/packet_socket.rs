@@ -113,12 +113,7 @@ impl PacketSocket {
     /// # Errors
     /// `PermissionDenied` without `CAP_NET_RAW`, `ENODEV` if there is no such device.
     pub fn open(index: IfIndex, options: PacketOptions) -> io::Result<Self> {
-        // No protocol yet: until it is bound the socket would receive from every device.
-        let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-        // SAFETY: `socket` takes no pointers.
-        let fd = check(unsafe { libc::socket(libc::AF_PACKET, kind, 0) })?;
-        // SAFETY: the kernel has just made `fd` for us, and nobody else knows it.
-        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let fd = open_silent()?;
         let on: c_int = 1;
         sockopt::set(&fd, libc::SOL_PACKET, libc::PACKET_AUXDATA, &on)?;
         // Kernels before 4.20 refuse this; then `Received::outgoing` tells.
@@ -132,7 +127,7 @@ impl PacketSocket {
         let socket =
             Self { fd, index, vnet, hears_outgoing, bypasses_queue: AtomicBool::new(bypasses_queue) };
         if options.promiscuity == Promiscuity::All {
-            socket.join_promiscuous()?;
+            join_promiscuous(&socket.fd, index)?;
         }
         Ok(socket)
     }
@@ -349,17 +344,45 @@ impl PacketSocket {
         self.bypasses_queue.store(false, Ordering::Relaxed);
         Ok(true)
     }
+}
 
-    fn join_promiscuous(&self) -> io::Result<()> {
-        // A membership ends with the socket, unlike the device's own flag, which a crash would leave behind.
-        let request = libc::packet_mreq {
-            mr_ifindex: self.index.as_int(),
-            mr_type: libc::PACKET_MR_PROMISC as libc::c_ushort,
-            mr_alen: 0,
-            mr_address: [0; 8],
-        };
-        sockopt::set(&self.fd, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &request)
+/// A membership ends with the socket, unlike the device's own flag, which a crash would leave behind.
+fn join_promiscuous(fd: &OwnedFd, index: IfIndex) -> io::Result<()> {
+    let request = libc::packet_mreq {
+        mr_ifindex: index.as_int(),
+        mr_type: libc::PACKET_MR_PROMISC as libc::c_ushort,
+        mr_alen: 0,
+        mr_address: [0; 8],
+    };
+    sockopt::set(fd, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &request)
+}
+
+/// Has a device receive all frames on the wire for those who take them otherwise than by a [`PacketSocket`], until this is
+/// dropped.
+#[derive(Debug)]
+pub struct Promiscuous {
+    _fd: OwnedFd,
+}
+
+impl Promiscuous {
+    /// For the device `index` of the calling thread's namespace.
+    ///
+    /// # Errors
+    /// As [`PacketSocket::open`].
+    pub fn hold(index: IfIndex) -> io::Result<Promiscuous> {
+        let fd = open_silent()?;
+        join_promiscuous(&fd, index)?;
+        Ok(Promiscuous { _fd: fd })
     }
+}
+
+/// A socket of no protocol, which receives nothing until it is bound.
+fn open_silent() -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: `socket` takes no pointers.
+    let fd = check(unsafe { libc::socket(libc::AF_PACKET, kind, 0) })?;
+    // SAFETY: the kernel has just made `fd` for us, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 impl AsFd for PacketSocket {
@@ -745,6 +768,24 @@ mod tests {
             assert!(!socket.is_attached().unwrap());
             let error = socket.send(&VnetHeader::default(), &[IoSlice::new(&sent)]).unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::ENXIO));
+        });
+    }
+
+    #[test]
+    fn device_is_promiscuous_as_long_as_somebody_wants_it() {
+        Scratch::new().run(|| {
+            let (left, _) = pair(&mut Netlink::open().unwrap());
+            // ip(8) shows how many do.
+            let shown = || {
+                let arguments = ["-d", "link", "show", "dev", "left"];
+                let shown = std::process::Command::new("ip").args(arguments).output().unwrap();
+                String::from_utf8(shown.stdout).unwrap()
+            };
+            assert!(shown().contains(" promiscuity 0 "));
+            let held = Promiscuous::hold(left).unwrap();
+            assert!(shown().contains(" promiscuity 1 "));
+            drop(held);
+            assert!(shown().contains(" promiscuity 0 "));
         });
     }
 

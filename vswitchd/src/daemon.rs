@@ -357,7 +357,7 @@ impl Daemon {
         }
         if !events.is_empty() {
             let mut news = self.devices.retry(true, &mut self.workers, now);
-            news.extend(self.devices.look_at_all());
+            news.extend(self.devices.look_at_all(now));
             self.tell(news, now);
         }
     }
@@ -365,7 +365,7 @@ impl Daemon {
     fn do_what_is_due(&mut self, now: Instant) {
         self.balance_if_due(now);
         if self.looks.is_due(now) {
-            let news = self.devices.look_at_all();
+            let news = self.devices.look_at_all(now);
             self.looks.looked(now, self.clock.now());
             self.tell(news, now);
         }
@@ -621,6 +621,7 @@ impl Daemon {
             if !report.driver.is_empty() {
                 status.status.insert("driver_name".to_owned(), report.driver.clone());
             }
+            status.status.extend(report.xdp_mode.map(|mode| ("xdp-mode".to_owned(), mode.to_string())));
         } else if status.ofport.is_some_and(|p| p >= 0) {
             // A patch port is up as long as it is there.
             (status.admin_up, status.link_up) = (Some(true), Some(true));
@@ -876,8 +877,8 @@ fn identity() -> Identity {
         system_type: value("ID"),
         system_version: value("VERSION_ID"),
         iface_types: vec![
-            "dummy", "flannel", "geneve", "gre", "internal", "ip6gre", "patch", "pcap", "system", "tap",
-            "vxlan",
+            "afxdp", "dummy", "flannel", "geneve", "gre", "internal", "ip6gre", "patch", "pcap", "system",
+            "tap", "vxlan",
         ],
         datapath_types: vec!["netdev", "system"],
     }

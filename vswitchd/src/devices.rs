@@ -8,8 +8,8 @@ mod queues;
 use crate::workers::Workers;
 use base::Instant;
 use datapath::port::{
-    AfPacketConfig, AfPacketPort, DeviceChange, LinkReport, PcapConfig, PcapPort, Port, PortConfigError,
-    TapConfig, TapPort, TunnelSocketConfig, TunnelSocketPort,
+    AfPacketConfig, AfPacketPort, AfXdpConfig, AfXdpPort, DeviceChange, LinkReport, PcapConfig, PcapPort,
+    Port, PortConfigError, TapConfig, TapPort, TunnelSocketConfig, TunnelSocketPort, XdpMode, XdpOptions,
 };
 use datapath::{Command, PortError};
 use packet::DpPort;
@@ -20,6 +20,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
+use switch::afxdp::{AfXdpMode, AfXdpOptions};
 use switch::brain::{DeviceState, OpenDevice};
 use switch::config::{InterfaceConfig, InterfaceKind, RxQueues};
 use switch::mac::MacAddr;
@@ -77,6 +78,10 @@ pub struct Devices {
     slots: BTreeMap<String, Slot>,
     /// Devices that are wanted no more, or gone, until the workers' snapshot is without them.
     retired: Vec<Retired>,
+    /// Whether it is to be looked whether sides are where they are pinned.
+    pins_due: bool,
+    /// How many sides were pinned when that was last looked at.
+    pinned: usize,
     next_port: u32,
     made_up: u32,
     /// Whether io_uring is not to be used, though the kernel may have it.
@@ -135,6 +140,7 @@ impl Devices {
     /// An interface is wanted no more: its device is to be closed, and to vanish if it was made by the switch. That happens
     /// in [`Devices::bury`].
     pub fn forget(&mut self, name: &str) -> Option<News> {
+        self.pins_due = true;
         let device = self.slots.remove(name)?.device?;
         self.retired.push(Retired { device, discard: true });
         Some(News::Closed(name.to_owned()))
@@ -158,7 +164,8 @@ impl Devices {
 
     /// Settings of an open device have changed.
     pub fn change(&mut self, config: &InterfaceConfig, workers: &Workers) -> Option<News> {
-        let counts = self.side_counts(workers.count());
+        let room = self.room(workers);
+        self.pins_due = true;
         let slot = self.slots.get_mut(&config.name)?;
         let old = std::mem::replace(&mut slot.config, config.clone());
         let device = slot.device.as_mut()?;
@@ -176,11 +183,11 @@ impl Devices {
                 slot.error = Some(error.to_string());
             }
         }
-        if let Err(text) = device.set_sides(config, counts, workers) {
+        if let Err(text) = device.set_sides(config, room, workers) {
             tracing::warn!(target: "netdev", "{text}");
             slot.error = Some(text);
         }
-        self.look(&config.name)
+        self.look(&config.name).ok()?
     }
 
     /// Takes a device up or down for a controller; news if it is now otherwise than before.
@@ -191,22 +198,37 @@ impl Devices {
         {
             tracing::warn!(target: "netdev", "{name}: cannot be set {}: {error}", if up { "up" } else { "down" });
         }
-        self.look(name)
+        self.look(name).ok()?
     }
 
     /// Asks a device how it is; news if that is not as before.
-    fn look(&mut self, name: &str) -> Option<News> {
-        let device = self.slots.get_mut(name)?.device.as_mut()?;
-        let report = device.port.link().ok()?;
+    ///
+    /// # Errors
+    /// The port of a device that is gone, if it is of a kind whose workers do not notice.
+    fn look(&mut self, name: &str) -> Result<Option<News>, DpPort> {
+        let Some(slot) = self.slots.get_mut(name) else { return Ok(None) };
+        let Some(device) = &mut slot.device else { return Ok(None) };
+        let report = match device.port.link() {
+            Ok(report) => report,
+            // Others may only be on their way to another namespace.
+            Err(PortError::Gone) if matches!(slot.config.kind, InterfaceKind::AfXdp(_)) => {
+                return Err(device.dp_port);
+            }
+            Err(_) => return Ok(None),
+        };
         let before = device.state();
         device.report = report;
-        (device.state() != before).then(|| News::Open(name.to_owned(), device.state()))
+        Ok((device.state() != before).then(|| News::Open(name.to_owned(), device.state())))
     }
 
     /// Asks every device how it is.
-    pub fn look_at_all(&mut self) -> Vec<News> {
+    pub fn look_at_all(&mut self, now: Instant) -> Vec<News> {
         let names: Vec<String> = self.slots.keys().cloned().collect();
-        names.iter().filter_map(|name| self.look(name)).collect()
+        let look = |name: &String| match self.look(name) {
+            Err(port) => self.gone(port, now),
+            Ok(news) => news,
+        };
+        names.iter().filter_map(look).collect()
     }
 
     /// A worker says that the device of a port is gone.
@@ -237,7 +259,7 @@ impl Devices {
 
     fn try_open(&mut self, name: &str, workers: &mut Workers, now: Instant) -> Option<News> {
         let (next_port, made_up) = (self.next_port + 1, self.made_up + 1);
-        let counts = self.side_counts(workers.count());
+        let room = self.room(workers);
         let slot = self.slots.get_mut(name)?;
         if !has_device(&slot.config) {
             return None;
@@ -280,10 +302,11 @@ impl Devices {
         }
         let made_up_mac = MacAddr(0xaa55_aa55_0000 + u64::from(made_up));
         let mut device = Device { port, dp_port, sides: Vec::new(), made_up_mac, report };
-        device.take_sides(counts.clone());
+        device.take_sides(room.clone());
+        self.pins_due = true;
         let state = device.state();
         // A device that was there already may have another number of queues.
-        let error = device.set_sides(&slot.config, counts, workers).err();
+        let error = device.set_sides(&slot.config, room, workers).err();
         if let Some(text) = &error {
             tracing::warn!(target: "netdev", "{text}");
         }
@@ -407,6 +430,10 @@ fn open(
         InterfaceKind::System => {
             Ok(Box::new(AfPacketPort::open(&AfPacketConfig { mtu, ..AfPacketConfig::new(name()?) })?))
         }
+        InterfaceKind::AfXdp(options) => {
+            let xdp = xdp_options(options);
+            Ok(Box::new(AfXdpPort::open(&AfXdpConfig { xdp, mtu, ..AfXdpConfig::new(name()?) })?))
+        }
         // What goes out of a dummy goes nowhere; what comes in is injected by command.
         InterfaceKind::Dummy => pcap(&config.name, &PcapConfig::default()),
         InterfaceKind::Pcap { rx, tx } => {
@@ -420,6 +447,16 @@ fn open(
         }
         InterfaceKind::Patch { .. } | InterfaceKind::Tunnel(_) => Err(PortConfigError::Unsupported("device")),
     }
+}
+
+fn xdp_options(options: &AfXdpOptions) -> XdpOptions {
+    let mode = match options.mode {
+        AfXdpMode::BestEffort => None,
+        AfXdpMode::NativeWithZeroCopy => Some(XdpMode::NativeWithZeroCopy),
+        AfXdpMode::Native => Some(XdpMode::Native),
+        AfXdpMode::Generic => Some(XdpMode::Generic),
+    };
+    XdpOptions { mode, queues: options.queues, use_need_wakeup: options.use_need_wakeup }
 }
 
 fn pcap(name: &str, files: &PcapConfig) -> Result<Box<dyn Port>, PortConfigError> {

@@ -47,6 +47,7 @@ pub struct DeleteBridge {
 const PORT_TYPES: &str = "\
 Types:
   system    an existing network device, attached by a packet socket (what is meant without --type)
+  afxdp     the same, attached by AF_XDP sockets: --option xdp-mode=MODE
   internal  a TAP that the switch makes and `ip link set PORT netns NS` may move
   tap       the same, by the name that other switches use
   patch     a wire to a port of another bridge: --option peer=PORT
@@ -71,7 +72,7 @@ pub struct AddPort {
     pub port: String,
     /// Kind of interface, see below
     #[arg(long = "type", value_name = "TYPE")]
-    #[arg(value_parser = PossibleValuesParser::new(["internal", "tap", "system", "dummy", "pcap", "patch"]))]
+    #[arg(value_parser = PossibleValuesParser::new(["internal", "tap", "system", "afxdp", "dummy", "pcap", "patch"]))]
     pub kind: Option<String>,
     /// VLAN of an access port, or the native VLAN of a trunk
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..=4095))]

@@ -59,6 +59,7 @@ pub(super) fn report(netns: &Netns, key: Key, viewpoint: Viewpoint) -> Result<Li
             speed_mbps: wire.speed_mbps,
             full_duplex: wire.duplex.map(|duplex| duplex == Duplex::Full),
             driver: driver.driver,
+            xdp_mode: None,
             elsewhere,
             kernel: Some(counters(&link.stats, viewpoint)),
         })

@@ -9,6 +9,7 @@
 //! Not here: which ports there are and what they are for.
 
 pub mod af_packet;
+pub mod afxdp;
 pub mod capture;
 pub mod dummy;
 pub mod pcap;
@@ -30,10 +31,13 @@ use std::sync::Arc;
 use thiserror::Error;
 
 pub use af_packet::{AfPacketConfig, AfPacketPort};
+pub use afxdp::{AfXdpConfig, AfXdpPort};
 pub use dummy::{DummyEnd, DummyPort};
 pub use pcap::{PcapConfig, PcapPort, WallClock};
 pub use tap::{TapConfig, TapPort};
 pub use tunnel_socket::{TunnelSocketConfig, TunnelSocketPort};
+
+pub use sys::xdp::{XdpMode, XdpOptions};
 
 /// What went wrong with a port as a whole. A single frame that cannot be sent is a [`Drop`].
 #[derive(Debug, Error)]
@@ -67,6 +71,17 @@ pub enum PortConfigError {
     /// Finding or entering a network namespace.
     #[error(transparent)]
     Netns(#[from] sys::netns::NetnsError),
+    /// Taking the frames of a device by AF_XDP.
+    #[error(transparent)]
+    Xdp(#[from] sys::xdp::XdpError),
+    /// An MTU with which frames do not fit where this kind of port receives them.
+    #[error("MTU {mtu} is too large: at most {most} with AF_XDP")]
+    MtuTooLong {
+        /// The MTU, in bytes without the Ethernet header.
+        mtu: u32,
+        /// The largest that is possible.
+        most: u32,
+    },
     /// A capture file.
     #[error("{path}: {reason}")]
     Capture {
@@ -252,6 +267,8 @@ pub struct LinkReport {
     pub full_duplex: Option<bool>,
     /// Driver of the device: `tun`, `veth` …
     pub driver: String,
+    /// How its frames are taken, if that is by AF_XDP.
+    pub xdp_mode: Option<XdpMode>,
     /// Whether it lies in another network namespace than this process.
     pub elsewhere: bool,
     /// The kernel's counters, from the switch's point of view: `rx` is what the switch receives.

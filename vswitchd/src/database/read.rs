@@ -11,11 +11,12 @@ use ovsdb::value::Atom;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+use switch::afxdp::AfXdpOptions;
 use switch::balance::AutoBalance;
 use switch::bridge::FailMode;
 use switch::config::{
     BridgeConfig, CacheConfig, Config, ControllerConfig, FlowTableConfig, InterfaceConfig, InterfaceKind,
-    PortConfig, RxQueues, WorkerCpus, WorkersConfig,
+    PortConfig, RxAffinity, RxQueues, WorkerCpus, WorkersConfig, parse_affinity,
 };
 use switch::mac::{self, MacAddr};
 use switch::tunnel::socket::{Claims, is_reserved};
@@ -375,12 +376,17 @@ fn interface(
         InterfaceKind::Tap => RxQueues::parse(name, n_rxq),
         _ => RxQueues::Default,
     };
-    if n_rxq.is_some() && kind != InterfaceKind::Tap {
+    if n_rxq.is_some() && !matches!(kind, InterfaceKind::Tap | InterfaceKind::AfXdp(_)) {
         warnings.push(format!(
-            "interface {name}: options:n_rxq has no effect: only types internal and tap have queues"
+            "interface {name}: options:n_rxq has no effect: only types internal, tap and afxdp have queues"
         ));
     }
-    let on_device = matches!(kind, InterfaceKind::Tap | InterfaceKind::System);
+    let affinity = row.map_get("other_config", "pmd-rxq-affinity").map(parse_affinity);
+    let rx_affinity = affinity.unwrap_or_else(|| Ok(RxAffinity::default())).unwrap_or_else(|why| {
+        warnings.push(format!("interface {name}: other_config:pmd-rxq-affinity: {why}: no queue is pinned"));
+        RxAffinity::default()
+    });
+    let on_device = matches!(kind, InterfaceKind::Tap | InterfaceKind::System | InterfaceKind::AfXdp(_));
     if on_device && name.len() > 15 {
         return Err(format!("could not open network device {name} (File name too long)"));
     }
@@ -403,6 +409,7 @@ fn interface(
             .filter(|_| name == bridge.name)
             .or_else(|| row.string("mac").and_then(MacAddr::parse).filter(|m| !m.is_multicast())),
         rx_queues,
+        rx_affinity,
         netns: row.map_get("options", "netns").map(str::to_owned),
     })
 }
@@ -466,9 +473,10 @@ fn kind(
         _ if local && allowed.disable_system => refused(),
         _ if local => Ok(InterfaceKind::Tap),
         "internal" | "tap" if allowed.disable_system => refused(),
-        "" | "system" if allowed.disable_system => refused(),
+        "" | "system" | "afxdp" if allowed.disable_system => refused(),
         "internal" | "tap" => Ok(InterfaceKind::Tap),
         "" | "system" => Ok(InterfaceKind::System),
+        "afxdp" => AfXdpOptions::parse(name, |key| row.map_get("options", key)).map(InterfaceKind::AfXdp),
         "pcap" => Err(format!("{name}: type pcap requires options rx_pcap or tx_pcap")),
         // OVS says the same of a type that its build does not have.
         other => Err(format!(

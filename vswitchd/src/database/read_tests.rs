@@ -3,6 +3,7 @@
 use super::*;
 use crate::database::testing::Rows;
 use serde_json::json;
+use switch::afxdp::AfXdpMode;
 
 fn on() -> Allowed {
     Allowed { dummies: Dummies::On, disable_system: false }
@@ -374,6 +375,26 @@ fn timeouts_of_zones() {
 }
 
 #[test]
+fn afxdp_has_options_of_its_own() {
+    let of = |pairs: serde_json::Value, allowed| {
+        interface_of(json!({"type": "afxdp", "options": ["map", pairs]}), allowed).map(|i| i.kind)
+    };
+    assert_eq!(of(json!([]), on()), Ok(InterfaceKind::AfXdp(AfXdpOptions::default())));
+    let wanted = AfXdpOptions { mode: AfXdpMode::Generic, queues: 2, use_need_wakeup: false };
+    let pairs = json!([["xdp-mode", "generic"], ["n_rxq", "2"], ["use-need-wakeup", "false"]]);
+    assert_eq!(of(pairs, on()), Ok(InterfaceKind::AfXdp(wanted)));
+    let error = of(json!([["xdp-mode", "fast"]]), on()).unwrap_err();
+    assert!(error.starts_with("p1: could not set configuration (Invalid argument)"), "{error}");
+    let no_system = Allowed { disable_system: true, ..on() };
+    let refused = read(&one(json!({}), json!({}), json!({"type": "afxdp"})), no_system).interface_errors;
+    let error = "could not open network device p1 (system interfaces are disabled)";
+    assert!(refused.values().any(|e| e == error), "{refused:?}");
+    let columns = json!({"type": "afxdp", "options": ["map", [["n_rxq", "2"]]]});
+    let read = read(&one(json!({}), json!({}), columns), on());
+    assert_eq!(read.warnings, Vec::<String>::new());
+}
+
+#[test]
 fn queues_are_those_of_taps() {
     let of = |kind: &str, n_rxq: &str| {
         let columns = json!({"type": kind, "options": ["map", [["n_rxq", n_rxq]]]});
@@ -396,4 +417,18 @@ fn queues_are_those_of_taps() {
     let (queues, warnings) = of("system", "2");
     assert_eq!(queues, RxQueues::Default);
     assert!(matches!(&warnings[..], [w] if w.contains("p1") && w.contains("n_rxq")), "{warnings:?}");
+}
+
+#[test]
+fn queues_are_pinned_to_processors() {
+    let of = |text: &str| {
+        let columns = json!({"type": "tap", "other_config": ["map", [["pmd-rxq-affinity", text]]]});
+        let rows = one(json!({}), json!({}), columns);
+        let read = read(&rows, on());
+        (read.config.bridges["br0"].ports["p1"].interfaces["p1"].rx_affinity.clone(), read.warnings)
+    };
+    assert_eq!(of("0:1,3:0"), ([(0, 1), (3, 0)].into(), vec![]));
+    let (pins, warnings) = of("0:1,x");
+    assert!(pins.is_empty());
+    assert!(matches!(&warnings[..], [w] if w.contains("p1") && w.contains("'x'")), "{warnings:?}");
 }

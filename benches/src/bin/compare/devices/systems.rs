@@ -54,6 +54,8 @@ pub enum Attachment {
     Tap,
     /// By a veth pair.
     Veth,
+    /// By a veth pair whose near end an XDP program empties.
+    Xdp,
 }
 
 /// A system that is compared.
@@ -96,6 +98,12 @@ pub const SYSTEMS: &[System] = &[
         ..NODE_ONLY
     },
     System {
+        name: "tapestry-afxdp",
+        title: "Tapestry, veth pairs attached by AF_XDP",
+        attachment: Attachment::Xdp,
+        ..NODE_ONLY
+    },
+    System {
         name: "tapestry-csum",
         title: "Tapestry, TAP ports, tunnel with csum=true",
         tunnel: "options:csum=true",
@@ -119,6 +127,13 @@ pub const SYSTEMS: &[System] = &[
         title: "Open vSwitch, userspace datapath, veth pairs attached by packet sockets",
         kind: Kind::Ovs,
         attachment: Attachment::Veth,
+        ..NODE_ONLY
+    },
+    System {
+        name: "ovs-afxdp",
+        title: "Open vSwitch, userspace datapath with a polling thread, veth pairs attached by AF_XDP",
+        kind: Kind::Ovs,
+        attachment: Attachment::Xdp,
         ..NODE_ONLY
     },
     System {
@@ -155,7 +170,7 @@ impl System {
     }
 
     fn is_second(&self) -> bool {
-        self.attachment == Attachment::Veth && self.kind != Kind::Bridge
+        self.attachment != Attachment::Tap && self.kind != Kind::Bridge
     }
 
     /// Whether it is measured under a load. The kernel's idle time is nobody's, and a forwarder has no timers.
@@ -238,7 +253,7 @@ impl System {
                 let switch = forwarder(&node, &dir, "tap", ports, files)?;
                 (around()?, vec![switch])
             }
-            (Kind::Forwarder, Attachment::Veth) => {
+            (Kind::Forwarder, _) => {
                 let pods = behind()?;
                 (pods, vec![forwarder(&node, &dir, "veth", ports, files)?])
             }
@@ -249,11 +264,12 @@ impl System {
                 }
                 (around()?, vec![switch])
             }
-            (_, Attachment::Veth) => {
+            (_, attachment) => {
                 let pods = behind()?;
                 let switch = self.switch(&node, dir, files)?;
                 for port in ports {
-                    switch.add_port(port, "")?;
+                    let settings = if attachment == Attachment::Xdp { "type=afxdp" } else { "" };
+                    switch.add_port(port, settings)?;
                 }
                 (pods, vec![switch])
             }

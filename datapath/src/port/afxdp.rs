@@ -1,0 +1,374 @@
+//! Ports on an existing netdev (`type=afxdp`): frames are taken from its driver by an XDP program, before the kernel makes
+//! packets of them, and shared memory stands where system calls are elsewhere.
+//!
+//! There are only bytes: no virtio-net header, so super-frames are cut and checksums completed before they are sent; and a VLAN
+//! tag that hardware took out of a received frame is lost. Between virtual devices the sender's kernel may have left a checksum
+//! to the device, without a word: such frames are known by their bytes, as those are that come out of tunnels
+//! ([`Frame::recognise_offload`]). What is inside a tunnel that the sender made itself is not looked at, nor is SCTP.
+//!
+//! A queue of the device has one ring of frames to be sent. Workers that share it take turns by a lock, once for many frames; the
+//! kernel, which sends them within the same system call, lets only one of them at a time do that.
+//!
+//! The kernel's own stack sees nothing of the frames of the queues that are in use.
+
+use super::batching::Outbox;
+use super::device::{self, Key, Viewpoint};
+use super::{
+    DeviceChange, LinkReport, Losses, Port, PortConfigError, PortError, Rx, RxLoss, Tx, TxLost, plain,
+    reason_of,
+};
+use crate::drop::Drop;
+use packet::{Batch, Frame, FramePool, PacketKey, Segmentation};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use sys::errno;
+use sys::ethtool;
+use sys::netlink::{AdminState, LinkChange, Netlink};
+use sys::netns::Netns;
+use sys::packet_socket::Promiscuous;
+use sys::xdp::{self, XdpDevice, XdpMode, XdpOptions, XdpReceiver, XdpSender, XdpWatch};
+use sys::{IfIndex, IfName};
+
+/// Largest MTU with which every frame, with two VLAN tags, fits the memory that it is received into.
+pub const MTU_MAX: u32 = (xdp::FRAME_LEN_MAX - 14 - 2 * 4) as u32;
+
+/// Drivers of devices that frames reach as their sender's kernel left them, without ever having been on a wire.
+const VIRTUAL_DRIVERS: [&str; 4] = ["veth", "tun", "virtio_net", "netkit"];
+
+/// How a port on an existing netdev is to be opened.
+#[derive(Debug)]
+pub struct AfXdpConfig {
+    /// Name of the netdev, in the namespace of the calling thread.
+    pub name: IfName,
+    /// How to take its frames.
+    pub xdp: XdpOptions,
+    /// MTU to give it, in bytes without the Ethernet header; at most [`MTU_MAX`].
+    pub mtu: Option<u32>,
+    /// Whether to switch it on or off; `None` leaves it as it is.
+    pub admin: Option<AdminState>,
+}
+
+impl AfXdpConfig {
+    /// One queue in the fastest mode that works, switched on, the MTU left as it is.
+    pub fn new(name: IfName) -> Self {
+        AfXdpConfig { name, xdp: XdpOptions::default(), mtu: None, admin: Some(AdminState::Up) }
+    }
+}
+
+/// What is held as long as any side is in use.
+#[derive(Debug)]
+struct Held {
+    device: XdpDevice,
+    _promiscuous: Promiscuous,
+}
+
+/// A port on an existing netdev.
+#[derive(Debug)]
+pub struct AfXdpPort {
+    index: IfIndex,
+    // Where the device was, and still is unless the program is no longer on it.
+    netns: Netns,
+    held: Arc<Held>,
+    /// Taken by [`Port::take_rx`].
+    receivers: Vec<XdpReceiver>,
+    senders: Vec<Arc<Mutex<XdpSender>>>,
+    watches: Vec<XdpWatch>,
+    losses: Vec<Arc<RxLoss>>,
+    /// What the kernel lost; written by whoever owns the port.
+    kernel_loss: Arc<RxLoss>,
+    senders_given: usize,
+    /// Whether received frames may lack checksums that nobody speaks of.
+    may_lack_checksums: bool,
+}
+
+impl AfXdpPort {
+    /// Attaches to the device.
+    ///
+    /// # Errors
+    /// [`PortConfigError::NoDevice`], [`PortConfigError::MtuTooLong`], [`PortConfigError::Xdp`], or what else was refused.
+    pub fn open(config: &AfXdpConfig) -> Result<AfXdpPort, PortConfigError> {
+        let mut netlink = Netlink::open()?;
+        let missing = || PortConfigError::NoDevice(config.name.to_string());
+        let link = netlink.link_by_name(&config.name)?.ok_or_else(missing)?;
+        if link.mac.is_none() {
+            return Err(PortConfigError::NotEthernet(config.name.to_string()));
+        }
+        check_mtu(config.mtu.unwrap_or(link.mtu))?;
+        let mut change = LinkChange::default();
+        if let Some(mtu) = config.mtu {
+            change = change.mtu(mtu);
+        }
+        if let Some(admin) = config.admin {
+            change = change.admin(admin);
+        }
+        netlink.change(link.index, &change)?;
+        let (device, queues) = XdpDevice::open(link.index, config.xdp)?;
+        let refused = |source| PortConfigError::Refused { operation: "promiscuous mode", source };
+        let promiscuous = Promiscuous::hold(link.index).map_err(refused)?;
+        let driver = ethtool::driver(&config.name).unwrap_or_default().driver;
+        let (receivers, senders): (Vec<_>, Vec<_>) = queues.into_iter().unzip();
+        Ok(AfXdpPort {
+            index: link.index,
+            netns: Netns::current()?,
+            may_lack_checksums: device.mode() == XdpMode::Generic
+                || VIRTUAL_DRIVERS.contains(&driver.as_str()),
+            held: Arc::new(Held { device, _promiscuous: promiscuous }),
+            watches: receivers.iter().map(XdpReceiver::watch).collect(),
+            losses: receivers.iter().map(|_| Arc::default()).collect(),
+            receivers,
+            senders: senders.into_iter().map(|sender| Arc::new(Mutex::new(sender))).collect(),
+            kernel_loss: Arc::default(),
+            senders_given: 0,
+        })
+    }
+
+    /// Brings [`Self::kernel_loss`] up to date.
+    fn count_kernel_losses(&self) {
+        let statistics = self.watches.iter().map(|watch| watch.statistics().unwrap_or_default());
+        let lost: u64 = statistics.map(|s| s.rx_dropped + s.rx_ring_full).sum();
+        self.kernel_loss.overflow.add(lost.saturating_sub(self.kernel_loss.overflow.get()));
+    }
+}
+
+/// A worker that panicked has taken the process with it.
+fn lock(sender: &Mutex<XdpSender>) -> MutexGuard<'_, XdpSender> {
+    sender.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn check_mtu(mtu: u32) -> Result<(), PortConfigError> {
+    if mtu > MTU_MAX { Err(PortConfigError::MtuTooLong { mtu, most: MTU_MAX }) } else { Ok(()) }
+}
+
+impl Port for AfXdpPort {
+    fn take_rx(&mut self) -> Vec<Box<dyn Rx>> {
+        let receivers = std::mem::take(&mut self.receivers);
+        let side = |(receiver, loss): (XdpReceiver, &Arc<RxLoss>)| -> Box<dyn Rx> {
+            Box::new(AfXdpRx {
+                receiver,
+                loss: loss.clone(),
+                taken: Vec::with_capacity(Batch::MAX),
+                lengths: [0; Batch::MAX],
+                is_drained: false,
+                may_lack_checksums: self.may_lack_checksums,
+                _held: self.held.clone(),
+            })
+        };
+        receivers.into_iter().zip(&self.losses).map(side).collect()
+    }
+
+    fn new_tx(&mut self) -> Result<Box<dyn Tx>, PortError> {
+        let number = self.senders_given % self.senders.len().max(1);
+        let sender = self.senders.get(number).ok_or(PortError::Gone)?.clone();
+        self.senders_given += 1;
+        Ok(Box::new(AfXdpTx {
+            sender,
+            outbox: Outbox::new(),
+            losses: Losses::default(),
+            is_down: false,
+            failed: None,
+            _held: self.held.clone(),
+        }))
+    }
+
+    fn link(&mut self) -> Result<LinkReport, PortError> {
+        if !self.held.device.is_attached()? {
+            return Err(PortError::Gone);
+        }
+        let report = device::report(&self.netns, Key::Index(self.index), Viewpoint::Same)?;
+        Ok(LinkReport { xdp_mode: Some(self.held.device.mode()), ..report })
+    }
+
+    fn change(&mut self, change: DeviceChange) -> Result<(), PortConfigError> {
+        if let DeviceChange::Mtu(mtu) = change {
+            check_mtu(mtu)?;
+        }
+        device::change(&self.netns, Key::Index(self.index), change)
+    }
+
+    fn losses(&self) -> Vec<Arc<RxLoss>> {
+        self.count_kernel_losses();
+        self.losses.iter().chain([&self.kernel_loss]).cloned().collect()
+    }
+
+    fn discard(&mut self) -> Result<(), PortError> {
+        // The device is not ours.
+        Ok(())
+    }
+}
+
+struct AfXdpRx {
+    receiver: XdpReceiver,
+    loss: Arc<RxLoss>,
+    /// Frames that are being received into.
+    taken: Vec<Frame>,
+    /// How long they are.
+    lengths: [usize; Batch::MAX],
+    is_drained: bool,
+    may_lack_checksums: bool,
+    _held: Arc<Held>,
+}
+
+impl Rx for AfXdpRx {
+    fn recv(&mut self, pool: &mut FramePool, out: &mut Batch) -> Result<(), PortError> {
+        let waiting = self.receiver.waiting();
+        let wanted = waiting.min(out.room());
+        self.taken.extend((0..wanted).map(|_| pool.take()));
+        let buffers = self.taken.iter_mut().map(Frame::room_mut);
+        let found = self.receiver.recv_many(buffers, &mut self.lengths);
+        for (n, mut frame) in self.taken.drain(..).enumerate() {
+            let length = self.lengths.get(n).filter(|_| n < found);
+            if length.is_none_or(|&length| frame.set_len(length).is_err()) {
+                self.loss.too_long.add(u64::from(length.is_some()));
+                pool.give(frame);
+                continue;
+            }
+            // A frame that makes no sense is refused where all are that make none.
+            if self.may_lack_checksums && PacketKey::extract(&mut frame).is_ok() {
+                frame.recognise_offload();
+            }
+            if let Err(frame) = out.push(frame) {
+                pool.give(frame);
+            }
+        }
+        self.is_drained = waiting <= wanted;
+        Ok(())
+    }
+
+    fn is_drained(&self) -> bool {
+        self.is_drained
+    }
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.receiver.as_fd())
+    }
+}
+
+struct AfXdpTx {
+    sender: Arc<Mutex<XdpSender>>,
+    outbox: Outbox,
+    losses: Losses,
+    /// Whether the device was down the last time, so that it is to be asked before it gets more.
+    is_down: bool,
+    failed: Option<PortError>,
+    _held: Arc<Held>,
+}
+
+impl Tx for AfXdpTx {
+    fn send(&mut self, mut frame: Frame, pool: &mut FramePool) -> Result<(), (Frame, Drop)> {
+        if frame.segmentation != Segmentation::None {
+            // Behind what came before it.
+            self.send_out(pool);
+            return self.send_cut(frame, pool);
+        }
+        frame.complete_checksum();
+        self.outbox.add(frame);
+        if self.outbox.is_full() {
+            self.send_out(pool);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, pool: &mut FramePool) -> Result<(), PortError> {
+        self.send_out(pool);
+        self.failed.take().map_or(Ok(()), Err)
+    }
+
+    fn take_lost(&mut self) -> Option<TxLost> {
+        self.losses.take()
+    }
+}
+
+/// Puts a frame with those that are to be sent, if need be once those have been.
+fn push(sender: &mut XdpSender, bytes: &[u8]) -> io::Result<()> {
+    match sender.push(bytes) {
+        Err(error) if error.raw_os_error() == Some(errno::ENOBUFS) => {
+            sender.flush()?;
+            sender.push(bytes)
+        }
+        result => result,
+    }
+}
+
+impl AfXdpTx {
+    /// Sends what waits, with one system call if nothing is refused.
+    fn send_out(&mut self, pool: &mut FramePool) {
+        if self.outbox.is_empty() {
+            return;
+        }
+        let all = self.outbox.take();
+        let sender = self.sender.clone();
+        let mut sender = lock(&sender);
+        let is_ready = self.is_ready(&mut sender);
+        // What the kernel is to send: frames, bytes.
+        let mut given = (0, 0);
+        for waiting in &all {
+            let (frames, bytes) = (waiting.frames(), waiting.frame.len() as u64);
+            let pushed =
+                is_ready.and_then(|()| push(&mut sender, waiting.frame.bytes()).map_err(|e| reason_of(&e)));
+            match pushed {
+                Ok(()) => given = (given.0 + frames, given.1 + bytes),
+                Err(reason) => self.losses.add(reason, frames, bytes),
+            }
+        }
+        if given.0 > 0 {
+            self.finish(&mut sender, given);
+        }
+        drop(sender);
+        self.outbox.put_back(all, pool);
+    }
+
+    /// Sends a super-frame in pieces.
+    fn send_cut(&mut self, frame: Frame, pool: &mut FramePool) -> Result<(), (Frame, Drop)> {
+        let sender = self.sender.clone();
+        let mut sender = lock(&sender);
+        if let Err(reason) = self.is_ready(&mut sender) {
+            return Err((frame, reason));
+        }
+        let bytes = frame.len() as u64;
+        let mut failure = None;
+        let sent = plain::each(frame, pool, |bytes| {
+            push(&mut sender, bytes).map_err(|error| failure = Some(error)).is_ok()
+        });
+        // Pieces of what is given back count with it.
+        let given = if sent.is_ok() { (1, bytes) } else { (0, 0) };
+        self.finish(&mut sender, given);
+        sent.map_err(|(frame, reason)| (frame, failure.map_or(reason, |error| reason_of(&error))))
+    }
+
+    /// Whether the device may be given more. While it is down it may not: it would send all that when it is up again, which may be
+    /// long after it was of any use.
+    fn is_ready(&mut self, sender: &mut XdpSender) -> Result<(), Drop> {
+        if !self.is_down {
+            return Ok(());
+        }
+        match self.learn(&sender.flush()) {
+            None => Ok(()),
+            Some(reason) => Err(reason),
+        }
+    }
+
+    /// Has the kernel send what it was given, so many frames and bytes, which are lost if there is no device any more.
+    fn finish(&mut self, sender: &mut XdpSender, (frames, bytes): (u64, u64)) {
+        if self.learn(&sender.flush()) == Some(Drop::NoPort) && frames > 0 {
+            self.losses.add(Drop::NoPort, frames, bytes);
+        }
+    }
+
+    /// Why frames were not sent, if they were not.
+    fn learn(&mut self, result: &io::Result<()>) -> Option<Drop> {
+        self.is_down = false;
+        let error = result.as_ref().err()?;
+        match error.raw_os_error() {
+            Some(errno::ENXIO | errno::ENODEV) => {
+                self.failed = Some(PortError::Gone);
+                Some(Drop::NoPort)
+            }
+            Some(errno::ENETDOWN) => {
+                self.is_down = true;
+                Some(Drop::TxError)
+            }
+            _ => Some(reason_of(error)),
+        }
+    }
+}
