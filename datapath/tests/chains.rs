@@ -330,12 +330,16 @@ impl Pair {
     }
 
     fn send(&mut self, who: usize, is_reply: bool, pipeline: Pipeline, shape: Shape) {
+        self.queue(who, is_reply, pipeline, shape);
+        self.each(World::settle);
+    }
+
+    fn queue(&mut self, who: usize, is_reply: bool, pipeline: Pipeline, shape: Shape) {
         let frame = self.frame(who, is_reply, pipeline, shape);
-        for side in [&mut self.chained, &mut self.plain] {
+        for side in [&self.chained, &self.plain] {
             let mut copy = Frame::from_bytes(frame.bytes());
             copy.checksum = frame.checksum;
             side.world.wire(if is_reply { 2 } else { 1 }).push_frame(copy);
-            side.world.settle();
         }
     }
 
@@ -388,7 +392,8 @@ fn damage(frame: &mut Frame, damage: Damage, protocol: u8) {
 
 #[derive(Clone, Debug)]
 enum Happening {
-    Packet(usize, bool, Shape),
+    /// Handled in one batch a port.
+    Packets(Vec<(usize, bool, Shape)>),
     Establish(usize),
     /// Milliseconds.
     Time(u64),
@@ -436,8 +441,10 @@ fn shape() -> impl Strategy<Value = Shape> {
 
 fn happening() -> impl Strategy<Value = Happening> {
     use Happening::*;
+    let packet = || (0..CONNECTIONS, any::<bool>(), shape());
     prop_oneof![
-        40 => (0..CONNECTIONS, any::<bool>(), shape()).prop_map(|(who, reply, shape)| Packet(who, reply, shape)),
+        32 => packet().prop_map(|packet| Packets(vec![packet])),
+        8 => prop::collection::vec(packet(), 2..20).prop_map(Packets),
         2 => (0..CONNECTIONS).prop_map(Establish),
         3 => prop::sample::select(vec![1, 17, 900, 12_000, 29_990, 30_010, 61_000, 100_000]).prop_map(Time),
         1 => any::<bool>().prop_map(SeqCheck),
@@ -465,7 +472,12 @@ proptest! {
         let mut config = CtConfig::default();
         for happening in happenings {
             match happening.clone() {
-                Happening::Packet(who, is_reply, shape) => pair.send(who, is_reply, pipeline, shape),
+                Happening::Packets(packets) => {
+                    for (who, is_reply, shape) in packets {
+                        pair.queue(who, is_reply, pipeline, shape);
+                    }
+                    pair.each(World::settle);
+                }
                 Happening::Establish(who) => pair.establish(who, pipeline),
                 Happening::Time(ms) => pair.each(|w| w.now += Duration::from_millis(ms)),
                 Happening::SeqCheck(is_on) => {

@@ -26,9 +26,29 @@ const ZONE_VICTIM_LOOKS_MAX: usize = 64;
 pub(super) struct Quota {
     total: AtomicU32,
     zones: Box<[OnceLock<Box<[AtomicU32]>>]>,
-    origins: Box<[Mutex<BTreeMap<DpPort, Origin>>]>,
+    origins: Box<[OriginShard]>,
     /// The port with the most embryonic connections (low half) and their number (high half), as last seen.
     busiest: AtomicU64,
+}
+
+/// Some of the ingress ports.
+#[derive(Debug, Default)]
+struct OriginShard {
+    ports: Mutex<BTreeMap<DpPort, Origin>>,
+    /// Embryonic connections of all of them together; written under the lock only.
+    embryonic: AtomicU32,
+}
+
+impl OriginShard {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<DpPort, Origin>> {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes another number of a port's, whose lock is held.
+    fn renumber(&self, before: u32, after: u32) {
+        let sum = self.embryonic.load(Ordering::Relaxed).wrapping_sub(before).wrapping_add(after);
+        self.embryonic.store(sum, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -54,7 +74,7 @@ impl Quota {
         Quota {
             total: AtomicU32::new(0),
             zones: (0..ZONE_BLOCK).map(|_| OnceLock::new()).collect(),
-            origins: (0..ORIGIN_SHARDS).map(|_| Mutex::default()).collect(),
+            origins: (0..ORIGIN_SHARDS).map(|_| OriginShard::default()).collect(),
             busiest: AtomicU64::new(0),
         }
     }
@@ -82,7 +102,7 @@ impl Quota {
 
     /// Embryonic connections of a port now.
     pub fn embryonic(&self, origin: DpPort) -> u32 {
-        self.lock(origin).get(&origin).map_or(0, |o| o.embryonic)
+        self.shard(origin).lock().get(&origin).map_or(0, |o| o.embryonic)
     }
 
     fn zone_counter(&self, zone: Zone) -> Option<&AtomicU32> {
@@ -92,8 +112,8 @@ impl Quota {
     }
 
     #[expect(clippy::indexing_slicing, reason = "reduced to the number of locks")]
-    fn lock(&self, origin: DpPort) -> MutexGuard<'_, BTreeMap<DpPort, Origin>> {
-        self.origins[origin.0 as usize % ORIGIN_SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+    fn shard(&self, origin: DpPort) -> &OriginShard {
+        &self.origins[origin.0 as usize % ORIGIN_SHARDS]
     }
 
     /// Asks for room for a connection of `zone` from `origin`; if granted it is counted, and must be given to
@@ -111,7 +131,10 @@ impl Quota {
         if config.zone_limit(zone).is_some_and(|limit| self.zone(zone) >= limit) {
             return self.victim_of(origin, Some(zone));
         }
-        if self.embryonic(origin) >= config.embryonic_port_max.max(1) {
+        let most = config.embryonic_port_max.max(1);
+        // Mostly all ports together have less, which takes no lock to see.
+        let may_have_most = self.shard(origin).embryonic.load(Ordering::Relaxed) >= most;
+        if may_have_most && self.embryonic(origin) >= most {
             return self.victim_of(origin, None);
         }
         let max = config.connections_max;
@@ -142,7 +165,8 @@ impl Quota {
     /// Notes an admitted connection that stands in the table, as embryonic.
     pub fn settle(&self, connection: &Arc<Connection>) {
         let port = connection.origin;
-        let mut origins = self.lock(port);
+        let shard = self.shard(port);
+        let mut origins = shard.lock();
         let origin = origins.entry(port).or_default();
         if origin.queue.len() > 2 * origin.embryonic as usize + QUEUE_SLACK {
             origin.queue.retain(|c| c.load().has(State::EMBRYONIC));
@@ -151,6 +175,7 @@ impl Quota {
         // Under the lock, and before anybody can find it answered.
         if connection.set_flag(State::EMBRYONIC) {
             origin.embryonic += 1;
+            shard.renumber(0, 1);
         }
         let (count, dead) = (origin.embryonic, connection.is_dead());
         drop(origins);
@@ -167,10 +192,12 @@ impl Quota {
             return;
         }
         let port = connection.origin;
-        let mut origins = self.lock(port);
+        let shard = self.shard(port);
+        let mut origins = shard.lock();
         let Some(origin) = origins.get_mut(&port) else { return };
-        origin.embryonic = origin.embryonic.saturating_sub(1);
-        let count = origin.embryonic;
+        let (before, count) = (origin.embryonic, origin.embryonic.saturating_sub(1));
+        origin.embryonic = count;
+        shard.renumber(before, count);
         if count == 0 {
             origins.remove(&port);
         }
@@ -201,7 +228,7 @@ impl Quota {
 
     /// The oldest embryonic connection of a port, or of those that were first the oldest of a zone.
     fn victim_of(&self, port: DpPort, zone: Option<Zone>) -> Option<Arc<Connection>> {
-        let mut origins = self.lock(port);
+        let mut origins = self.shard(port).lock();
         let queue = &mut origins.get_mut(&port)?.queue;
         while queue.front().is_some_and(|c| !c.load().has(State::EMBRYONIC)) {
             queue.pop_front();
