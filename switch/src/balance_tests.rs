@@ -4,7 +4,7 @@ use super::*;
 use proptest::prelude::*;
 
 fn sides(of: &[(usize, u64)]) -> Vec<SideLoad> {
-    of.iter().map(|(worker, load)| SideLoad { worker: *worker, load: *load }).collect()
+    of.iter().map(|(worker, load)| SideLoad { worker: *worker, load: *load, pin: None }).collect()
 }
 
 fn workers_of(sides: &[SideLoad]) -> Vec<usize> {
@@ -35,13 +35,14 @@ fn best_heaviest(sides: &[SideLoad], workers: usize) -> u64 {
 fn new_sides_go_round_the_workers() {
     let (mut all, mut own) = ([2, 0, 1], [0; 3]);
     let placed = [0; 5].map(|_| {
-        let worker = place(&all, &own);
+        let worker = place(&all, &own, &[true; 3]);
         all[worker] += 1;
         own[worker] += 1;
         worker
     });
     assert_eq!(placed, [1, 2, 0, 1, 2]);
-    assert_eq!(place(&[], &[]), 0);
+    assert_eq!(place(&[], &[], &[]), 0);
+    assert_eq!(place(&[5, 0, 2], &[0; 3], &[true, false, true]), 2);
 }
 
 #[test]
@@ -103,9 +104,39 @@ fn balancing_by_itself_needs_load_and_improvement() {
     assert!(at(43).decide(&slight, &[96, 10]).is_some() && at(45).decide(&slight, &[96, 10]).is_none());
 }
 
+#[test]
+fn a_worker_that_sides_are_pinned_to_has_no_others() {
+    let pinned = |worker, load, pin| SideLoad { worker, load, pin: Some(pin) };
+    let mut before = sides(&[(0, 5), (1, 5), (2, 5)]);
+    before.push(pinned(0, 90, 2));
+    // The third side has to go, and only that.
+    let after = rehome(&before, 3);
+    assert_eq!(workers_of(&after), [0, 1, 0, 2]);
+    assert_eq!(rehome(&after, 3), after);
+    assert_eq!(workers_of(&spread(&before, 3)), [0, 1, 0, 2]);
+    // With a pin to every worker there is no choice but to share.
+    before.push(pinned(0, 0, 0));
+    before.push(pinned(0, 0, 1));
+    assert_eq!(workers_of(&rehome(&before, 3)), [0, 1, 2, 2, 0, 1]);
+    // A pinned load that is too much is no reason to move others.
+    let mut even = sides(&[(0, 5), (0, 5), (1, 10)]);
+    even.push(pinned(2, 99, 2));
+    assert_eq!(AutoBalance::DEFAULT.decide(&even, &[10, 10, 99]), None);
+    even.push(sides(&[(0, 40)])[0]);
+    even.push(sides(&[(0, 46)])[0]);
+    let better = AutoBalance::DEFAULT.decide(&even, &[96, 10, 99]).expect("worth it");
+    assert_eq!((better[3].worker, better.iter().filter(|s| s.worker == 2).count()), (2, 1));
+}
+
+fn any_pinned_sides(workers: usize, count: usize) -> impl Strategy<Value = Vec<SideLoad>> {
+    let side = (0..9usize, 0u64..100, proptest::option::weighted(0.2, 0..workers));
+    let side = side.prop_map(|(worker, load, pin)| SideLoad { worker, load, pin });
+    proptest::collection::vec(side, 0..count)
+}
+
 fn any_sides(workers: usize, count: usize) -> impl Strategy<Value = Vec<SideLoad>> {
     let load = prop_oneof![Just(0), 0u64..100, 0..u64::MAX];
-    let side = (0..workers, load).prop_map(|(worker, load)| SideLoad { worker, load });
+    let side = (0..workers, load).prop_map(|(worker, load)| SideLoad { worker, load, pin: None });
     proptest::collection::vec(side, 0..count)
 }
 
@@ -126,7 +157,7 @@ proptest! {
     /// being no worse in squares may be worse in this, so it starts with everything at one worker.
     #[test]
     fn the_heaviest_worker_is_near_the_best(loads in proptest::collection::vec(0u64..1_000, 1..8), workers in 2usize..4) {
-        let before: Vec<SideLoad> = loads.iter().map(|load| SideLoad { worker: 9, load: *load }).collect();
+        let before: Vec<SideLoad> = loads.iter().map(|load| SideLoad { worker: 9, load: *load, pin: None }).collect();
         let (heaviest, best) = (heaviest(&spread(&before, workers), workers), best_heaviest(&before, workers));
         let n = workers as u64;
         prop_assert!(heaviest * 3 * n <= best * (4 * n - 1), "{} against {}", heaviest, best);
@@ -140,5 +171,23 @@ proptest! {
             prop_assert!(b.worker >= workers || a.worker == b.worker);
         }
         prop_assert_eq!(after.len(), before.len());
+    }
+
+    /// By either way every side is where it may be: at its pin, or away from others' pins unless there is nowhere else.
+    #[test]
+    fn pins_are_respected(
+        (before, workers) in (1usize..5).prop_flat_map(|workers| (any_pinned_sides(workers, 20), Just(workers))),
+    ) {
+        let pinned_to = |worker| before.iter().any(|side| side.pin == Some(worker));
+        let has_open = (0..workers).any(|worker| !pinned_to(worker));
+        for after in [spread(&before, workers), rehome(&before, workers)] {
+            for side in &after {
+                match side.pin {
+                    Some(pin) => prop_assert_eq!(side.worker, pin),
+                    None => prop_assert!(side.worker < workers && !(has_open && pinned_to(side.worker))),
+                }
+            }
+            prop_assert_eq!(rehome(&after, workers), after.clone());
+        }
     }
 }

@@ -223,6 +223,8 @@ pub struct InterfaceConfig {
     pub mac: Option<MacAddr>,
     /// `options:n_rxq` of a TAP.
     pub rx_queues: RxQueues,
+    /// `other_config:pmd-rxq-affinity`.
+    pub rx_affinity: RxAffinity,
     /// `options:netns`: the namespace that the device is moved to, by name or path.
     pub netns: Option<String>,
 }
@@ -254,6 +256,24 @@ impl RxQueues {
             )),
         }
     }
+}
+
+/// Processors that receiving sides are pinned to, by the sides' numbers.
+pub type RxAffinity = BTreeMap<u16, usize>;
+
+/// Reads `0:3,1:7`: side and processor, side and processor.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_affinity(text: &str) -> Result<RxAffinity, String> {
+    let pair = |item: &str| {
+        let (side, cpu) = item.split_once(':')?;
+        Some((side.trim().parse().ok()?, cpu.trim().parse().ok()?))
+    };
+    let items = text.split(',').filter(|item| !item.trim().is_empty());
+    let read =
+        |item: &str| pair(item).ok_or_else(|| format!("'{item}' is not a queue and a core such as 0:3"));
+    items.map(read).collect()
 }
 
 /// One row of the Controller table.
@@ -312,6 +332,15 @@ mod tests {
             ("1ffffffffffffffff", "more than 64"),
         ] {
             assert!(WorkerCpus::parse(text).unwrap_err().contains(why), "{text}");
+        }
+    }
+
+    #[test]
+    fn affinities_are_pairs() {
+        assert_eq!(parse_affinity("0:3,1:7"), Ok([(0, 3), (1, 7)].into()));
+        assert_eq!(parse_affinity(""), Ok(RxAffinity::new()));
+        for bad in ["0", "0:", ":1", "a:1", "0:1;1:2", "0:1:2", "-1:0", "70000:0"] {
+            assert!(parse_affinity(bad).unwrap_err().contains(bad), "{bad}");
         }
     }
 

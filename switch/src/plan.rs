@@ -113,7 +113,7 @@ pub fn plan(current: &Config, wanted: &Config) -> Vec<Step> {
 mod tests {
     use super::*;
     use crate::afxdp::AfXdpOptions;
-    use crate::config::{BridgeConfig, PortConfig, RxQueues};
+    use crate::config::{BridgeConfig, PortConfig, RxAffinity, RxQueues};
     use crate::tunnel::{TunnelConfig, TunnelKind};
     use crate::vlan::VlanConfig;
     use proptest::prelude::*;
@@ -180,6 +180,7 @@ mod tests {
                 mtu_request: None,
                 mac: None,
                 rx_queues: RxQueues::default(),
+                rx_affinity: RxAffinity::default(),
                 netns: None,
             }
         })

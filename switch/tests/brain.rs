@@ -17,7 +17,8 @@ use std::time::Duration;
 use switch::brain::{Brain, Command, DeviceState, OpenDevice};
 use switch::bridge::{Device, FailMode};
 use switch::config::{
-    BridgeConfig, Config, ControllerConfig, InterfaceConfig, InterfaceKind, PortConfig as Port, RxQueues,
+    BridgeConfig, Config, ControllerConfig, InterfaceConfig, InterfaceKind, PortConfig as Port, RxAffinity,
+    RxQueues,
 };
 use switch::forwarding::{Forwarding, NoPunt, PacketInCause, Punted, Solicitation};
 use switch::mac::MacAddr;
@@ -41,6 +42,7 @@ fn interface(name: &str, ofport_request: Option<u16>) -> InterfaceConfig {
         mtu_request: None,
         mac: None,
         rx_queues: RxQueues::default(),
+        rx_affinity: RxAffinity::default(),
         netns: None,
     }
 }

@@ -188,7 +188,7 @@ fn shown(switch: &Switch) -> BTreeMap<(String, u32), u32> {
                 let key = (port.to_owned(), queue.parse().expect("a queue"));
                 assert_eq!(queues.insert(key, core.expect("a core")), None, "twice: {text}");
             }
-            ["isolated", ":", "false"] | ["overhead:", ..] | ["Displaying", ..] => {}
+            ["isolated", ":", "false" | "true"] | ["overhead:", ..] | ["Displaying", ..] => {}
             _ => panic!("{line} in\n{text}"),
         }
     }
@@ -350,6 +350,52 @@ fn bad_masks_say_so_and_change_nothing() {
     assert!(a.pings("10.1.0.2"));
 }
 
+#[test]
+fn pinned_queues_have_their_workers_to_themselves() {
+    let [first, second] = two_cpus().map(|cpu| cpu as u32);
+    let switch = Switch::start(&["--workers=1"]);
+    let [a, _b] = pair(&switch, 2);
+    let mask = 1u128 << first | 1 << second;
+    switch.run(&format!("ovs-vsctl set Open_vSwitch . other_config:pmd-cpu-mask={mask:x}"));
+    let spread = shown(&switch);
+    let set = |affinity: &str| {
+        switch.run(&format!("ovs-vsctl set Interface pod1 other_config:pmd-rxq-affinity={affinity}"));
+        shown(&switch)
+    };
+    let pinging = Pinging::start(&a, "10.1.0.2");
+    for (pinned, other) in [(second, first), (first, second)] {
+        for (queue, core) in set(&format!("1:{pinned}")) {
+            let expected = if queue == ("pod1".to_owned(), 1) { pinned } else { other };
+            assert_eq!(core, expected, "{queue:?}");
+        }
+        let text = switch.run("ovs-appctl dpif-netdev/pmd-rxq-show");
+        assert!(text.contains(&format!("core_id {pinned}:\n  isolated : true\n")), "{text}");
+        assert!(text.contains(&format!("core_id {other}:\n  isolated : false\n")), "{text}");
+        // What is pinned stays, whatever it costs.
+        switch.run("ovs-appctl dpif-netdev/pmd-rxq-rebalance");
+        assert_eq!(shown(&switch)[&("pod1".to_owned(), 1)], pinned);
+    }
+    // A core without a worker, and what is no list, pin nothing and say so; then all workers are everybody's again.
+    for (bad, why) in [
+        ("1:900", "Core 900 cannot be pinned with port 'pod1' rx queue 1."),
+        ("1", "'1' is not a queue and a core"),
+    ] {
+        let queues = set(bad);
+        let on_second = queues.values().filter(|core| **core == second).count();
+        assert!(
+            on_second > 0 && on_second < queues.len() && queues.len() == spread.len(),
+            "{bad}: {queues:?}"
+        );
+        assert!(
+            switch.log().lines().any(|l| l.contains("|WARN|") && l.contains(why)),
+            "{bad}: {}",
+            switch.log()
+        );
+    }
+    let (sent, answered, twice) = pinging.stop();
+    assert!(answered + 1 >= sent && twice == 0, "{answered} of {sent}, {twice} twice");
+}
+
 /// Two pods that talk to each other are received from by one worker, until that is changed.
 fn two_busy_pods_at_one_worker(switch: &Switch) -> Vec<Namespace> {
     switch.run("ovs-vsctl add-br br0");
@@ -422,7 +468,7 @@ fn busy_pods_are_parted_by_themselves_if_that_is_wanted() {
 #[test]
 fn queues_are_shown_as_ovs_shows_them() {
     let mut pair = Pair::start();
-    let first = two_cpus()[0];
+    let [first, second] = two_cpus();
     pair.both(&format!("ovs-vsctl set Open_vSwitch . other_config:pmd-cpu-mask={:#x}", 1u128 << first));
     pair.both("ovs-vsctl add-br br0 -- add-port br0 p1 -- set Interface p1 type=dummy-pmd -- add-port br0 a_longer_name -- set Interface a_longer_name type=dummy-pmd");
     let show = |tools: &dyn Tools, options: &str| {
@@ -437,6 +483,14 @@ fn queues_are_shown_as_ovs_shows_them() {
         pair.note(&format!("pmd-rxq-show {options}"), &theirs, &ours);
     }
     pair.same("ovs-appctl dpif-netdev/pmd-rxq-show a b c d e f", Compare::Lines);
+    pair.both(&format!(
+        "ovs-vsctl set Open_vSwitch . other_config:pmd-cpu-mask={:#x}",
+        1u128 << first | 1 << second
+    ));
+    pair.both(&format!("ovs-vsctl set Interface p1 other_config:pmd-rxq-affinity=0:{second}"));
+    let (theirs, ours) = (show(&pair.real, ""), show(&pair.ours, ""));
+    assert!(theirs.contains("isolated : true"), "{theirs}");
+    pair.note("pmd-rxq-show with a pinned queue", &theirs, &ours);
     pair.same("ovs-appctl dpif-netdev/pmd-rxq-rebalance", Compare::Lines);
     pair.same("ovs-appctl dpif-netdev/pmd-rxq-rebalance nosuch", Compare::Lines);
     pair.finish();

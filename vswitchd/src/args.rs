@@ -16,7 +16,8 @@ With DATABASE (unix:FILE or tcp:HOST:PORT) it is that of an ovsdb-server.
 Tapestry options:
   --rundir=DIR            directory of sockets and pid file (default: $OVS_RUNDIR, or /run/tapestry)
   --db=FILE               database file (default: $OVS_DBDIR/conf.db, or /var/lib/tapestry/conf.db)
-  --workers=N             number of worker threads (default: a quarter of the cores, 1 to 4)
+  --workers=N             number of worker threads unless other_config:pmd-cpu-mask says it (default: a quarter of the
+                          cores, 1 to 4)
 
 Daemon options:
   --detach                run in the background; returns once configured, with sockets answering

@@ -78,6 +78,10 @@ pub struct Devices {
     slots: BTreeMap<String, Slot>,
     /// Devices that are wanted no more, or gone, until the workers' snapshot is without them.
     retired: Vec<Retired>,
+    /// Whether it is to be looked whether sides are where they are pinned.
+    pins_due: bool,
+    /// How many sides were pinned when that was last looked at.
+    pinned: usize,
     next_port: u32,
     made_up: u32,
     /// Whether io_uring is not to be used, though the kernel may have it.
@@ -136,6 +140,7 @@ impl Devices {
     /// An interface is wanted no more: its device is to be closed, and to vanish if it was made by the switch. That happens
     /// in [`Devices::bury`].
     pub fn forget(&mut self, name: &str) -> Option<News> {
+        self.pins_due = true;
         let device = self.slots.remove(name)?.device?;
         self.retired.push(Retired { device, discard: true });
         Some(News::Closed(name.to_owned()))
@@ -159,7 +164,8 @@ impl Devices {
 
     /// Settings of an open device have changed.
     pub fn change(&mut self, config: &InterfaceConfig, workers: &Workers) -> Option<News> {
-        let counts = self.side_counts(workers.count());
+        let room = self.room(workers);
+        self.pins_due = true;
         let slot = self.slots.get_mut(&config.name)?;
         let old = std::mem::replace(&mut slot.config, config.clone());
         let device = slot.device.as_mut()?;
@@ -177,7 +183,7 @@ impl Devices {
                 slot.error = Some(error.to_string());
             }
         }
-        if let Err(text) = device.set_sides(config, counts, workers) {
+        if let Err(text) = device.set_sides(config, room, workers) {
             tracing::warn!(target: "netdev", "{text}");
             slot.error = Some(text);
         }
@@ -253,7 +259,7 @@ impl Devices {
 
     fn try_open(&mut self, name: &str, workers: &mut Workers, now: Instant) -> Option<News> {
         let (next_port, made_up) = (self.next_port + 1, self.made_up + 1);
-        let counts = self.side_counts(workers.count());
+        let room = self.room(workers);
         let slot = self.slots.get_mut(name)?;
         if !has_device(&slot.config) {
             return None;
@@ -296,10 +302,11 @@ impl Devices {
         }
         let made_up_mac = MacAddr(0xaa55_aa55_0000 + u64::from(made_up));
         let mut device = Device { port, dp_port, sides: Vec::new(), made_up_mac, report };
-        device.take_sides(counts.clone());
+        device.take_sides(room.clone());
+        self.pins_due = true;
         let state = device.state();
         // A device that was there already may have another number of queues.
-        let error = device.set_sides(&slot.config, counts, workers).err();
+        let error = device.set_sides(&slot.config, room, workers).err();
         if let Some(text) = &error {
             tracing::warn!(target: "netdev", "{text}");
         }

@@ -30,6 +30,7 @@ fn interface(name: &str, kind: InterfaceKind) -> InterfaceConfig {
         mtu_request: None,
         mac: None,
         rx_queues: RxQueues::default(),
+        rx_affinity: switch::config::RxAffinity::default(),
         netns: None,
     }
 }
@@ -106,5 +107,43 @@ fn patches_have_no_device() {
     assert_eq!(devices.want(&patch, &mut workers, START), None);
     assert_eq!((devices.error("p"), devices.next_deadline()), (None, None));
     assert_eq!(devices.forget("p"), None);
+    workers.stop();
+}
+
+#[test]
+fn sides_go_to_new_workers_and_away_from_those_that_end() {
+    let (mut workers, mut devices) = (workers(), Devices::default());
+    for name in ["a", "b", "c", "d"] {
+        opened(devices.want(&interface(name, InterfaceKind::Dummy), &mut workers, START));
+    }
+    devices.listen(&workers);
+    let on = |devices: &Devices| devices.open().map(|(_, _, worker, _)| worker).collect::<Vec<_>>();
+    assert_eq!(on(&devices), [0, 1, 0, 1]);
+    devices.resize(&mut workers, 4).expect("threads");
+    let mut four = on(&devices);
+    four.sort_unstable();
+    assert_eq!((workers.count(), &four[..]), (4, &[0, 1, 2, 3][..]));
+    devices.resize(&mut workers, 1).expect("threads");
+    assert_eq!((workers.count(), on(&devices)), (1, vec![0; 4]));
+    // There is always one.
+    devices.resize(&mut workers, 0).expect("threads");
+    assert_eq!(workers.count(), 1);
+    // What a device gave is remembered when its worker has ended: the same port, counted over all of them.
+    let (port, _) = devices.get("d").expect("open");
+    let count = |workers: &Workers| -> u64 {
+        workers.stats().filter_map(|s| s.port(port)).map(|c| c.rx_packets.get()).sum()
+    };
+    devices.resize(&mut workers, 2).expect("threads");
+    for worker in 0..2 {
+        let frame = packet::Frame::from_bytes(&[2; 60]);
+        workers.send(worker, Command::Inject { port, frame }).expect("sent");
+    }
+    workers.settle();
+    assert_eq!(count(&workers), 2);
+    devices.resize(&mut workers, 1).expect("threads");
+    assert_eq!(count(&workers), 2);
+    devices.forget("d");
+    devices.bury(&mut workers);
+    assert_eq!(count(&workers), 0);
     workers.stop();
 }

@@ -159,6 +159,19 @@ impl Workers {
         self.cpus.as_deref()
     }
 
+    /// The worker on a processor; while they are not bound, the one of this number.
+    pub fn on_cpu(&self, cpu: usize) -> Option<usize> {
+        match &self.cpus {
+            Some(cpus) => cpus.iter().position(|c| *c == cpu),
+            None => (cpu < self.count()).then_some(cpu),
+        }
+    }
+
+    /// The processor of a worker, or its number while they are not bound.
+    pub fn cpu_of(&self, worker: usize) -> usize {
+        self.cpus.as_ref().and_then(|cpus| cpus.get(worker).copied()).unwrap_or(worker)
+    }
+
     /// How long each worker has been busy.
     pub fn busy(&self) -> impl Iterator<Item = &BusyTime> {
         self.threads.iter().map(|running| &*running.busy)

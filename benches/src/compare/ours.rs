@@ -16,8 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use switch::forwarding::Forwarding;
 
-/// Flows that the cache may hold, of each port and together: as many as the largest case has, of both ports.
-const FLOWS: u32 = 1 << 21;
+/// Flows that the cache may hold, of each port and together: as many as the largest case has, of both ports, twice, as half of the
+/// room is kept for each port that there is.
+const FLOWS: u32 = 1 << 22;
 /// How long cached flows and connections are kept without a frame, unless limits are as shipped.
 const PATIENCE_SECS: u32 = 3_600;
 /// Passes over all frames before anything counts.

@@ -167,17 +167,22 @@ impl Chain {
         true
     }
 
-    /// Has the first link fetched, both its lines.
+    /// Has the line fetched that frames that follow read and write.
     #[inline]
     pub fn prefetch(&self) {
-        prefetch(self);
-        prefetch(&self.0.rewrite);
+        prefetch(&self.0);
     }
 
-    /// Has the first link's connection fetched, once the link is there.
+    /// Has fetched what else such frames need, once that line is there: the connection, and what is written over their ends.
     #[inline]
     pub fn prefetch_connection(&self) {
         prefetch(&*self.0.connection);
+        if self.0.known.as_ref().is_none_or(Known::is_tcp) {
+            prefetch(self.0.connection.windows());
+        }
+        if self.0.known.as_ref().is_none_or(|known| known.is_rewritten) {
+            prefetch(&self.0.rewrite);
+        }
     }
 
     fn links(&self) -> impl Iterator<Item = &Link> {

@@ -94,6 +94,12 @@ impl Hot {
         self.bytes_credited + u64::from(self.bytes)
     }
 
+    /// Whether there is something to be credited.
+    #[inline]
+    pub fn has_counted(&self) -> bool {
+        self.packets > 0
+    }
+
     /// Credits what has been counted since the last time.
     pub fn fold(&mut self) {
         if self.packets == 0 {

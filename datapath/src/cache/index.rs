@@ -163,24 +163,15 @@ impl Index {
     }
 
     /// The slot under this hash that is the one meant.
-    #[inline(always)]
     pub fn find(&self, hash: u64, is_meant: impl Fn(FlowSlot) -> bool) -> Option<FlowSlot> {
-        let line = self.lines.get(self.home(hash))?;
-        let found = line.find(Tag::of(hash), &is_meant);
-        if found.is_some() || line.passed == 0 { found } else { self.find_further(hash, is_meant) }
-    }
-
-    /// The same, behind the line where it ought to be.
-    #[inline(never)]
-    fn find_further(&self, hash: u64, is_meant: impl Fn(FlowSlot) -> bool) -> Option<FlowSlot> {
         let mut at = self.home(hash);
-        for _ in 1..self.lines.len() {
-            at = self.next(at);
+        for _ in 0..self.lines.len() {
             let line = self.lines.get(at)?;
             let found = line.find(Tag::of(hash), &is_meant);
             if found.is_some() || line.passed == 0 {
                 return found;
             }
+            at = self.next(at);
         }
         None
     }

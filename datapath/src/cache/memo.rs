@@ -22,20 +22,10 @@ pub(crate) struct Memo {
 }
 
 impl Memo {
-    fn is(&self, other: &Memo) -> bool {
-        self.deps == other.deps && self.program.is_same(&other.program) && {
-            let parts = |memo: &Memo| {
-                let mut parts = Vec::new();
-                memo.credits.iter().for_each(|c| c.identify(&mut |part| parts.push(part)));
-                parts
-            };
-            self.credits.len() == other.credits.len() && parts(self) == parts(other)
-        }
-    }
-
-    /// Equal ones have equal hashes. Of the program only what mostly differs is in it.
-    fn hash(&self, seed: HashSeed, words: &mut Vec<u64>) -> u64 {
+    /// Numbers by which dependencies and credits are known, and of the program what mostly differs.
+    fn identify(&self, words: &mut Vec<u64>) {
         words.clear();
+        words.extend([self.deps.0.len() as u64, self.credits.len() as u64]);
         words.extend(self.deps.0.iter().flat_map(|(domain, revision)| [domain.0, revision.0]));
         self.credits.iter().for_each(|c| c.identify(&mut |part| words.push(part)));
         words.extend(self.program.actions.iter().map(|step| match step {
@@ -44,7 +34,6 @@ impl Memo {
             DpAction::Recirculate(id) => u64::from(id.0),
             _ => 0,
         }));
-        seed.hash(words.iter().copied())
     }
 }
 
@@ -55,15 +44,16 @@ pub(crate) struct Memos {
     seed: HashSeed,
     /// `CACHE_MEMOS_MAX`, in sets of `WAYS`, from the first use on.
     places: Vec<Place>,
-    /// Room for the words of a hash.
+    /// Room for what identifies a new translation, and one that it is compared with.
     words: Vec<u64>,
+    known_words: Vec<u64>,
     /// Which place of a full set is next to be given to another.
     next_way: usize,
 }
 
 impl Memos {
     pub fn new(seed: HashSeed) -> Memos {
-        Memos { seed, places: Vec::new(), words: Vec::new(), next_way: 0 }
+        Memos { seed, places: Vec::new(), words: Vec::new(), known_words: Vec::new(), next_way: 0 }
     }
 
     /// The translation that is kept already, if there is an equal one, else this one.
@@ -71,12 +61,16 @@ impl Memos {
         if self.places.is_empty() {
             self.places.resize_with(CACHE_MEMOS_MAX, || None);
         }
-        let hash = memo.hash(self.seed, &mut self.words);
+        memo.identify(&mut self.words);
+        let hash = self.seed.hash_row(&self.words);
         let first = hash as usize % (CACHE_MEMOS_MAX / WAYS) * WAYS;
         let Some(set) = self.places.get_mut(first..first + WAYS) else { return memo };
         for (known, kept) in set.iter().flatten() {
-            if *known == hash && kept.is(&memo) {
-                return Arc::clone(kept);
+            if *known == hash {
+                kept.identify(&mut self.known_words);
+                if self.known_words == self.words && kept.program.is_same(&memo.program) {
+                    return Arc::clone(kept);
+                }
             }
         }
         let unused = |place: &Place| place.as_ref().is_none_or(|(_, kept)| Arc::strong_count(kept) == 1);

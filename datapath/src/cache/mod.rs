@@ -259,7 +259,7 @@ impl FlowCache {
         let table = self.at(table)?;
         let slot = match candidate {
             Some(slot) if table.is(slot, key, by) => slot,
-            _ => table.find(key, by)?,
+            _ => table.find_elsewhere(key, by)?,
         };
         Some((slot, table.flow(slot)?.hot.chain.as_deref()))
     }

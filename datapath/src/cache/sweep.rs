@@ -14,6 +14,9 @@ const PASS: Duration = Duration::from_secs(1);
 /// Shortest pause between two steps of the sweep.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 
+/// So many slots ahead the sweep asks for what it will read.
+const AHEAD: usize = 8;
+
 #[derive(Default)]
 pub(super) struct Sweep {
     table: usize,
@@ -69,6 +72,9 @@ impl FlowCache {
                 self.sweep.table += 1;
                 self.sweep.slot = 0;
                 continue;
+            }
+            if let Some(table) = table {
+                table.prefetch_chain((self.sweep.slot + AHEAD) as FlowSlot);
             }
             let table = TableIndex(self.sweep.table as u16);
             removed += usize::from(self.visit(table, self.sweep.slot as FlowSlot, (now, revision), slow));

@@ -103,10 +103,24 @@ impl ProfileTable {
     #[inline]
     pub fn candidate(&self, hash: u64) -> Option<FlowSlot> {
         let slot = self.index.candidate(hash)?;
-        let flow = self.flows.get(slot)?;
-        prefetch(&flow.words);
-        prefetch(&flow.hot);
+        self.prefetch(slot);
         Some(slot)
+    }
+
+    #[inline]
+    fn prefetch(&self, slot: FlowSlot) {
+        if let Some(flow) = self.flows.get(slot) {
+            prefetch(&flow.words);
+            prefetch(&flow.hot);
+        }
+    }
+
+    /// Has the chain fetched of a flow that has something to be credited.
+    pub fn prefetch_chain(&self, slot: FlowSlot) {
+        let flow = self.flows.get(slot).filter(|flow| flow.hot.has_counted());
+        if let Some(chain) = flow.and_then(|flow| flow.hot.chain.as_deref()) {
+            chain.prefetch();
+        }
     }
 
     /// Whether a flow is that of this key.
@@ -122,8 +136,18 @@ impl ProfileTable {
         self.flows.rest(slot).iter().copied().eq(self.rest.iter().map(|word| masked(word, key)))
     }
 
+    /// Where the flow of this key stands.
     #[inline]
     pub fn find(&self, key: &PacketKey, by: &MaskedKey) -> Option<FlowSlot> {
+        match self.index.candidate(by.hash) {
+            Some(slot) if self.is(slot, key, by) => Some(slot),
+            _ => self.find_elsewhere(key, by),
+        }
+    }
+
+    /// The same if it is not the first that the index tells.
+    #[inline(never)]
+    pub fn find_elsewhere(&self, key: &PacketKey, by: &MaskedKey) -> Option<FlowSlot> {
         self.index.find(by.hash, |slot| self.is(slot, key, by))
     }
 
@@ -198,7 +222,10 @@ impl ProfileTable {
 
     /// Credits what a flow and its chain have counted.
     pub fn fold(&mut self, slot: FlowSlot) {
-        if let Some(flow) = self.flows.get_mut(slot) {
+        // A chain counts no frame that its flow does not, so most need not be looked at.
+        if let Some(flow) = self.flows.get_mut(slot)
+            && flow.hot.has_counted()
+        {
             flow.hot.fold();
             if let Some(chain) = &mut flow.hot.chain {
                 chain.fold(flow.hot.last_seen);

@@ -217,6 +217,12 @@ impl Connection {
         }
     }
 
+    /// The last of what TCP's established packets touch.
+    #[inline]
+    pub(crate) fn windows(&self) -> &[AtomicU32; 2] {
+        &self.windows
+    }
+
     /// The zone.
     #[inline]
     pub fn zone(&self) -> Zone {

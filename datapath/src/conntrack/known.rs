@@ -15,7 +15,7 @@ use super::spec::{CtClass, CtSpec, CtState};
 use super::tcp::{self, Segment};
 use super::tuple::Direction;
 use base::Instant;
-use packet::rewrite::{EndsRewrite, Network};
+use packet::rewrite::EndsRewrite;
 use packet::wire::{PROTO_TCP, PROTO_UDP};
 use packet::{Checksum, Frame, PacketKey, PlainPacket};
 
@@ -64,9 +64,7 @@ impl Known {
         let mut rewrite = None;
         if translates && state.has(State::TRANSLATED) {
             let target = connection.tuple(direction.opposite()).reversed();
-            let network = if tuple.is_ipv6() { Network::Ipv6 } else { Network::Ipv4 };
-            let (old, new) = (pass::endpoints(tuple), pass::endpoints(&target));
-            rewrite = Some(EndsRewrite::new(network, protocol, &old, &new)?);
+            rewrite = Some(pass::ends_rewrite(tuple, &target)?);
         }
         let known = Known {
             addresses: tuple.addresses_v4(),
@@ -79,6 +77,12 @@ impl Known {
             is_rewritten: rewrite.is_some(),
         };
         matches!(protocol, PROTO_TCP | PROTO_UDP).then_some((known, rewrite))
+    }
+
+    /// Whether they are segments, which touch the connection's windows too.
+    #[inline]
+    pub fn is_tcp(&self) -> bool {
+        self.protocol == PROTO_TCP
     }
 
     /// Whether a packet has the ends of the others.
@@ -117,7 +121,7 @@ impl ConnTracker {
         {
             return false;
         }
-        if known.protocol == PROTO_TCP {
+        if known.is_tcp() {
             let Some(segment) = bare_segment(packet.transport()) else { return false };
             let check = self.checks_tcp_seq();
             if !state.is_tcp_established() || !tcp::update_bare(connection, known.direction, &segment, check)

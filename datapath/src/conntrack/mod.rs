@@ -1,9 +1,10 @@
 //! The connection tracker, with NAT: `ct()` of ovs-actions(7) over zones of connections that all workers share.
 //!
-//! A packet passes in one of two ways. [`ConnTracker::track`] looks its connection up under a leaf lock, runs the state
+//! A packet passes in one of three ways. [`ConnTracker::track`] looks its connection up under a leaf lock, runs the state
 //! machine, makes the connection if asked to, and translates. [`ConnTracker::track_held`] does the same for a connection
 //! that a cached flow holds on to, with atomics alone: no look-up, no lock, no allocation. It declines whatever could change
-//! more than windows and time, so all that is rare has one place.
+//! more than windows and time, so all that is rare has one place. `track_known` (`known`) does it in a few instructions for
+//! packets that are as the flow's others were, and declines all else.
 //!
 //! Neighbours: programs carry a [`CtSpec`]; workers call this from `execute`; the brain sees only the connection fields of
 //! the key and the [`CtClass`] that its programs are composed under. Not here: reassembly (fragments that arrive are

@@ -10,7 +10,7 @@ use super::tuple::{Direction, Tuple};
 use super::{ConnTracker, CtConfig, count, timeout_of};
 use crate::drop::Drop;
 use base::Instant;
-use packet::rewrite::{self, Endpoints, Quoted};
+use packet::rewrite::{self, Endpoints, EndsRewrite, Network, Quoted};
 use packet::wire::PROTO_TCP;
 use packet::{DpPort, Frame, PacketKey, slot};
 use std::sync::Arc;
@@ -283,9 +283,18 @@ pub(super) fn rewrite_to(
         rewrite::set_quoted_endpoints(frame, quoted, &ends).then_some(())?;
         return rewrite_error(target, parsed, frame, key);
     }
-    rewrite::set_endpoints(frame, &ends).then_some(())?;
+    if !ends_rewrite(&parsed.tuple, target).is_some_and(|rewrite| rewrite.apply(frame)) {
+        rewrite::set_endpoints(frame, &ends).then_some(())?;
+    }
     describe_ends(target, key);
     Some(())
+}
+
+/// What gives packets with the ends of one tuple those of another, if it can be worked out beforehand.
+#[inline]
+pub(super) fn ends_rewrite(tuple: &Tuple, target: &Tuple) -> Option<EndsRewrite> {
+    let network = if tuple.is_ipv6() { Network::Ipv6 } else { Network::Ipv4 };
+    EndsRewrite::new(network, tuple.protocol(), &endpoints(tuple), &endpoints(target))
 }
 
 /// Writes the header slots of a packet that was given the tuple `target`.
@@ -328,7 +337,7 @@ fn outer_addresses(frame: &Frame) -> Option<(u128, u128)> {
     }
 }
 
-pub(super) fn endpoints(tuple: &Tuple) -> Endpoints {
+fn endpoints(tuple: &Tuple) -> Endpoints {
     Endpoints {
         src: tuple.src_number(),
         dst: tuple.dst_number(),

@@ -105,7 +105,7 @@ impl Table {
 
     #[inline]
     pub fn hash(&self, tuple: &Tuple) -> TupleHash {
-        TupleHash(self.seed.hash(tuple.canonical()))
+        TupleHash(self.seed.hash_row(&tuple.canonical()))
     }
 
     #[inline]

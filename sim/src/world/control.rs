@@ -12,7 +12,9 @@ use openflow::{OfError, OfVersion};
 use packet::DpPort;
 use std::sync::Arc;
 use switch::brain::{DeviceState, OpenDevice};
-use switch::config::{BridgeConfig, Config, InterfaceConfig, InterfaceKind, PortConfig, RxQueues};
+use switch::config::{
+    BridgeConfig, Config, InterfaceConfig, InterfaceKind, PortConfig, RxAffinity, RxQueues,
+};
 use switch::forwarding::Forwarding;
 use switch::mac::MacAddr;
 use switch::ofproto::{ConnId, ConnKind, Outgoing};
@@ -352,6 +354,7 @@ fn port_config(name: &str, kind: InterfaceKind, spec: &PortSpec) -> PortConfig {
         mtu_request: None,
         mac: None,
         rx_queues: RxQueues::default(),
+        rx_affinity: RxAffinity::default(),
         netns: None,
     };
     PortConfig {

@@ -1,7 +1,7 @@
 //! The datapath ports that tunnel interfaces share: one a protocol and UDP port.
 
 use super::config::{TunnelConfig, TunnelKind};
-use crate::config::{InterfaceConfig, InterfaceKind, RxQueues};
+use crate::config::{InterfaceConfig, InterfaceKind, RxAffinity, RxQueues};
 use packet::tunnel::TunnelProtocol;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -48,6 +48,7 @@ impl TunnelSocket {
             mtu_request: None,
             mac: None,
             rx_queues: RxQueues::default(),
+            rx_affinity: RxAffinity::default(),
             netns: None,
         }
     }

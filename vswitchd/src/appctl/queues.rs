@@ -51,7 +51,7 @@ impl Options {
 fn show(daemon: &Daemon, options: &Options) -> String {
     let mut out = String::new();
     for worker in 0..daemon.workers.count() {
-        let core = daemon.workers.cpus().and_then(|cpus| cpus.get(worker).copied()).unwrap_or(worker);
+        let core = daemon.workers.cpu_of(worker);
         if options.core.is_some_and(|only| only != core) {
             continue;
         }
@@ -62,8 +62,10 @@ fn show(daemon: &Daemon, options: &Options) -> String {
         let load = daemon.balancer.loads().get(worker);
         let elapsed = load.and_then(|load| load.elapsed.sum(options.samples));
         let other = load.and_then(|load| load.other.sum(options.samples));
-        let _ = writeln!(out, "pmd thread numa_id 0 core_id {core}:\n  isolated : false");
-        for side in daemon.devices.shown_sides().filter(|side| side.worker == worker) {
+        let own = || daemon.devices.shown_sides().filter(|side| side.worker == worker);
+        let is_isolated = own().any(|side| side.pin == Some(core));
+        let _ = writeln!(out, "pmd thread numa_id 0 core_id {core}:\n  isolated : {is_isolated}");
+        for side in own() {
             let _ = writeln!(out, "{}", side_line(&side, elapsed, options.samples));
         }
         let _ = writeln!(out, "  overhead: {}", usage(other, elapsed));
@@ -120,7 +122,7 @@ mod tests {
     fn lines_are_those_of_ovs() {
         let mut busy = History::default();
         let line = |busy: &History, elapsed, samples| {
-            side_line(&ShownSide { interface: "p1", number: 2, worker: 0, busy }, elapsed, samples)
+            side_line(&ShownSide { interface: "p1", number: 2, worker: 0, pin: None, busy }, elapsed, samples)
         };
         assert_eq!(
             line(&busy, None, 12),

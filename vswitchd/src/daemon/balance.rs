@@ -196,6 +196,7 @@ impl Daemon {
         }
         self.balancer.loads.truncate(count);
         self.workers.bind(wanted, &self.balancer.available);
+        self.devices.workers_changed();
         tracing::info!(target: "dpif_netdev", "There are {} workers", self.workers.count());
     }
 }

@@ -16,7 +16,7 @@ use switch::balance::AutoBalance;
 use switch::bridge::FailMode;
 use switch::config::{
     BridgeConfig, CacheConfig, Config, ControllerConfig, FlowTableConfig, InterfaceConfig, InterfaceKind,
-    PortConfig, RxQueues, WorkerCpus, WorkersConfig,
+    PortConfig, RxAffinity, RxQueues, WorkerCpus, WorkersConfig, parse_affinity,
 };
 use switch::mac::{self, MacAddr};
 use switch::tunnel::socket::{Claims, is_reserved};
@@ -381,6 +381,11 @@ fn interface(
             "interface {name}: options:n_rxq has no effect: only types internal, tap and afxdp have queues"
         ));
     }
+    let affinity = row.map_get("other_config", "pmd-rxq-affinity").map(parse_affinity);
+    let rx_affinity = affinity.unwrap_or_else(|| Ok(RxAffinity::default())).unwrap_or_else(|why| {
+        warnings.push(format!("interface {name}: other_config:pmd-rxq-affinity: {why}: no queue is pinned"));
+        RxAffinity::default()
+    });
     let on_device = matches!(kind, InterfaceKind::Tap | InterfaceKind::System | InterfaceKind::AfXdp(_));
     if on_device && name.len() > 15 {
         return Err(format!("could not open network device {name} (File name too long)"));
@@ -404,6 +409,7 @@ fn interface(
             .filter(|_| name == bridge.name)
             .or_else(|| row.string("mac").and_then(MacAddr::parse).filter(|m| !m.is_multicast())),
         rx_queues,
+        rx_affinity,
         netns: row.map_get("options", "netns").map(str::to_owned),
     })
 }

@@ -418,3 +418,17 @@ fn queues_are_those_of_taps() {
     assert_eq!(queues, RxQueues::Default);
     assert!(matches!(&warnings[..], [w] if w.contains("p1") && w.contains("n_rxq")), "{warnings:?}");
 }
+
+#[test]
+fn queues_are_pinned_to_processors() {
+    let of = |text: &str| {
+        let columns = json!({"type": "tap", "other_config": ["map", [["pmd-rxq-affinity", text]]]});
+        let rows = one(json!({}), json!({}), columns);
+        let read = read(&rows, on());
+        (read.config.bridges["br0"].ports["p1"].interfaces["p1"].rx_affinity.clone(), read.warnings)
+    };
+    assert_eq!(of("0:1,3:0"), ([(0, 1), (3, 0)].into(), vec![]));
+    let (pins, warnings) = of("0:1,x");
+    assert!(pins.is_empty());
+    assert!(matches!(&warnings[..], [w] if w.contains("p1") && w.contains("'x'")), "{warnings:?}");
+}

@@ -6,7 +6,7 @@ use datapath::port::{Rx, RxLoad};
 use datapath::{Command, RxQueue};
 use std::sync::Arc;
 use switch::balance::{self, AutoBalance, History, SideLoad};
-use switch::config::{InterfaceConfig, InterfaceKind, RxQueues};
+use switch::config::{InterfaceConfig, InterfaceKind, RxAffinity, RxQueues};
 
 /// One receiving side of a device.
 pub(super) struct Side {
@@ -30,25 +30,37 @@ pub struct ShownSide<'a> {
     pub number: u16,
     /// The worker that has it.
     pub worker: usize,
+    /// The processor that it is pinned to.
+    pub pin: Option<usize>,
     /// Time that its worker spent for it.
     pub busy: &'a History,
 }
 
+/// What is known of workers when sides are given to them.
+#[derive(Clone)]
+pub(super) struct Room {
+    /// How many sides each has.
+    counts: Vec<usize>,
+    /// Which may get more.
+    open: Vec<bool>,
+}
+
 impl Device {
     /// Takes the receiving sides of a device that was opened.
-    pub(super) fn take_sides(&mut self, counts: Vec<usize>) {
+    pub(super) fn take_sides(&mut self, room: Room) {
         let sides: Vec<Option<Box<dyn Rx>>> = self.port.take_rx().into_iter().map(Some).collect();
-        self.add_sides(if sides.is_empty() { vec![None] } else { sides }, counts);
+        self.add_sides(if sides.is_empty() { vec![None] } else { sides }, room);
     }
 
-    /// Takes new receiving sides, which get the numbers after those that there are. `counts` are the workers' sides.
-    fn add_sides(&mut self, sides: Vec<Option<Box<dyn Rx>>>, mut counts: Vec<usize>) {
+    /// Takes new receiving sides, which get the numbers after those that there are.
+    fn add_sides(&mut self, sides: Vec<Option<Box<dyn Rx>>>, room: Room) {
+        let Room { mut counts, open } = room;
         let mut own = vec![0; counts.len()];
         for side in &self.sides {
             own.get_mut(side.worker).into_iter().for_each(|n| *n += 1);
         }
         for rx in sides {
-            let worker = balance::place(&counts, &own);
+            let worker = balance::place(&counts, &own, &open);
             [&mut counts, &mut own].into_iter().filter_map(|c| c.get_mut(worker)).for_each(|n| *n += 1);
             let number = u16::try_from(self.sides.len()).unwrap_or(u16::MAX);
             let deaf = rx.map(|rx| RxQueue::new(number, rx));
@@ -64,7 +76,7 @@ impl Device {
     pub(super) fn set_sides(
         &mut self,
         config: &InterfaceConfig,
-        counts: Vec<usize>,
+        room: Room,
         workers: &Workers,
     ) -> Result<(), String> {
         let count = match &config.rx_queues {
@@ -85,7 +97,7 @@ impl Device {
             }
         }
         let new = self.port.set_rx_count(count).map_err(|error| error.to_string())?;
-        self.add_sides(new.into_iter().map(Some).collect(), counts);
+        self.add_sides(new.into_iter().map(Some).collect(), room);
         Ok(())
     }
 }
@@ -105,13 +117,19 @@ impl Devices {
         for worker in before..workers.count() {
             self.give_senders(workers, worker);
         }
+        // Pins are respected when it is known where workers run.
+        let unpinned = |mut loads: Vec<SideLoad>| {
+            loads.iter_mut().for_each(|side| side.pin = None);
+            loads
+        };
+        let loads = unpinned(self.loads(workers));
         if workers.count() > before {
             // They can send before they receive.
             workers.settle();
-            self.move_sides(&balance::spread(&self.loads(), workers.count()), workers);
+            self.move_sides(&balance::spread(&loads, workers.count()), workers);
         }
         if count < before {
-            self.move_sides(&balance::rehome(&self.loads(), count.max(1)), workers);
+            self.move_sides(&balance::rehome(&loads, count.max(1)), workers);
             while workers.count() > count.max(1) {
                 workers.stop_last();
             }
@@ -135,14 +153,18 @@ impl Devices {
         }
     }
 
-    fn sides(&self) -> impl Iterator<Item = &Side> {
-        self.slots.values().filter_map(|s| s.device.as_ref()).flat_map(|device| &device.sides)
-    }
-
-    /// What each side costs, in the order of interfaces and numbers.
-    fn loads(&self) -> Vec<SideLoad> {
-        let load = |side: &Side| side.busy.sum(balance::SAMPLES_MAX).unwrap_or(0);
-        self.sides().map(|side| SideLoad { worker: side.worker, load: load(side) }).collect()
+    /// What each side costs and where it belongs, in the order of interfaces and numbers.
+    fn loads(&self, workers: &Workers) -> Vec<SideLoad> {
+        let open = self.slots.values().filter_map(|s| Some((&s.config.rx_affinity, s.device.as_ref()?)));
+        let load = |affinity: &RxAffinity, number: u16, side: &Side| SideLoad {
+            worker: side.worker,
+            load: side.busy.sum(balance::SAMPLES_MAX).unwrap_or(0),
+            pin: affinity.get(&number).and_then(|cpu| workers.on_cpu(*cpu)),
+        };
+        let sides = open.flat_map(|(affinity, device)| {
+            (0u16..).zip(&device.sides).map(move |(number, side)| load(affinity, number, side))
+        });
+        sides.collect()
     }
 
     /// Takes a measurement: `busy` is how long each worker was busy since the last one.
@@ -165,28 +187,30 @@ impl Devices {
 
     /// Spreads the receiving sides over the workers by what they cost. How many have moved.
     pub fn rebalance(&mut self, workers: &Workers) -> usize {
-        self.follow(&balance::spread(&self.loads(), workers.count()), workers)
+        self.follow(&balance::spread(&self.loads(workers), workers.count()), workers)
     }
 
     /// The same if `auto` finds it worth it; `busy` says how busy each worker is, in percent.
     pub fn rebalance_if_worth(&mut self, auto: &AutoBalance, busy: &[u64], workers: &Workers) -> usize {
-        auto.decide(&self.loads(), busy).map_or(0, |wanted| self.follow(&wanted, workers))
+        auto.decide(&self.loads(workers), busy).map_or(0, |wanted| self.follow(&wanted, workers))
     }
 
     fn follow(&mut self, wanted: &[SideLoad], workers: &Workers) -> usize {
-        let before = self.loads();
+        let before = self.loads(workers);
         self.move_sides(wanted, workers);
-        before.iter().zip(self.loads()).filter(|(before, now)| before.worker != now.worker).count()
+        before.iter().zip(self.loads(workers)).filter(|(before, now)| before.worker != now.worker).count()
     }
 
     /// The receiving sides, by interface and number.
     pub fn shown_sides(&self) -> impl Iterator<Item = ShownSide<'_>> {
-        let open = self.slots.iter().filter_map(|(name, s)| Some((name, s.device.as_ref()?)));
-        open.flat_map(|(name, device)| {
+        let open =
+            self.slots.iter().filter_map(|(name, s)| Some((name, &s.config.rx_affinity, s.device.as_ref()?)));
+        open.flat_map(|(name, affinity, device)| {
             (0u16..).zip(&device.sides).map(move |(number, side)| ShownSide {
                 interface: name,
                 number,
                 worker: side.worker,
+                pin: affinity.get(&number).copied(),
                 busy: &side.busy,
             })
         })
@@ -213,17 +237,54 @@ impl Devices {
         }
     }
 
-    /// How many receiving sides each of so many workers has.
-    pub(super) fn side_counts(&self, workers: usize) -> Vec<usize> {
-        let mut counts = vec![0; workers];
-        for side in self.sides() {
+    /// What each worker has, and which may have more.
+    pub(super) fn room(&self, workers: &Workers) -> Room {
+        let loads = self.loads(workers);
+        let mut counts = vec![0; workers.count()];
+        for side in &loads {
             counts.get_mut(side.worker).into_iter().for_each(|n| *n += 1);
         }
-        counts
+        Room {
+            counts,
+            open: balance::open_workers(loads.iter().filter_map(|side| side.pin), workers.count()),
+        }
+    }
+
+    /// Brings pinned sides to their workers, and others away from there.
+    fn respect_pins(&mut self, workers: &Workers) {
+        let open = self.slots.iter().filter(|(_, s)| s.device.is_some());
+        for (name, slot) in open {
+            for (queue, cpu) in
+                slot.config.rx_affinity.iter().filter(|(_, cpu)| workers.on_cpu(**cpu).is_none())
+            {
+                // The words of ovs-vswitchd.
+                tracing::warn!(
+                    target: "dpif_netdev",
+                    "Core {cpu:>2} cannot be pinned with port '{name}' rx queue {queue}. Use pmd-cpu-mask to enable a pmd on core {cpu}. An alternative core will be assigned."
+                );
+            }
+        }
+        let loads = self.loads(workers);
+        let pinned = loads.iter().filter(|side| side.pin.is_some()).count();
+        let before = std::mem::replace(&mut self.pinned, pinned);
+        if pinned < before {
+            // Workers that had none but pinned ones may have others again.
+            self.move_sides(&balance::spread(&loads, workers.count()), workers);
+        } else if pinned > 0 {
+            self.move_sides(&balance::rehome(&loads, workers.count()), workers);
+        }
+    }
+
+    /// Workers have come or gone, or run elsewhere now.
+    pub fn workers_changed(&mut self) {
+        self.pins_due = true;
     }
 
     /// Lets workers receive from new sides of devices, which the snapshot must have by now.
     pub fn listen(&mut self, workers: &Workers) {
+        if std::mem::take(&mut self.pins_due) {
+            self.respect_pins(workers);
+        }
         for device in self.slots.values_mut().filter_map(|s| s.device.as_mut()) {
             for side in &mut device.sides {
                 let Some(queue) = side.deaf.take() else { continue };

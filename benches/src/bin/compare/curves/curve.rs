@@ -17,8 +17,12 @@ const FLOWS: usize = 1_000;
 const SERVICE_CONNECTIONS: usize = 30_000;
 /// What a cached flow's hit touches, in cache lines: index, masked key, counters.
 const FLOW_LINES: usize = 3;
-/// What a frame of an established connection touches beside: three of the chain, three of the connection.
-const CONNECTION_LINES: usize = FLOW_LINES + 6;
+/// What a frame of an established connection touches beside: one of the chain, one of the connection.
+const CONNECTION_LINES: usize = FLOW_LINES + 2;
+/// The same where it is translated: what is written over its ends.
+const NAT_LINES: usize = CONNECTION_LINES + 1;
+/// The same to a Service, in two zones: two links and two connections.
+const SERVICE_LINES: usize = 2 * NAT_LINES - FLOW_LINES;
 /// Parts that what comes once is timed in.
 const PARTS: usize = 10;
 /// Warm-up before a window, as a part of it.
@@ -178,7 +182,9 @@ impl Curve {
     /// Lines a frame touches of what there is one of for each flow.
     fn lines(&self) -> usize {
         match self.subject {
-            Subject::Connections | Subject::ConnectionsNat | Subject::Services => CONNECTION_LINES,
+            Subject::Connections => CONNECTION_LINES,
+            Subject::ConnectionsNat => NAT_LINES,
+            Subject::Services => SERVICE_LINES,
             Subject::Flows | Subject::Rules => FLOW_LINES,
             _ => 0,
         }
