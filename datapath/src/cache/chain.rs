@@ -218,8 +218,29 @@ fn last_pass(program: &Program) -> Option<&CtSpec> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use crate::Deps;
+    use crate::conntrack::{ConnTracker, CtConfig};
+    use base::HashSeed;
+    use packet::{Frame, FrameBuilder, PacketKey};
+
+    /// A link of a connection that a cached flow may hold.
+    pub(crate) fn link() -> Link {
+        let tracker = ConnTracker::new(HashSeed::new(1, 2), CtConfig::default());
+        let spec = CtSpec { commit: true, ..CtSpec::default() };
+        let pass = |src, dst| {
+            let mut frame = Frame::from_bytes(&FrameBuilder::udp4(src, dst).build());
+            let mut key = PacketKey::extract(&mut frame).expect("a frame");
+            tracker.track(&mut frame, &mut key, &spec, DpPort(1), Instant::from_secs(1))
+        };
+        pass((1, 5), (2, 6));
+        let tracked = pass((2, 6), (1, 5));
+        let (connection, direction) = tracked.hold.expect("answered");
+        let memo = Memo { program: Arc::default(), deps: Deps::default(), credits: Box::default() };
+        Link::new(Held { connection, direction, class: tracked.class }, Arc::new(memo))
+    }
+
     use std::mem::offset_of;
 
     /// What a frame that follows reads and writes is one line; with what few need, two.

@@ -1,7 +1,7 @@
 //! One cached flow: two lines that stand side by side, what it is found by and what a hit reads and writes.
 
-use super::Chain;
 use super::PortShare;
+use super::chains::ChainSlot;
 use super::memo::Memo;
 use crate::action::{DpAction, Program};
 use crate::slowpath::Revision;
@@ -38,7 +38,7 @@ pub(crate) struct Hot {
     /// What is done to its frames; `None` in a free slot only.
     pub memo: Option<Arc<Memo>>,
     /// What the program leads to while the connections that its frames belong to stay as they are.
-    pub chain: Option<Box<Chain>>,
+    pub chain: Option<ChainSlot>,
     /// Frames since the flow was first cached, as far as credited.
     packets_credited: u64,
     /// Their bytes.
@@ -117,18 +117,10 @@ impl Hot {
     /// Takes another program; what was counted is credited to those of the old one.
     pub fn replace(&mut self, memo: Arc<Memo>, stamp: Revision) {
         self.fold();
-        self.end_chain();
         self.stamp = stamp;
         self.only_output = only_output(&memo.program);
         self.memo = Some(memo);
         self.tcp_flags = 0;
-    }
-
-    /// Takes the chain away; what it counted is credited.
-    pub fn end_chain(&mut self) {
-        if let Some(mut chain) = self.chain.take() {
-            chain.fold(self.last_seen);
-        }
     }
 
     /// Whether the flow has this very program.

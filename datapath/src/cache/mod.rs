@@ -10,6 +10,7 @@
 #![warn(clippy::indexing_slicing)]
 
 pub(crate) mod chain;
+mod chains;
 pub(crate) mod entry;
 mod flows;
 mod index;
@@ -261,7 +262,7 @@ impl FlowCache {
             Some(slot) if table.is(slot, key, by) => slot,
             _ => table.find_elsewhere(key, by)?,
         };
-        Some((slot, table.flow(slot)?.hot.chain.as_deref()))
+        Some((slot, table.chain(slot)))
     }
 
     /// Where the flow of a key is cached. `by` is what [`FlowCache::masked`] said of the key and this table.
@@ -273,6 +274,16 @@ impl FlowCache {
     #[inline]
     pub fn hot_mut(&mut self, table: TableIndex, slot: FlowSlot) -> Option<&mut Hot> {
         Some(&mut self.at_mut(table)?.flow_mut(slot)?.hot)
+    }
+
+    /// The same, and the flow's chain.
+    #[inline]
+    pub fn hot_and_chain_mut(
+        &mut self,
+        table: TableIndex,
+        slot: FlowSlot,
+    ) -> Option<(&mut Hot, Option<&mut Chain>)> {
+        self.at_mut(table)?.hot_and_chain_mut(slot)
     }
 
     pub fn is_valid<S: SlowPath>(&self, table: TableIndex, slot: FlowSlot, slow: &S) -> bool {
@@ -303,17 +314,18 @@ impl FlowCache {
 
     /// Gives a flow a chain, if its program is still this one.
     pub fn set_chain(&mut self, table: TableIndex, slot: FlowSlot, program: &Arc<Program>, links: Vec<Link>) {
-        let Some(hot) = self.hot_mut(table, slot) else { return };
-        if hot.runs(program) {
-            hot.end_chain();
-            hot.chain = Chain::new(program, links).map(Box::new);
+        let Some(table) = self.at_mut(table) else { return };
+        if table.flow(slot).is_some_and(|flow| flow.hot.runs(program))
+            && let Some(chain) = Chain::new(program, links)
+        {
+            table.set_chain(slot, chain);
         }
     }
 
     /// Takes a flow's chain away.
     pub fn end_chain(&mut self, table: TableIndex, slot: FlowSlot) {
-        if let Some(hot) = self.hot_mut(table, slot) {
-            hot.end_chain();
+        if let Some(table) = self.at_mut(table) {
+            table.end_chain(slot);
         }
     }
 

@@ -1,10 +1,11 @@
 //! The cached flows of one profile: an index by hash, and the flows under their slot numbers.
 
-use super::PortShare;
+use super::chains::Chains;
 use super::entry::{FLOW_WORDS, Flow, Hot, NewFlow};
 use super::flows::Flows;
 use super::index::Index;
 use super::memo::Memo;
+use super::{Chain, PortShare};
 use crate::slowpath::{Profile, ProfileId, Revision};
 use base::{HashSeed, Instant};
 use flowtable::Mask;
@@ -25,6 +26,7 @@ pub(crate) struct ProfileTable {
     rest: Box<[(u8, u64)]>,
     index: Index,
     flows: Flows,
+    chains: Chains,
 }
 
 /// What a flow is looked up by.
@@ -56,6 +58,7 @@ impl ProfileTable {
             rest,
             index: Index::default(),
             flows,
+            chains: Chains::default(),
         }
     }
 
@@ -118,8 +121,43 @@ impl ProfileTable {
     /// Has the chain fetched of a flow that has something to be credited.
     pub fn prefetch_chain(&self, slot: FlowSlot) {
         let flow = self.flows.get(slot).filter(|flow| flow.hot.has_counted());
-        if let Some(chain) = flow.and_then(|flow| flow.hot.chain.as_deref()) {
+        if let Some(chain) = flow.and_then(|flow| self.chains.get(flow.hot.chain?)) {
             chain.prefetch();
+        }
+    }
+
+    /// The chain of a flow.
+    #[inline]
+    pub fn chain(&self, slot: FlowSlot) -> Option<&Chain> {
+        self.chains.get(self.flows.get(slot)?.hot.chain?)
+    }
+
+    /// What a hit reads and writes of a flow, and the flow's chain.
+    #[inline]
+    pub fn hot_and_chain_mut(&mut self, slot: FlowSlot) -> Option<(&mut Hot, Option<&mut Chain>)> {
+        let hot = &mut self.flows.get_mut(slot)?.hot;
+        let chain = match hot.chain {
+            Some(chain) => self.chains.get_mut(chain),
+            None => None,
+        };
+        Some((hot, chain))
+    }
+
+    /// Gives a flow a chain, or another one.
+    pub fn set_chain(&mut self, slot: FlowSlot, chain: Chain) {
+        self.end_chain(slot);
+        if let Some(flow) = self.flows.get_mut(slot) {
+            flow.hot.chain = self.chains.insert(chain);
+        }
+    }
+
+    /// Takes a flow's chain away; what it counted is credited.
+    pub fn end_chain(&mut self, slot: FlowSlot) {
+        if let Some(flow) = self.flows.get_mut(slot)
+            && let Some(chain) = flow.hot.chain.take()
+            && let Some(mut chain) = self.chains.take(chain)
+        {
+            chain.fold(flow.hot.last_seen);
         }
     }
 
@@ -200,10 +238,10 @@ impl ProfileTable {
     /// Takes a flow out; what it counted is credited first. Returns the share that it was counted in, and its position there.
     pub fn remove(&mut self, seed: HashSeed, slot: FlowSlot) -> Option<(PortShare, u32)> {
         let hash = Self::hash_of(&self.flows, self.first_pairs, seed, slot);
+        self.end_chain(slot);
         let flow = self.flows.get_mut(slot)?;
         flow.hot.memo.as_ref()?;
         flow.hot.fold();
-        flow.hot.end_chain();
         flow.hot.memo = None;
         let counted_in = (flow.share, flow.share_position);
         self.index.remove(hash, slot);
@@ -213,6 +251,7 @@ impl ProfileTable {
 
     /// Gives a flow a new program; what it counted so far is credited to those of the old one.
     pub fn replace(&mut self, slot: FlowSlot, new: NewFlow) {
+        self.end_chain(slot);
         if let Some(flow) = self.flows.get_mut(slot)
             && flow.hot.memo.is_some()
         {
@@ -227,7 +266,7 @@ impl ProfileTable {
             && flow.hot.has_counted()
         {
             flow.hot.fold();
-            if let Some(chain) = &mut flow.hot.chain {
+            if let Some(chain) = flow.hot.chain.and_then(|chain| self.chains.get_mut(chain)) {
                 chain.fold(flow.hot.last_seen);
             }
         }

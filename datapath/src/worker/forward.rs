@@ -168,14 +168,14 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         if self.moved {
             return None;
         }
-        let hot = self.cache.hot_mut(table, slot)?;
+        let (hot, chain) = self.cache.hot_and_chain_mut(table, slot)?;
         if hot.stamp != self.revision {
             return None;
         }
         let (bytes, flags) = (frame.len() as u32, tcp_flags(&staged.key));
         let mut output = hot.only_output;
         if output == DpPort::NONE {
-            let chain = hot.chain.as_mut().filter(|chain| chain.is_stamped(self.revision))?;
+            let chain = chain.filter(|chain| chain.is_stamped(self.revision))?;
             let link = chain.first();
             if link.only_output == DpPort::NONE
                 || !link.is_alone
@@ -462,8 +462,8 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         ingress: PortIndex,
     ) -> Option<(Frame, RecircId)> {
         let (bytes, flags) = (frame.len() as u32, tcp_flags(&staged.key));
-        let hot = self.cache.hot_mut(table, slot)?;
-        let (Some(memo), Some(chain)) = (&hot.memo, &mut hot.chain) else { return None };
+        let (hot, chain) = self.cache.hot_and_chain_mut(table, slot)?;
+        let (Some(memo), Some(chain)) = (&hot.memo, chain) else { return None };
         let mut origin = Origin::new(ingress, &mut staged.key, self.now);
         let mut steps: &[DpAction] = &memo.program.actions;
         if chain.is_good(self.revision, self.slow) {
