@@ -96,6 +96,12 @@ impl Link {
         }
     }
 
+    /// The translation of what followed.
+    #[cfg(test)]
+    pub fn memo(&self) -> &Arc<Memo> {
+        &self.memo
+    }
+
     /// What to do with a frame that went on, and the link it is done with.
     #[inline]
     pub fn go_on(&mut self) -> (&[DpAction], Option<&mut Link>) {
@@ -237,7 +243,7 @@ pub(crate) mod tests {
         pass((1, 5), (2, 6));
         let tracked = pass((2, 6), (1, 5));
         let (connection, direction) = tracked.hold.expect("answered");
-        let memo = Memo { program: Arc::default(), deps: Deps::default(), credits: Box::default() };
+        let memo = Memo { program: Program::default(), deps: Deps::default(), credits: Box::default() };
         Link::new(Held { connection, direction, class: tracked.class }, Arc::new(memo))
     }
 

@@ -123,9 +123,9 @@ impl Hot {
         self.tcp_flags = 0;
     }
 
-    /// Whether the flow has this very program.
-    pub fn runs(&self, program: &Arc<Program>) -> bool {
-        self.memo.as_ref().is_some_and(|memo| Arc::ptr_eq(&memo.program, program))
+    /// Whether the flow has this very translation.
+    pub fn has(&self, memo: &Arc<Memo>) -> bool {
+        self.memo.as_ref().is_some_and(|own| Arc::ptr_eq(own, memo))
     }
 }
 
@@ -167,7 +167,7 @@ mod tests {
 
     fn memo(tally: &Arc<Tally>) -> Arc<Memo> {
         let tally: Arc<dyn Credit> = tally.clone();
-        Arc::new(Memo { program: Arc::default(), deps: Deps::default(), credits: Box::new([tally]) })
+        Arc::new(Memo { program: Program::default(), deps: Deps::default(), credits: Box::new([tally]) })
     }
 
     /// More bytes than the room for them between two folds: none is lost.

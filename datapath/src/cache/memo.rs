@@ -16,7 +16,7 @@ const WAYS: usize = 4;
 
 /// A translation, as far as cached flows need it.
 pub(crate) struct Memo {
-    pub program: Arc<Program>,
+    pub program: Program,
     pub deps: Deps,
     pub credits: Box<[Arc<dyn Credit>]>,
 }
@@ -108,7 +108,7 @@ mod tests {
 
     fn memo(actions: Vec<DpAction>, revision: u64, credits: &[Arc<dyn Credit>]) -> Arc<Memo> {
         Arc::new(Memo {
-            program: Arc::new(Program { actions: actions.into() }),
+            program: Program { actions: actions.into() },
             deps: Deps(Box::new([(Domain(1), Revision(revision))])),
             credits: credits.into(),
         })

@@ -295,16 +295,15 @@ impl FlowCache {
         Some(Link::new(held, Arc::clone(self.at(table)?.memo(slot)?)))
     }
 
-    /// The program of a flow.
-    pub fn program(&self, table: TableIndex, slot: FlowSlot) -> Option<&Arc<Program>> {
-        Some(&self.at(table)?.memo(slot)?.program)
+    /// What is done to a flow's frames.
+    pub fn memo(&self, table: TableIndex, slot: FlowSlot) -> Option<&Arc<Memo>> {
+        self.at(table)?.memo(slot)
     }
 
-    /// A flow that does what this one does, if its program is still this one.
-    pub fn copy_of(&self, table: TableIndex, slot: FlowSlot, program: &Arc<Program>) -> Option<NewFlow> {
+    /// A flow that does what this one does, if its translation is still this one.
+    pub fn copy_of(&self, table: TableIndex, slot: FlowSlot, memo: &Arc<Memo>) -> Option<NewFlow> {
         let hot = &self.at(table)?.flow(slot)?.hot;
-        let memo = hot.memo.as_ref().filter(|_| hot.runs(program))?;
-        Some(NewFlow { memo: Arc::clone(memo), stamp: hot.stamp })
+        hot.has(memo).then(|| NewFlow { memo: Arc::clone(memo), stamp: hot.stamp })
     }
 
     /// Changes whenever a flow is removed; a place is good until then.
@@ -312,11 +311,11 @@ impl FlowCache {
         self.removals
     }
 
-    /// Gives a flow a chain, if its program is still this one.
-    pub fn set_chain(&mut self, table: TableIndex, slot: FlowSlot, program: &Arc<Program>, links: Vec<Link>) {
+    /// Gives a flow a chain, if its translation is still this one.
+    pub fn set_chain(&mut self, table: TableIndex, slot: FlowSlot, memo: &Arc<Memo>, links: Vec<Link>) {
         let Some(table) = self.at_mut(table) else { return };
-        if table.flow(slot).is_some_and(|flow| flow.hot.runs(program))
-            && let Some(chain) = Chain::new(program, links)
+        if table.flow(slot).is_some_and(|flow| flow.hot.has(memo))
+            && let Some(chain) = Chain::new(&memo.program, links)
         {
             table.set_chain(slot, chain);
         }
@@ -475,7 +474,7 @@ fn show<S: SlowPath>(
         profile: table.id,
         mask: table.mask,
         key: table.key(slot),
-        program: Arc::clone(&memo.program),
+        program: Arc::new(memo.program.clone()),
         packets: hot.packets(),
         bytes: hot.bytes(),
         tcp_flags: hot.tcp_flags,

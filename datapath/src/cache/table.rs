@@ -308,7 +308,7 @@ mod tests {
         };
         let share = crate::cache::share::Shares::default().add();
         let memo = Arc::new(Memo {
-            program: Arc::default(),
+            program: Default::default(),
             deps: crate::slowpath::Deps::default(),
             credits: Box::default(),
         });
@@ -339,7 +339,7 @@ mod tests {
         let mut table = ProfileTable::new(&profile);
         let seed = HashSeed::new(1, 2);
         let share = crate::cache::share::Shares::default().add();
-        let program = Arc::default();
+        let program = Default::default();
         let memo = Arc::new(Memo { program, deps: Default::default(), credits: Box::default() });
         let key = |n: u32| {
             let mut key = PacketKey::default();

@@ -342,11 +342,11 @@ impl<'a, S: SlowPath> Pass<'a, S> {
 
     /// Gives the flow that the frame was first looked up by what was recorded.
     fn finish_recording(&mut self, ingress: PortIndex) {
-        let Some((home, program, links, key)) = self.recorder.finish(self.cache.removals()) else { return };
+        let Some((home, memo, links, key)) = self.recorder.finish(self.cache.removals()) else { return };
         let place = match home {
             Home::Cached(table, slot) => Some((table, slot)),
             Home::New { table, masked, shared } => {
-                let copy = self.cache.copy_of(shared.0, shared.1, &program);
+                let copy = self.cache.copy_of(shared.0, shared.1, &memo);
                 let share = self.executor.ports.share(ingress);
                 copy.zip(share).and_then(|(flow, share)| {
                     let stored = self.cache.insert((table, &masked), key, share, flow, self.now).ok()?;
@@ -357,7 +357,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             }
         };
         if let Some((table, slot)) = place {
-            self.cache.set_chain(table, slot, &program, links);
+            self.cache.set_chain(table, slot, &memo, links);
         }
     }
 
@@ -435,14 +435,14 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         }
         if FrameClass::of(&staged.key).stage == Stage::Fresh {
             self.recorder.stop();
-            if let Some(program) = hot.memo.as_ref().map(|m| &m.program).filter(|p| ends_in_pass(p)) {
+            if let Some(memo) = hot.memo.as_ref().filter(|memo| ends_in_pass(&memo.program)) {
                 let home = match staged.table {
                     Some(table) if table != place.0 => {
                         Home::New { table, masked: staged.masked, shared: place }
                     }
                     _ => Home::Cached(place.0, place.1),
                 };
-                self.recorder.start(home, program, &staged.key, removals);
+                self.recorder.start(home, memo, &staged.key, removals);
             }
         }
         let steps = hot.memo.as_ref().map_or(&[][..], |memo| &memo.program.actions);
@@ -510,7 +510,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             // What this frame taught must count for the next one of the same batch.
             self.revision = self.slow.revision();
         }
-        let memo = Arc::new(Memo { program: Arc::new(program), deps, credits });
+        let memo = Arc::new(Memo { program, deps, credits });
         (NewFlow { memo, stamp }, cacheable)
     }
 
@@ -575,9 +575,9 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         }
         self.stats.cache.hits.add(1);
         // A flow that is not tracked gets its place at once.
-        if let Some(program) = self.cache.program(place.0, place.1)
-            && !ends_in_pass(program)
-            && let Some(copy) = self.cache.copy_of(place.0, place.1, &Arc::clone(program))
+        if let Some(memo) = self.cache.memo(place.0, place.1)
+            && !ends_in_pass(&memo.program)
+            && let Some(copy) = self.cache.copy_of(place.0, place.1, memo)
             && let (Some(table), Some(share)) = (staged.table, self.executor.ports.share(ingress))
             && let Ok(slot) = self.insert((table, &{ staged.masked }), staged, share, copy)
         {
