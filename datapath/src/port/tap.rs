@@ -333,13 +333,16 @@ fn port_error(error: io::Error) -> PortError {
     if tap::is_gone(&error) { PortError::Gone } else { PortError::Io(error) }
 }
 
+/// Frames that are read one at a time before it shows that there are more than few.
+const GLANCES_MAX: usize = 2;
+
 struct TapRx {
     queue: Arc<TapQueue>,
     loss: Arc<RxLoss>,
     ring: LazyRing,
     demand: Demand,
-    /// Whether the last call was a glance that found a frame.
-    has_glanced: bool,
+    /// Glances in a row, the last ones, that found a frame each.
+    glances: usize,
     /// Frames that are being received into.
     taken: Vec<Frame>,
 }
@@ -351,7 +354,7 @@ impl TapRx {
             loss,
             ring: LazyRing::new(io_uring),
             demand: Demand::new(),
-            has_glanced: false,
+            glances: 0,
             taken: Vec::with_capacity(Batch::MAX),
         }
     }
@@ -444,14 +447,14 @@ impl TapRx {
 
 impl Rx for TapRx {
     fn recv(&mut self, pool: &mut FramePool, out: &mut Batch) -> Result<(), PortError> {
-        // Where there are few frames, a ring costs the first of them more than it spares the others. Whether there are more is
-        // found out when this one is on its way.
-        if self.demand.is_low() && !self.has_glanced {
+        // Where there are few frames, a ring costs them more than it spares, most of all if it is asked in vain. Whether there
+        // are more is found out when this one is on its way.
+        if self.demand.is_low() && self.glances < GLANCES_MAX {
             self.demand.set_drained(false);
-            self.has_glanced = self.recv_one(pool, out)?;
+            self.glances = if self.recv_one(pool, out)? { self.glances + 1 } else { 0 };
             return Ok(());
         }
-        self.has_glanced = false;
+        self.glances = 0;
         match self.recv_many(pool, out) {
             Some(result) => result,
             None => self.recv_single(pool, out),
