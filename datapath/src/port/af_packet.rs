@@ -21,7 +21,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use sys::errno;
-use sys::netlink::{AdminState, LinkChange, Netlink};
+use sys::netlink::AdminState;
 use sys::netns::Netns;
 use sys::packet_socket::{PacketOffload, PacketOptions, PacketSocket, Promiscuity, Received, VlanTag};
 use sys::vnet::{VnetChecksum, VnetHeader};
@@ -69,29 +69,15 @@ impl AfPacketPort {
     /// # Errors
     /// [`PortConfigError::NoDevice`], or what the kernel refused.
     pub fn open(config: &AfPacketConfig) -> Result<AfPacketPort, PortConfigError> {
-        let mut netlink = Netlink::open()?;
-        let missing = || PortConfigError::NoDevice(config.name.to_string());
-        let link = netlink.link_by_name(&config.name)?.ok_or_else(missing)?;
-        if link.mac.is_none() {
-            return Err(PortConfigError::NotEthernet(config.name.to_string()));
-        }
-        let mut change = LinkChange::default();
-        if let Some(mtu) = config.mtu {
-            change = change.mtu(mtu);
-        }
-        if let Some(admin) = config.admin {
-            change = change.admin(admin);
-        }
-        netlink.change(link.index, &change)?;
+        let index = device::prepare(&config.name, (config.mtu, config.admin), |_| Ok(()))?;
         let options = PacketOptions { promiscuity: Promiscuity::All, offload: config.offload };
-        let socket =
-            PacketSocket::open(link.index, options).map_err(|source| match source.raw_os_error() {
-                Some(errno::ENODEV | errno::ENXIO) => missing(),
-                _ => PortConfigError::Refused { operation: "packet socket", source },
-            })?;
+        let socket = PacketSocket::open(index, options).map_err(|source| match source.raw_os_error() {
+            Some(errno::ENODEV | errno::ENXIO) => PortConfigError::NoDevice(config.name.to_string()),
+            _ => PortConfigError::Refused { operation: "packet socket", source },
+        })?;
         Ok(AfPacketPort {
             socket: Arc::new(socket),
-            index: link.index,
+            index,
             netns: Netns::current()?,
             loss: Arc::default(),
             rx_taken: false,

@@ -24,7 +24,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sys::errno;
 use sys::ethtool;
-use sys::netlink::{AdminState, LinkChange, Netlink};
+use sys::netlink::AdminState;
 use sys::netns::Netns;
 use sys::packet_socket::Promiscuous;
 use sys::xdp::{self, XdpDevice, XdpMode, XdpOptions, XdpReceiver, XdpSender, XdpWatch};
@@ -88,28 +88,14 @@ impl AfXdpPort {
     /// # Errors
     /// [`PortConfigError::NoDevice`], [`PortConfigError::MtuTooLong`], [`PortConfigError::Xdp`], or what else was refused.
     pub fn open(config: &AfXdpConfig) -> Result<AfXdpPort, PortConfigError> {
-        let mut netlink = Netlink::open()?;
-        let missing = || PortConfigError::NoDevice(config.name.to_string());
-        let link = netlink.link_by_name(&config.name)?.ok_or_else(missing)?;
-        if link.mac.is_none() {
-            return Err(PortConfigError::NotEthernet(config.name.to_string()));
-        }
-        check_mtu(config.mtu.unwrap_or(link.mtu))?;
-        let mut change = LinkChange::default();
-        if let Some(mtu) = config.mtu {
-            change = change.mtu(mtu);
-        }
-        if let Some(admin) = config.admin {
-            change = change.admin(admin);
-        }
-        netlink.change(link.index, &change)?;
-        let (device, queues) = XdpDevice::open(link.index, config.xdp)?;
+        let index = device::prepare(&config.name, (config.mtu, config.admin), check_mtu)?;
+        let (device, queues) = XdpDevice::open(index, config.xdp)?;
         let refused = |source| PortConfigError::Refused { operation: "promiscuous mode", source };
-        let promiscuous = Promiscuous::hold(link.index).map_err(refused)?;
+        let promiscuous = Promiscuous::hold(index).map_err(refused)?;
         let driver = ethtool::driver(&config.name).unwrap_or_default().driver;
         let (receivers, senders): (Vec<_>, Vec<_>) = queues.into_iter().unzip();
         Ok(AfXdpPort {
-            index: link.index,
+            index,
             netns: Netns::current()?,
             may_lack_checksums: device.mode() == XdpMode::Generic
                 || VIRTUAL_DRIVERS.contains(&driver.as_str()),

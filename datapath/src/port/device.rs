@@ -114,3 +114,31 @@ fn counters(stats: &LinkStats, viewpoint: Viewpoint) -> KernelCounters {
         },
     }
 }
+
+/// Finds the netdev of this name in the calling thread's namespace and gives it the MTU and the state that are asked for.
+/// `check` has a say in the MTU, also where it stays as it is.
+///
+/// # Errors
+/// [`PortConfigError::NoDevice`], [`PortConfigError::NotEthernet`], what `check` said, or what the kernel refused.
+pub(super) fn prepare(
+    name: &IfName,
+    (mtu, admin): (Option<u32>, Option<AdminState>),
+    check: impl FnOnce(u32) -> Result<(), PortConfigError>,
+) -> Result<IfIndex, PortConfigError> {
+    let mut netlink = Netlink::open()?;
+    let missing = || PortConfigError::NoDevice(name.to_string());
+    let link = netlink.link_by_name(name)?.ok_or_else(missing)?;
+    if link.mac.is_none() {
+        return Err(PortConfigError::NotEthernet(name.to_string()));
+    }
+    check(mtu.unwrap_or(link.mtu))?;
+    let mut change = LinkChange::default();
+    if let Some(mtu) = mtu {
+        change = change.mtu(mtu);
+    }
+    if let Some(admin) = admin {
+        change = change.admin(admin);
+    }
+    netlink.change(link.index, &change)?;
+    Ok(link.index)
+}
