@@ -8,19 +8,9 @@ use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use packet::rewrite::{Endpoints, EndsRewrite, Network, set_endpoints};
 use packet::{Checksum, Frame, FrameBuilder, PlainPacket, slot};
 use proptest::prelude::*;
-use support::{any_builder, any_damaged, extracted};
+use support::{any_builder, any_damaged, extracted, plain_builder};
 
 const ADDRESSES: [u128; 6] = [0, 0x0a00_0001, 0xffff_ffff, 0xffff_0000, 0x2001_0db8 << 96 | 7, u128::MAX];
-
-fn builder(is_v4: bool, is_tcp: bool, payload: &[u8]) -> FrameBuilder {
-    match (is_v4, is_tcp) {
-        (true, true) => FrameBuilder::tcp4((0x0a4d_0002, 40_000), (0x0a4d_0001, 5_001), 0x18),
-        (false, true) => FrameBuilder::tcp6((7, 40_000), (9, 5_001), 0x18),
-        (true, false) => FrameBuilder::udp4((0x0a4d_0002, 40_000), (0x0a4d_0001, 53)),
-        (false, false) => FrameBuilder::udp6((7, 40_000), (9, 53)),
-    }
-    .payload(payload)
-}
 
 /// By the definition, word by word: whether the words and `start` add up to zero modulo 0xffff, and are not all zero.
 fn adds_up(bytes: &[u8], start: u64) -> bool {
@@ -106,7 +96,7 @@ fn every_length_is_judged_right() {
     for (is_v4, is_tcp) in [(true, true), (true, false), (false, true), (false, false)] {
         for len in 0..300usize {
             let payload: Vec<u8> = (0..len).map(|i| (i * 89 + len) as u8 | 0x81).collect();
-            let frame = extracted(&builder(is_v4, is_tcp, &payload).build());
+            let frame = extracted(&plain_builder(is_v4, is_tcp, &payload).build());
             assert!(PlainPacket::of(&frame).is_some());
             assert!(frame.verify_checksums(), "{is_v4} {is_tcp} {len}");
             let (computed, stands) = by_etherparse(frame.bytes());
@@ -124,21 +114,21 @@ fn only_plain_packets_have_a_view() {
     let frames = [
         FrameBuilder::ipv4(1, 2, 132).set(slot::TP_SRC, 1),
         FrameBuilder::icmp4(1, 2, 8, 0),
-        builder(true, true, b"x").ipv4_options(&[1; 4]),
+        plain_builder(true, true, b"x").ipv4_options(&[1; 4]),
         FrameBuilder::arp(1, (1, 2), (3, 4)),
     ];
     for frame in frames {
         assert!(PlainPacket::of(&extracted(&frame.build())).is_none());
     }
-    let mut fragment = builder(true, false, &[7; 30]).build();
+    let mut fragment = plain_builder(true, false, &[7; 30]).build();
     fragment[20] |= 0x20;
     assert!(PlainPacket::of(&extracted(&fragment)).is_none());
-    let tagged = extracted(&builder(true, true, b"x").vlan(0x8100, 5).build());
+    let tagged = extracted(&plain_builder(true, true, b"x").vlan(0x8100, 5).build());
     let packet = PlainPacket::of(&tagged).unwrap();
     assert_eq!(packet.addresses_v4(), Some(0x0a4d_0002_0a4d_0001));
     assert_eq!((packet.ports(), packet.protocol()), (40_000 << 16 | 5_001, 6));
     assert_eq!(packet.addresses_v6(), None);
-    let v6 = extracted(&builder(false, false, b"x").build());
+    let v6 = extracted(&plain_builder(false, false, b"x").build());
     assert_eq!(PlainPacket::of(&v6).unwrap().addresses_v6(), Some((7, 9)));
 }
 
@@ -153,7 +143,7 @@ proptest! {
         at in any::<prop::sample::Index>(),
         xor: u8,
     ) {
-        let mut bytes = builder(is_v4, is_tcp, &payload).build();
+        let mut bytes = plain_builder(is_v4, is_tcp, &payload).build();
         // Not what makes it another kind of packet: type, version, lengths, fragment bits, protocol.
         let keep: &[usize] = if is_v4 { &[12, 13, 14, 16, 17, 20, 21, 23] } else { &[12, 13, 14, 18, 19, 20] };
         let at = at.index(bytes.len());
@@ -192,7 +182,7 @@ proptest! {
         bytes in prop_oneof![
             any_builder().prop_map(|b| b.build()),
             (any::<bool>(), any::<bool>(), prop::collection::vec(any::<u8>(), 0..40))
-                .prop_map(|(v4, tcp, payload)| builder(v4, tcp, &payload).build()),
+                .prop_map(|(v4, tcp, payload)| plain_builder(v4, tcp, &payload).build()),
         ],
         new_src in prop_oneof![any::<u128>(), prop::sample::select(ADDRESSES.to_vec())],
         new_dst in prop_oneof![any::<u128>(), prop::sample::select(ADDRESSES.to_vec())],

@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod support;
+
 use packet::{Checksum, Frame, FrameBuilder, PacketKey, Segmentation, slot};
 use proptest::prelude::*;
+use support::plain_builder;
 
 /// The one's complement sum of 16-bit words, the slow way (RFC 1071).
 fn slow_sum(words: impl Iterator<Item = u16>) -> u16 {
@@ -38,16 +41,6 @@ fn recognised(bytes: &[u8]) -> Frame {
     frame
 }
 
-fn builder(is_v4: bool, is_tcp: bool, payload: &[u8]) -> FrameBuilder {
-    match (is_v4, is_tcp) {
-        (true, true) => FrameBuilder::tcp4((0x0a4d_0002, 40_000), (0x0a4d_0001, 5_001), 0x18),
-        (false, true) => FrameBuilder::tcp6((7, 40_000), (9, 5_001), 0x18),
-        (true, false) => FrameBuilder::udp4((0x0a4d_0002, 40_000), (0x0a4d_0001, 53)),
-        (false, false) => FrameBuilder::udp6((7, 40_000), (9, 53)),
-    }
-    .payload(payload)
-}
-
 proptest! {
     #[test]
     fn partial_is_recognised_and_completed_right(
@@ -55,7 +48,7 @@ proptest! {
         is_tcp: bool,
         payload in proptest::collection::vec(any::<u8>(), 0..1_400),
     ) {
-        let good = builder(is_v4, is_tcp, &payload).build();
+        let good = plain_builder(is_v4, is_tcp, &payload).build();
         let mut partial = good.clone();
         leave_partial(&mut partial, is_tcp);
         let mut frame = recognised(&partial);
@@ -77,7 +70,7 @@ proptest! {
         let mut payload = payload;
         if collide {
             payload[..2].fill(0);
-            let zero = builder(is_v4, is_tcp, &payload).build();
+            let zero = plain_builder(is_v4, is_tcp, &payload).build();
             let (_, _, field) = places(&zero, is_tcp);
             let mut partial = zero.clone();
             leave_partial(&mut partial, is_tcp);
@@ -86,7 +79,7 @@ proptest! {
             let word = (of(&zero) + 0xffff - of(&partial)) % 0xffff;
             payload[..2].copy_from_slice(&(word as u16).to_be_bytes());
         }
-        let good = builder(is_v4, is_tcp, &payload).build();
+        let good = plain_builder(is_v4, is_tcp, &payload).build();
         let mut frame = recognised(&good);
         if collide {
             prop_assert_ne!(frame.checksum, Checksum::Unknown);
@@ -99,26 +92,26 @@ proptest! {
 #[test]
 fn long_tcp_is_to_be_cut() {
     let cut = |is_v4, len: usize, flags: u128| {
-        let mut bytes = builder(is_v4, true, &vec![1; len]).set(slot::TCP_FLAGS, flags).build();
+        let mut bytes = plain_builder(is_v4, true, &vec![1; len]).set(slot::TCP_FLAGS, flags).build();
         leave_partial(&mut bytes, true);
         recognised(&bytes).segmentation
     };
     assert_eq!(cut(true, 1_460, 0x10), Segmentation::None);
     assert_eq!(cut(true, 1_461, 0x10), Segmentation::TcpV4 { size: 1_220, ecn: false });
     assert_eq!(cut(false, 60_000, 0x90), Segmentation::TcpV6 { size: 1_220, ecn: true });
-    let whole = builder(true, true, &[1; 9_000]).build();
+    let whole = plain_builder(true, true, &[1; 9_000]).build();
     assert_eq!(recognised(&whole).segmentation, Segmentation::None, "a whole one is a long one");
 }
 
 #[test]
 fn what_has_no_checksum_of_its_own_is_left_alone() {
     let unknown = |bytes: &[u8]| assert_eq!(recognised(bytes).checksum, Checksum::Unknown);
-    let mut without = builder(true, false, b"no checksum").build();
+    let mut without = plain_builder(true, false, b"no checksum").build();
     without[40..42].fill(0);
     unknown(&without);
     unknown(&FrameBuilder::arp(1, (1, 1), (2, 2)).build());
     unknown(&FrameBuilder::icmp4(1, 2, 8, 0).payload(b"ping").build());
-    let mut fragment = builder(true, true, &[0; 64]).build();
+    let mut fragment = plain_builder(true, true, &[0; 64]).build();
     leave_partial(&mut fragment, true);
     fragment[20] = 0x20;
     unknown(&fragment);

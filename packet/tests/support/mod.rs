@@ -157,6 +157,17 @@ fn push_labels(key: &PacketKey, out: &mut Vec<String>) {
     }
 }
 
+/// TCP or UDP without tags and options.
+pub fn plain_builder(is_v4: bool, is_tcp: bool, payload: &[u8]) -> FrameBuilder {
+    match (is_v4, is_tcp) {
+        (true, true) => FrameBuilder::tcp4((0x0a4d_0002, 40_000), (0x0a4d_0001, 5_001), 0x18),
+        (false, true) => FrameBuilder::tcp6((7, 40_000), (9, 5_001), 0x18),
+        (true, false) => FrameBuilder::udp4((0x0a4d_0002, 40_000), (0x0a4d_0001, 53)),
+        (false, false) => FrameBuilder::udp6((7, 40_000), (9, 53)),
+    }
+    .payload(payload)
+}
+
 /// A frame of one of the kinds that are parsed, with random fields.
 pub fn any_builder() -> impl Strategy<Value = FrameBuilder> {
     let kinds = prop_oneof![
