@@ -382,11 +382,14 @@ fn run(
         }
         // Busy workers look without waiting, so that a port that was quiet is not overheard.
         let stays_awake = vigil.is_kept(ended, progress.frames > 0, sys::clock::thread_preemptions);
-        let timeout = match progress.idle && !stays_awake {
-            false => Some(Duration::ZERO),
-            true => worker.next_deadline().map(|at| at.saturating_since(clock.now())),
+        let waited = if progress.idle && !stays_awake {
+            let now = clock.at(ended);
+            let deadline = worker.next_deadline().map(|at| ended + at.saturating_since(now));
+            poller.wait_until(deadline, &mut ready)
+        } else {
+            poller.wait(Some(Duration::ZERO), &mut ready)
         };
-        if let Err(error) = poller.wait(timeout, &mut ready) {
+        if let Err(error) = waited {
             tracing::error!(target: "dpif", "a worker cannot wait for its ports: {error}");
         }
         for event in &ready {
