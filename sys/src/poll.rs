@@ -174,11 +174,7 @@ impl Poller {
         }
     }
 
-    fn wait_once(
-        &mut self,
-        timeout: Option<Duration>,
-        events: &mut Vec<PollEvent>,
-    ) -> io::Result<SleepEnd> {
+    fn wait_once(&mut self, timeout: Option<Duration>, events: &mut Vec<PollEvent>) -> io::Result<SleepEnd> {
         events.clear();
         let mut room = [const { MaybeUninit::uninit() }; EVENTS_MAX];
         let timeout = timeout.map(|duration| Timespec {
@@ -470,7 +466,8 @@ mod tests {
             value.tv_sec
         };
         let start = clock::monotonic();
-        for (ahead, expected) in [(5_000, 5_000), (9_000, 5_000), (5_000, 5_000), (2_000, 2_000), (5_000, 2_000)]
+        for (ahead, expected) in
+            [(5_000, 5_000), (9_000, 5_000), (5_000, 5_000), (2_000, 2_000), (5_000, 2_000)]
         {
             poller.waker().wake();
             poller.wait_until(Some(start + Duration::from_secs(ahead)), &mut events).unwrap();

@@ -26,6 +26,7 @@ use switch::config::{InterfaceConfig, InterfaceKind, RxQueues};
 use switch::mac::MacAddr;
 use switch::tunnel::TunnelSocket;
 use sys::IfName;
+use sys::io_ring::RingSetup;
 use sys::netlink::Netlink;
 use sys::netns::Netns;
 use sys::tap::TapOpen;
@@ -379,12 +380,16 @@ fn has_device(config: &InterfaceConfig) -> bool {
     !config.kind.is_virtual()
 }
 
-static HAS_IO_URING: LazyLock<bool> = LazyLock::new(|| {
-    sys::io_ring::probe()
-        .inspect_err(|error| {
-            tracing::info!(target: "netdev", "no io_uring ({error}): TAPs are read and written frame by frame");
-        })
-        .is_ok()
+static HAS_IO_URING: LazyLock<bool> = LazyLock::new(|| match sys::io_ring::probe() {
+    Ok(RingSetup::Deferred) => true,
+    Ok(RingSetup::Basic) => {
+        tracing::info!(target: "netdev", "io_uring is older than Linux 6.1: moving frames costs somewhat more");
+        true
+    }
+    Err(error) => {
+        tracing::info!(target: "netdev", "no io_uring ({error}): TAPs are read and written frame by frame");
+        false
+    }
 });
 
 fn open(
