@@ -57,7 +57,8 @@ impl IoRing {
     /// of frames, each gets one. The results are as many as the buffers used: bytes, or the error of that read.
     ///
     /// # Errors
-    /// The ring failed as a whole, and is to be dropped.
+    /// `Unsupported` if the kernel cannot read this file without waiting, as TAPs before Linux 6.4: then nothing was read.
+    /// Otherwise the ring failed as a whole, and is to be dropped.
     pub fn read<'b>(
         &mut self,
         file: &impl AsFd,
@@ -75,7 +76,7 @@ impl IoRing {
     /// Writes each buffer to `file`, in order; otherwise as [`Self::read`].
     ///
     /// # Errors
-    /// The ring failed as a whole, and is to be dropped.
+    /// As of [`Self::read`].
     pub fn write<'b>(
         &mut self,
         file: &impl AsFd,
@@ -114,6 +115,10 @@ impl IoRing {
                 return Err(error);
             }
             finished += self.take_results();
+        }
+        // What is true of the file is so of all requests.
+        if count > 0 && self.results.first() == Some(&-libc::EOPNOTSUPP) {
+            return Err(io::ErrorKind::Unsupported.into());
         }
         Ok(self.results.into_iter().take(count).map(in_words))
     }
@@ -208,6 +213,25 @@ mod tests {
             let read = sizes(reader.read(&other, buffers.iter_mut().map(|b| &mut b[..])).unwrap());
             assert_eq!(read.iter().flatten().count(), written.iter().flatten().count());
         }
+    }
+
+    /// Files of procfs are of those that cannot: what is asked of them is neither done nor waited for.
+    #[test]
+    fn a_file_that_may_make_us_wait_is_told_from_a_ring_that_failed() {
+        let file = std::fs::OpenOptions::new().read(true).write(true).open("/proc/thread-self/comm").unwrap();
+        let before = std::fs::read("/proc/thread-self/comm").unwrap();
+        let (mut writer, mut reader) = (IoRing::new().unwrap(), IoRing::new().unwrap());
+        for _ in 0..2 {
+            let error = writer.write(&file, [&b"one"[..], &b"two"[..]]).map(drop).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+            let error = reader.read(&file, [&mut [0; 16][..]]).map(drop).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+        }
+        assert_eq!(std::fs::read("/proc/thread-self/comm").unwrap(), before);
+        // The rings are as good as before.
+        let (one, other) = pair();
+        assert_eq!(sizes(writer.write(&one, [&b"x"[..]]).unwrap()), [Some(1)]);
+        assert_eq!(sizes(reader.read(&other, [&mut [0; 16][..]]).unwrap()), [Some(1)]);
     }
 
     #[test]
