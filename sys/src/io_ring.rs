@@ -107,7 +107,8 @@ impl<F: AsFd> IoRing<F> {
     /// of frames, each gets one. The results are as many as the buffers used: bytes, or the error of that read.
     ///
     /// # Errors
-    /// The ring failed as a whole, and is to be dropped.
+    /// `Unsupported` if the kernel cannot read this file without waiting, as TAPs before Linux 6.4: then nothing was read.
+    /// Otherwise the ring failed as a whole, and is to be dropped.
     pub fn read<'b>(&mut self, buffers: impl IntoIterator<Item = &'b mut [u8]>) -> io::Result<Results> {
         let (target, file) = (self.target, types::Fd(self.file.as_fd().as_raw_fd()));
         let requests = buffers.into_iter().map(|buffer| {
@@ -124,7 +125,7 @@ impl<F: AsFd> IoRing<F> {
     /// Writes each buffer to the file, in order; otherwise as [`Self::read`].
     ///
     /// # Errors
-    /// The ring failed as a whole, and is to be dropped.
+    /// As of [`Self::read`].
     pub fn write<'b>(&mut self, buffers: impl IntoIterator<Item = &'b [u8]>) -> io::Result<Results> {
         let (target, file) = (self.target, types::Fd(self.file.as_fd().as_raw_fd()));
         let requests = buffers.into_iter().map(|buffer| {
@@ -165,6 +166,10 @@ impl<F: AsFd> IoRing<F> {
                 return Err(error);
             }
             finished += self.take_results();
+        }
+        // What is true of the file is so of all requests.
+        if count > 0 && self.results.first() == Some(&-libc::EOPNOTSUPP) {
+            return Err(io::ErrorKind::Unsupported.into());
         }
         Ok(self.results.into_iter().take(count).map(in_words))
     }
@@ -283,6 +288,22 @@ mod tests {
             let read = sizes(reader.read(buffers.iter_mut().map(|b| &mut b[..])).unwrap());
             assert_eq!(read.iter().flatten().count(), written.iter().flatten().count());
         }
+    }
+
+    /// Files of procfs are of those that cannot: what is asked of them is neither done nor waited for.
+    #[test]
+    fn a_file_that_may_make_us_wait_is_told_from_a_ring_that_failed() {
+        let file = std::fs::OpenOptions::new().read(true).write(true).open("/proc/thread-self/comm").unwrap();
+        let before = std::fs::read("/proc/thread-self/comm").unwrap();
+        for mut ring in rings(&file.into()) {
+            for _ in 0..2 {
+                let error = ring.write([&b"one"[..], &b"two"[..]]).map(drop).unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+                let error = ring.read([&mut [0; 16][..]]).map(drop).unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+            }
+        }
+        assert_eq!(std::fs::read("/proc/thread-self/comm").unwrap(), before);
     }
 
     #[test]

@@ -596,7 +596,7 @@ fn dummy_receive(daemon: &mut Daemon, args: &[String], _now: Instant) -> Result<
     }
     for bytes in frames {
         let inject = WorkerCommand::Inject { port, frame: Frame::from_bytes(&bytes) };
-        daemon.workers.send_frame(worker, inject).map_err(|e| e.to_string())?;
+        daemon.workers.send(worker, inject).map_err(|e| e.to_string())?;
     }
     // The answer says that the frames have been forwarded, so that a test may look at once.
     daemon.workers.settle();

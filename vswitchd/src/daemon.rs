@@ -551,7 +551,7 @@ impl Daemon {
             credit.credit(1, frame.len() as u64, now, 0);
         }
         let program = Arc::new(translation.program);
-        if let Err(error) = self.workers.send_frame(0, WorkerCommand::Execute { in_port, frame, program }) {
+        if let Err(error) = self.workers.send(0, WorkerCommand::Execute { in_port, frame, program }) {
             tracing::warn!(target: "ofproto", "a packet-out was dropped: {error}");
         }
     }

@@ -12,6 +12,7 @@ use datapath::{
     WorkerConfig, WorkerPeer, WorkerSetup, WorkerStats,
 };
 use packet::DpPort;
+use std::cell::Cell;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -66,8 +67,8 @@ pub struct Workers {
     past: WorkerStats,
     event_sender: Sender<Event>,
     events: Receiver<Event>,
-    /// Frames sent as commands that may still wait.
-    frames_waiting: usize,
+    /// Commands sent to single workers that may still wait.
+    waiting: Cell<usize>,
 }
 
 impl Workers {
@@ -86,7 +87,7 @@ impl Workers {
             past: WorkerStats::default(),
             event_sender,
             events,
-            frames_waiting: 0,
+            waiting: Cell::new(0),
         };
         for _ in 0..count {
             workers.start_one()?;
@@ -198,26 +199,17 @@ impl Workers {
         self.peers.len()
     }
 
-    /// Sends a command to one worker.
+    /// Sends a command to one worker. Waits for the workers from time to time, so that no number of commands is too much for
+    /// them: one that is refused is lost, with what it carries.
     ///
     /// # Errors
     /// See [`CommandRefused`].
     pub fn send(&self, worker: usize, command: Command) -> Result<(), CommandRefused> {
-        self.peers.get(worker).ok_or(CommandRefused::Ended)?.send(command)
-    }
-
-    /// Sends a frame as a command to one worker. Waits for the workers from time to time, so that no number of frames keeps
-    /// out other commands.
-    ///
-    /// # Errors
-    /// See [`CommandRefused`].
-    pub fn send_frame(&mut self, worker: usize, command: Command) -> Result<(), CommandRefused> {
-        if self.frames_waiting >= COMMANDS_MAX / 2 {
+        if self.waiting.get() >= COMMANDS_MAX / 2 {
             self.settle();
-            self.frames_waiting = 0;
         }
-        self.frames_waiting += 1;
-        self.send(worker, command)
+        self.waiting.set(self.waiting.get() + 1);
+        self.peers.get(worker).ok_or(CommandRefused::Ended)?.send(command)
     }
 
     /// Sends each worker a command that it confirms, and waits for all.
@@ -254,6 +246,7 @@ impl Workers {
     /// Waits until every worker has carried out what was sent before.
     pub fn settle(&self) {
         self.fold();
+        self.waiting.set(0);
     }
 
     /// Every cached flow of a worker, in pieces.

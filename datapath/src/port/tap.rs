@@ -507,6 +507,8 @@ impl TapTx {
                     written = all.len();
                     failures.iter_mut().zip(results).for_each(|(f, result)| *f = result.err());
                 }
+                // None was written, nor will any be this way: before Linux 6.4 a TAP is not for rings.
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => self.ring.give_up(),
                 // Some may have been written: sending them twice would be worse than losing them.
                 Err(_) => {
                     self.ring.give_up();
