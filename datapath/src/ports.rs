@@ -230,6 +230,12 @@ impl Ports {
         }
     }
 
+    /// Whether `port` cuts what is inside tunnel packets (`Tx::cuts_in_tunnels`).
+    pub fn cuts_in_tunnels(&self, port: DpPort) -> bool {
+        let entry = self.find(port).and_then(|index| self.get(index));
+        entry.and_then(|entry| entry.tx.as_ref()).is_some_and(|tx| tx.cuts_in_tunnels())
+    }
+
     /// Whether a port that is not busy itself waits to be flushed.
     pub fn is_quiet_one_unflushed(&self) -> bool {
         self.unflushed

@@ -192,6 +192,12 @@ pub trait Tx: Send {
     /// The frame and why it was not sent.
     fn send(&mut self, frame: Frame, pool: &mut FramePool) -> Result<(), (Frame, Drop)>;
 
+    /// Whether it takes packets of UDP tunnels whose inner frame is still to be cut (`packet::tunnel::push_uncut`). Each such
+    /// packet counts as one frame.
+    fn cuts_in_tunnels(&self) -> bool {
+        false
+    }
+
     /// Sends what is kept; frames go back to the pool.
     ///
     /// # Errors

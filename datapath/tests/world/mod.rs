@@ -272,6 +272,7 @@ struct SinkState {
     kept: VecDeque<Frame>,
     lose: usize,
     lost: Option<TxLost>,
+    cuts_in_tunnels: bool,
     failure: Option<PortError>,
 }
 
@@ -298,6 +299,11 @@ impl Sink {
     /// Loses so many frames at the next flush.
     pub fn lose(&self, frames: usize) {
         self.0.lock().unwrap().lose = frames;
+    }
+
+    /// Takes super-frames in tunnels.
+    pub fn cut_in_tunnels(&self) {
+        self.0.lock().unwrap().cuts_in_tunnels = true;
     }
 
     /// The next flush fails.
@@ -328,6 +334,7 @@ impl Tx for Sink {
                 let mut copy = Frame::from_bytes(frame.bytes());
                 (copy.layers, copy.checksum, copy.segmentation) =
                     (frame.layers, frame.checksum, frame.segmentation);
+                copy.inner_segmentation = frame.inner_segmentation;
                 state.sent.push(copy);
             }
             pool.give(frame);
@@ -337,6 +344,10 @@ impl Tx for Sink {
 
     fn take_lost(&mut self) -> Option<TxLost> {
         self.0.lock().unwrap().lost.take()
+    }
+
+    fn cuts_in_tunnels(&self) -> bool {
+        self.0.lock().unwrap().cuts_in_tunnels
     }
 }
 
