@@ -282,6 +282,8 @@ pub struct Tracked {
     pub hold: Option<(Arc<Connection>, Direction)>,
     /// Set if the packet must not go on: it was to be translated and could not be.
     pub drop: Option<Drop>,
+    /// Connections made for the packet, those among them whose tuples another has, and ended to make room: its work.
+    pub changes: u32,
 }
 
 #[cfg(test)]

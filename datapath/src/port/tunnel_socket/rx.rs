@@ -1,6 +1,7 @@
 //! The receiving side: several datagrams a call, joined ones taken apart, outer headers put back.
 
 use super::outer::{Outer, ipv4_header_len, prepend};
+use crate::cost;
 use crate::port::{PortError, Rx, RxLoss};
 use packet::tunnel::TunnelProtocol;
 use packet::{Batch, Checksum, Frame, FramePool};
@@ -149,6 +150,10 @@ impl Rx for TunnelRx {
             }
         }
         Ok(())
+    }
+
+    fn frame_price(&self) -> u32 {
+        cost::KERNEL_FRAME
     }
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
