@@ -112,9 +112,9 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             }
         }
         self.moved = false;
-        let mut hits = 0;
+        let (mut hits, mut followed) = (0, 0);
         for (mut frame, staged) in batch.drain().zip(&mut staging.0) {
-            match self.count_simple_hit(&mut frame, staged) {
+            match self.count_simple_hit(&mut frame, staged, &mut followed) {
                 Some(port) => {
                     hits += 1;
                     self.executor.output(port, frame, ingress);
@@ -123,6 +123,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             }
         }
         self.stats.cache.hits.add(hits);
+        self.executor.charge(followed * cost::LINK);
     }
 
     /// Looks all frames of a batch up among so many flows that memory has to be waited for: what one step reads is asked for in
@@ -164,7 +165,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
     /// Most frames: they hit a flow that is good and all of whose program is one output, or one pass through the tracker and
     /// then an output. Tracks and counts such a frame at its flow and says where it goes.
     #[inline(always)]
-    fn count_simple_hit(&mut self, frame: &mut Frame, staged: &Staged) -> Option<DpPort> {
+    fn count_simple_hit(&mut self, frame: &mut Frame, staged: &Staged, followed: &mut u32) -> Option<DpPort> {
         let (table, slot) = (staged.table?, staged.slot?);
         if self.moved {
             return None;
@@ -186,7 +187,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             }
             link.count(bytes, flags, self.now);
             output = link.only_output;
-            self.executor.charge(cost::LINK);
+            *followed += 1;
         }
         hot.count(bytes, flags, self.now);
         Some(output)
