@@ -52,6 +52,11 @@ impl Alg {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct TimeoutPolicyId(pub u32);
 
+impl TimeoutPolicyId {
+    /// The largest that a connection can have of its own; zones may have any.
+    pub const MAX: TimeoutPolicyId = TimeoutPolicyId(u16::MAX as u32 - 1);
+}
+
 /// Which end of a new connection is translated.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum NatKind {
