@@ -17,6 +17,7 @@ use super::{
     DeviceChange, LinkReport, Losses, Port, PortConfigError, PortError, Rx, RxLoss, Tx, TxLost, plain,
     reason_of,
 };
+use crate::cost;
 use crate::drop::Drop;
 use packet::{Batch, Frame, FramePool, PacketKey, Segmentation};
 use std::io;
@@ -223,6 +224,10 @@ impl Rx for AfXdpRx {
 
     fn is_drained(&self) -> bool {
         self.is_drained
+    }
+
+    fn frame_price(&self) -> u32 {
+        cost::KERNEL_FRAME
     }
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {

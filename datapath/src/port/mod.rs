@@ -22,6 +22,7 @@ mod plain;
 mod ring;
 mod vnet;
 
+use crate::cost;
 use crate::drop::Drop;
 use base::Counter;
 use packet::{Batch, Frame, FramePool};
@@ -131,6 +132,12 @@ pub trait Rx: Send {
     /// also where nobody knows.
     fn is_drained(&self) -> bool {
         false
+    }
+
+    /// What moving a frame costs, from its reception to its being sent, in units of [`crate::cost`]. That of a frame's bytes is left
+    /// out: turns are not to favour small frames.
+    fn frame_price(&self) -> u32 {
+        cost::FRAME
     }
 
     /// A descriptor that polls readable (level-triggered) while there may be something to receive. A port without one never

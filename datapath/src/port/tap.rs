@@ -18,6 +18,7 @@ use super::ring::LazyRing;
 use super::{
     DeviceChange, LinkReport, Losses, Port, PortConfigError, PortError, Rx, RxLoss, Tx, TxLost, vnet,
 };
+use crate::cost;
 use crate::drop::Drop;
 use packet::{Batch, Frame, FramePool, Segmentation};
 use std::io::{self, IoSlice};
@@ -463,6 +464,10 @@ impl Rx for TapRx {
 
     fn is_drained(&self) -> bool {
         self.demand.is_drained()
+    }
+
+    fn frame_price(&self) -> u32 {
+        cost::KERNEL_FRAME
     }
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {

@@ -9,6 +9,7 @@ use crate::action::{DpAction, RecircId};
 use crate::cache::{
     Chain, FlowCache, FlowSlot, MaskedKey, Memo, NewFlow, PortShare, Stored, TableIndex, ends_in_pass,
 };
+use crate::cost;
 use crate::drop::Drop;
 use crate::execute::{Executor, Held, Next, Origin, Waiting};
 use crate::ports::PortIndex;
@@ -111,9 +112,9 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             }
         }
         self.moved = false;
-        let mut hits = 0;
+        let (mut hits, mut followed) = (0, 0);
         for (mut frame, staged) in batch.drain().zip(&mut staging.0) {
-            match self.count_simple_hit(&mut frame, staged) {
+            match self.count_simple_hit(&mut frame, staged, &mut followed) {
                 Some(port) => {
                     hits += 1;
                     self.executor.output(port, frame, ingress);
@@ -122,6 +123,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             }
         }
         self.stats.cache.hits.add(hits);
+        self.executor.charge(followed * cost::LINK);
     }
 
     /// Looks all frames of a batch up among so many flows that memory has to be waited for: what one step reads is asked for in
@@ -163,7 +165,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
     /// Most frames: they hit a flow that is good and all of whose program is one output, or one pass through the tracker and
     /// then an output. Tracks and counts such a frame at its flow and says where it goes.
     #[inline(always)]
-    fn count_simple_hit(&mut self, frame: &mut Frame, staged: &Staged) -> Option<DpPort> {
+    fn count_simple_hit(&mut self, frame: &mut Frame, staged: &Staged, followed: &mut u32) -> Option<DpPort> {
         let (table, slot) = (staged.table?, staged.slot?);
         if self.moved {
             return None;
@@ -185,6 +187,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             }
             link.count(bytes, flags, self.now);
             output = link.only_output;
+            *followed += 1;
         }
         hot.count(bytes, flags, self.now);
         Some(output)
@@ -288,6 +291,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
     #[inline(never)]
     fn forward_one(&mut self, frame: Frame, staged: &mut Staged, ingress: PortIndex) {
         staged.has_metadata = true;
+        self.executor.charge(cost::LONG_WAY);
         if let Some(reason) = staged.refused {
             self.executor.drop_frame(frame, ingress, reason);
             return;
@@ -321,6 +325,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             }
             self.lookups_left -= 1;
             self.stats.cache.recirculated.add(1);
+            self.executor.charge(cost::LOOK_UP);
             self.restage(&mut frame, id, staged);
             if let Some(reason) = staged.refused {
                 self.executor.drop_frame(frame, ingress, reason);
@@ -348,6 +353,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             Home::New { table, masked, shared } => {
                 let copy = self.cache.copy_of(shared.0, shared.1, &memo);
                 let share = self.executor.ports.share(ingress);
+                self.executor.charge(cost::INSERTION);
                 copy.zip(share).and_then(|(flow, share)| {
                     let stored = self.cache.insert((table, &masked), key, share, flow, self.now).ok()?;
                     self.moved = true;
@@ -480,6 +486,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
                 match next {
                     Some(Next::Follow(followed)) => {
                         let followed_link = link?;
+                        self.executor.charge(cost::LINK);
                         followed_link.count(bytes, flags, self.now);
                         if followed_link.only_output != DpPort::NONE {
                             self.executor.output(followed_link.only_output, followed, ingress);
@@ -504,7 +511,12 @@ impl<'a, S: SlowPath> Pass<'a, S> {
     /// Translates a key and carries out what else that means. Also says whether the flow may be cached.
     fn translate(&mut self, key: &PacketKey) -> (NewFlow, bool) {
         let stamp = self.slow.revision();
-        let Translation { program, deps, credits, effects, cacheable } = self.slow.translate(&Upcall { key });
+        let Translation { program, deps, credits, effects, cacheable, tables } =
+            self.slow.translate(&Upcall { key });
+        let effects_cost = cost::EFFECT.saturating_mul(effects.len() as u32);
+        self.executor.charge(cost::TRANSLATION);
+        self.executor.charge(cost::TABLE.saturating_mul(tables));
+        self.executor.charge(effects_cost);
         if !effects.is_empty() {
             self.slow.commit(&effects, self.now);
             // What this frame taught must count for the next one of the same batch.
@@ -594,6 +606,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         share: PortShare,
         flow: NewFlow,
     ) -> Result<FlowSlot, NewFlow> {
+        self.executor.charge(cost::INSERTION);
         let Stored { slot, evicted } = self.cache.insert(place, &staged.key, share, flow, self.now)?;
         self.moved = true;
         self.stats.cache.evicted.add(evicted);

@@ -82,11 +82,19 @@ pub struct Answer {
     pub credits: Vec<Arc<dyn Credit>>,
     pub effects: Vec<Domain>,
     pub cacheable: bool,
+    pub tables: u32,
 }
 
 impl Answer {
     pub fn new(actions: Vec<DpAction>) -> Answer {
-        Answer { actions, deps: Deps::default(), credits: Vec::new(), effects: Vec::new(), cacheable: true }
+        Answer {
+            actions,
+            deps: Deps::default(),
+            credits: Vec::new(),
+            effects: Vec::new(),
+            cacheable: true,
+            tables: 1,
+        }
     }
 }
 
@@ -160,6 +168,7 @@ impl SlowPath for Fake {
             credits: answer.credits.into(),
             effects: answer.effects,
             cacheable: answer.cacheable,
+            tables: answer.tables,
         }
     }
 

@@ -4,6 +4,7 @@
 //! looked up: the work of a frame is then done once for many. What is joined is equal in all of its outer and tunnel headers.
 
 use super::outer::{Outer, ipv4_header_len, prepend};
+use crate::cost;
 use crate::port::batching::{Demand, JOIN_SCAN_MAX};
 use crate::port::{PortError, Rx, RxLoss};
 use packet::coalesce::{Joined, Run};
@@ -247,6 +248,10 @@ impl Rx for TunnelRx {
 
     fn is_drained(&self) -> bool {
         self.staged.is_empty() && self.demand.is_drained()
+    }
+
+    fn frame_price(&self) -> u32 {
+        cost::KERNEL_FRAME
     }
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
