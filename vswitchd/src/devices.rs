@@ -29,6 +29,7 @@ use sys::IfName;
 use sys::netlink::Netlink;
 use sys::netns::Netns;
 use sys::tap::TapOpen;
+use sys::xdp::XdpError;
 
 /// Pause before a device that could not be opened is tried again without a sign that it would work now.
 const RETRY: Duration = Duration::from_secs(2);
@@ -169,13 +170,17 @@ impl Devices {
         let slot = self.slots.get_mut(&config.name)?;
         let old = std::mem::replace(&mut slot.config, config.clone());
         let device = slot.device.as_mut()?;
-        slot.error = None;
+        // What failed before is tried again, so that its error stays while it is wanted.
+        let failed = slot.error.take().is_some();
         let wanted = [
-            (old.mtu_request != config.mtu_request)
+            (failed || old.mtu_request != config.mtu_request)
                 .then_some(config.mtu_request)
                 .flatten()
                 .map(|m| DeviceChange::Mtu(m.into())),
-            (old.mac != config.mac).then_some(config.mac).flatten().map(|m| DeviceChange::Mac(m.to_bytes())),
+            (failed || old.mac != config.mac)
+                .then_some(config.mac)
+                .flatten()
+                .map(|m| DeviceChange::Mac(m.to_bytes())),
         ];
         for change in wanted.into_iter().flatten() {
             if let Err(error) = device.port.change(change) {
@@ -277,6 +282,12 @@ impl Devices {
                     PortConfigError::NoDevice(_) => {
                         format!("could not open network device {name} (No such device)")
                     }
+                    // Of a queue that is not there the kernel says no more than that.
+                    PortConfigError::Xdp(XdpError::Queue { queue: 1.., source, .. })
+                        if source.kind() == std::io::ErrorKind::InvalidInput =>
+                    {
+                        format!("could not open network device {name} ({error}: has it so many queues?)")
+                    }
                     other => format!("could not open network device {name} ({other})"),
                 };
                 // That a pod goes before its port does is nothing unusual.
@@ -292,7 +303,11 @@ impl Devices {
         };
         let dp_port = DpPort(next_port);
         if let Err(error) = hand_over(&mut *port, dp_port, workers) {
-            slot.error = Some(format!("{name}: {error}"));
+            let text = format!("{name}: {error}");
+            if slot.error.as_ref() != Some(&text) {
+                tracing::warn!(target: "bridge", "{text}");
+            }
+            slot.error = Some(text);
             slot.retry_at = now + RETRY;
             workers.remove_port(dp_port);
             return None;
@@ -404,7 +419,8 @@ fn open(
                 RxQueues::Count(count) => count.into(),
                 _ => 1,
             };
-            let is_multi_queue = matches!(config.rx_queues, RxQueues::Count(_));
+            // A number that makes no sense will be mended; room cannot be had later.
+            let is_multi_queue = config.rx_queues != RxQueues::Default;
             let new = |name| TapConfig {
                 queues,
                 is_multi_queue,
