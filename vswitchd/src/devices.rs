@@ -17,7 +17,7 @@ pub use queues::ShownSide;
 use queues::Side;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use switch::afxdp::{AfXdpMode, AfXdpOptions};
@@ -315,6 +315,15 @@ impl Devices {
         if slot.opened_before {
             tracing::info!(target: "bridge", "interface {name}: network device is back");
         }
+        if let InterfaceKind::AfXdp(AfXdpOptions { queues: taken, .. }) = slot.config.kind
+            && let Some(queues) = report.ifindex.and_then(|index| queue_count(name, index))
+            && queues > usize::from(taken)
+        {
+            tracing::warn!(
+                target: "netdev",
+                "{name}: the device has {queues} queues, and the kernel keeps the frames of all but {taken} (options:n_rxq)"
+            );
+        }
         let made_up_mac = MacAddr(0xaa55_aa55_0000 + u64::from(made_up));
         let mut device = Device { port, dp_port, sides: Vec::new(), made_up_mac, report };
         device.take_sides(room.clone());
@@ -463,6 +472,17 @@ fn open(
         }
         InterfaceKind::Patch { .. } | InterfaceKind::Tunnel(_) => Err(PortConfigError::Unsupported("device")),
     }
+}
+
+/// How many queues a device receives by, if /sys shows this network namespace.
+fn queue_count(name: &str, index: u32) -> Option<usize> {
+    let device = Path::new("/sys/class/net").join(name);
+    let shown = std::fs::read_to_string(device.join("ifindex")).ok()?;
+    if shown.trim().parse() != Ok(index) {
+        return None;
+    }
+    let queues = std::fs::read_dir(device.join("queues")).ok()?.flatten();
+    Some(queues.filter(|queue| queue.file_name().as_encoded_bytes().starts_with(b"rx-")).count())
 }
 
 fn xdp_options(options: &AfXdpOptions) -> XdpOptions {

@@ -86,7 +86,7 @@ impl Work {
             hits: cache.hits.get(),
             translated: missed.saturating_sub(lost),
             lost,
-            elapsed: u64::try_from(sys::clock::monotonic().as_nanos()).unwrap_or(u64::MAX),
+            elapsed: sys::clock::monotonic().as_nanos(),
             busy: busy.traffic.get(),
         }
     }
