@@ -53,6 +53,58 @@ struct Running {
     thread: JoinHandle<()>,
     id: ThreadId,
     busy: Arc<BusyTime>,
+    /// What had been done when it began to be counted.
+    before: Work,
+}
+
+/// What a worker has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Frames received from devices.
+    pub received: u64,
+    /// Times that a frame was looked up again.
+    pub recirculated: u64,
+    /// Frames that found a cached flow.
+    pub hits: u64,
+    /// Frames that were translated.
+    pub translated: u64,
+    /// Frames whose port had no credit left for that.
+    pub lost: u64,
+    /// Nanoseconds, by the kernel's clock.
+    pub elapsed: u64,
+    /// Nanoseconds in steps that moved frames.
+    pub busy: u64,
+}
+
+impl Work {
+    /// All that a worker has done up to now.
+    fn of(stats: &WorkerStats, busy: &BusyTime) -> Work {
+        let (ports, cache) = (stats.total(), &stats.cache);
+        let lost = ports.drops.get(datapath::Drop::MissCredit);
+        let missed = cache.misses.get() + cache.retranslated.get();
+        Work {
+            received: ports.rx_packets.get(),
+            recirculated: cache.recirculated.get(),
+            hits: cache.hits.get(),
+            translated: missed.saturating_sub(lost),
+            lost,
+            elapsed: sys::clock::monotonic().as_nanos(),
+            busy: busy.traffic.get(),
+        }
+    }
+
+    /// What was done after `before`.
+    fn since(self, before: Work) -> Work {
+        Work {
+            received: self.received.saturating_sub(before.received),
+            recirculated: self.recirculated.saturating_sub(before.recirculated),
+            hits: self.hits.saturating_sub(before.hits),
+            translated: self.translated.saturating_sub(before.translated),
+            lost: self.lost.saturating_sub(before.lost),
+            elapsed: self.elapsed.saturating_sub(before.elapsed),
+            busy: self.busy.saturating_sub(before.busy),
+        }
+    }
 }
 
 /// The running workers: at least one, numbered from 0 on.
@@ -131,7 +183,8 @@ impl Workers {
         let builder = std::thread::Builder::new().name(format!("worker-{}", self.peers.len()));
         let thread = builder.spawn(body).context("cannot start a worker thread")?;
         let (peer, id) = take.recv().context("a worker ended at once")?;
-        self.threads.push(Running { thread, id, busy });
+        let before = Work::of(peer.stats(), &busy);
+        self.threads.push(Running { thread, id, busy, before });
         self.peers.push(peer);
         Ok(())
     }
@@ -177,6 +230,19 @@ impl Workers {
     /// How long each worker has been busy.
     pub fn busy(&self) -> impl Iterator<Item = &BusyTime> {
         self.threads.iter().map(|running| &*running.busy)
+    }
+
+    /// What each worker has done since it was started, or since [`Self::count_anew`].
+    pub fn work(&self) -> impl Iterator<Item = Work> {
+        let running = self.peers.iter().zip(&self.threads);
+        running.map(|(peer, running)| Work::of(peer.stats(), &running.busy).since(running.before))
+    }
+
+    /// Lets [`Self::work`] of a worker begin anew. Counters go on.
+    pub fn count_anew(&mut self, worker: usize) {
+        if let (Some(peer), Some(running)) = (self.peers.get(worker), self.threads.get_mut(worker)) {
+            running.before = Work::of(peer.stats(), &running.busy);
+        }
     }
 
     /// What workers count, and what those counted that have ended.
