@@ -272,6 +272,7 @@ struct SinkState {
     kept: VecDeque<Frame>,
     lose: usize,
     lost: Option<TxLost>,
+    stalled: u32,
     failure: Option<PortError>,
 }
 
@@ -300,6 +301,11 @@ impl Sink {
         self.0.lock().unwrap().lose = frames;
     }
 
+    /// Sends nothing at so many flushes.
+    pub fn stall(&self, flushes: u32) {
+        self.0.lock().unwrap().stalled = flushes;
+    }
+
     /// The next flush fails.
     pub fn fail(&self, error: PortError) {
         self.0.lock().unwrap().failure = Some(error);
@@ -318,6 +324,10 @@ impl Tx for Sink {
 
     fn flush(&mut self, pool: &mut FramePool) -> Result<(), PortError> {
         let mut state = self.0.lock().unwrap();
+        if state.stalled > 0 {
+            state.stalled -= 1;
+            return Ok(());
+        }
         while let Some(frame) = state.kept.pop_front() {
             if state.lose > 0 {
                 state.lose -= 1;
@@ -337,6 +347,10 @@ impl Tx for Sink {
 
     fn take_lost(&mut self) -> Option<TxLost> {
         self.0.lock().unwrap().lost.take()
+    }
+
+    fn has_rest(&self) -> bool {
+        !self.0.lock().unwrap().kept.is_empty()
     }
 }
 
