@@ -217,6 +217,12 @@ pub trait Tx: Send {
     fn take_lost(&mut self) -> Option<TxLost> {
         None
     }
+
+    /// Whether the last flush left something for which the device had no room: then the worker flushes again soon, though nothing
+    /// more may come to be sent.
+    fn has_rest(&self) -> bool {
+        false
+    }
 }
 
 /// Frames that were taken for sending and then not sent.

@@ -282,6 +282,7 @@ struct SinkState {
     lose: usize,
     lost: Option<TxLost>,
     cuts_in_tunnels: bool,
+    stalled: u32,
     failure: Option<PortError>,
 }
 
@@ -315,6 +316,11 @@ impl Sink {
         self.0.lock().unwrap().cuts_in_tunnels = true;
     }
 
+    /// Sends nothing at so many flushes.
+    pub fn stall(&self, flushes: u32) {
+        self.0.lock().unwrap().stalled = flushes;
+    }
+
     /// The next flush fails.
     pub fn fail(&self, error: PortError) {
         self.0.lock().unwrap().failure = Some(error);
@@ -333,6 +339,10 @@ impl Tx for Sink {
 
     fn flush(&mut self, pool: &mut FramePool) -> Result<(), PortError> {
         let mut state = self.0.lock().unwrap();
+        if state.stalled > 0 {
+            state.stalled -= 1;
+            return Ok(());
+        }
         while let Some(frame) = state.kept.pop_front() {
             if state.lose > 0 {
                 state.lose -= 1;
@@ -357,6 +367,10 @@ impl Tx for Sink {
 
     fn cuts_in_tunnels(&self) -> bool {
         self.0.lock().unwrap().cuts_in_tunnels
+    }
+
+    fn has_rest(&self) -> bool {
+        !self.0.lock().unwrap().kept.is_empty()
     }
 }
 

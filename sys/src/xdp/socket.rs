@@ -346,15 +346,15 @@ impl XdpSender {
         self.sent.release();
     }
 
-    /// Has the kernel send what was taken. Mostly it has done so when this returns; what it had no room for goes with the next
-    /// call.
+    /// Has the kernel send what was taken. Mostly it has done so when this returns. False if the device has no room for the rest:
+    /// that goes with a later call, and not without one.
     ///
     /// # Errors
     /// `ENETDOWN` when the device is down: frames are then sent when it is up again. `ENXIO` when it is gone.
-    pub fn flush(&mut self) -> io::Result<()> {
+    pub fn flush(&mut self) -> io::Result<bool> {
         self.to_send.publish();
         if self.wakeup == Wakeup::IfNeeded && !self.to_send.needs_wakeup() {
-            return Ok(());
+            return Ok(true);
         }
         let mut before = self.to_send.pending();
         loop {
@@ -369,14 +369,14 @@ impl XdpSender {
                     0,
                 )
             };
-            let Err(error) = check_count(result) else { return Ok(()) };
+            let Err(error) = check_count(result) else { return Ok(true) };
             match error.raw_os_error() {
                 // Also said when a call has done its share and there is more.
                 Some(errno::EAGAIN | errno::EBUSY | errno::ENOBUFS | libc::EINTR) => {
                     let now = self.to_send.pending();
                     // A device that does not take more now must not be waited for.
                     if now == 0 || now >= before {
-                        return Ok(());
+                        return Ok(now == 0);
                     }
                     before = now;
                 }
