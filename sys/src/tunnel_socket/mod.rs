@@ -19,6 +19,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use libc::{c_int, c_uint};
 
 use crate::sockopt::{self, check};
+use crate::udp::UDP_SEGMENT;
 use control::{Control, Name, int};
 
 /// The most datagrams (or joined ones) that one [`TunnelSocket::recv`] takes.
@@ -37,7 +38,6 @@ const BUFFER: c_int = 4 << 20;
 
 // `linux/udp.h`; the libc crate has them for one C library only.
 const UDP_NO_CHECK6_RX: c_int = 102;
-const UDP_SEGMENT: c_int = 103;
 const UDP_GRO: c_int = 104;
 
 /// The protocol in IP that the tunnel uses.

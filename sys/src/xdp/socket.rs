@@ -15,7 +15,7 @@ use crate::errno;
 use crate::interface::IfIndex;
 use crate::sockopt::{self, check, check_count};
 
-const UMEM_LEN: usize = (RX_FRAMES_MAX + TX_FRAMES_MAX) * CHUNK_LEN;
+pub(super) const UMEM_LEN: usize = (RX_FRAMES_MAX + TX_FRAMES_MAX) * CHUNK_LEN;
 /// Where the chunks for sending begin.
 const TX_START: usize = RX_FRAMES_MAX * CHUNK_LEN;
 
