@@ -29,9 +29,13 @@ use sys::IfName;
 use sys::io_ring::RingSetup;
 use sys::netlink::Netlink;
 use sys::netns::Netns;
-use sys::tap::TapOpen;
+use sys::tap::{TapError, TapOpen};
 use sys::xdp::XdpError;
 
+/// Longest wait, of all, for TAPs that a process holds: it may be ending, or not.
+const HOLD_MAX: Duration = Duration::from_secs(1);
+/// How often it is looked meanwhile.
+const HOLD_GLANCE: Duration = Duration::from_millis(2);
 /// Pause before a device that could not be opened is tried again without a sign that it would work now.
 const RETRY: Duration = Duration::from_secs(2);
 /// MTU of a device without one of its own.
@@ -77,6 +81,8 @@ struct Stray {
 pub struct Devices {
     /// TAPs that an earlier run left, by their alias.
     strays: BTreeMap<String, Stray>,
+    /// By the kernel's clock, how long to wait for an earlier run to let go of them.
+    strays_held_until: Instant,
     slots: BTreeMap<String, Slot>,
     /// Devices that are wanted no more, or gone, until the workers' snapshot is without them.
     retired: Vec<Retired>,
@@ -128,7 +134,8 @@ fn find_strays() -> BTreeMap<String, Stray> {
 impl Devices {
     /// No devices; those of an earlier run are looked for, so that pods which still have them are connected again.
     pub fn after_restart(no_io_uring: bool) -> Devices {
-        Devices { strays: find_strays(), no_io_uring, ..Devices::default() }
+        let strays_held_until = sys::clock::monotonic() + HOLD_MAX;
+        Devices { strays: find_strays(), strays_held_until, no_io_uring, ..Devices::default() }
     }
 
     /// An interface is wanted. Opens its device now; a failure is kept as its error and tried again later.
@@ -271,10 +278,11 @@ impl Devices {
             return None;
         }
         let stray = self.strays.remove(&alias_of(&slot.config));
-        let opened = open(&slot.config, stray, !self.no_io_uring).and_then(|mut port| {
-            let report = port.link()?;
-            Ok((port, report))
-        });
+        let opened =
+            open(&slot.config, stray, self.strays_held_until, !self.no_io_uring).and_then(|mut port| {
+                let report = port.link()?;
+                Ok((port, report))
+            });
         let (mut port, report) = match opened {
             Ok(opened) => opened,
             Err(error) => {
@@ -419,6 +427,7 @@ static HAS_IO_URING: LazyLock<bool> = LazyLock::new(|| match sys::io_ring::probe
 fn open(
     config: &InterfaceConfig,
     stray: Option<Stray>,
+    strays_held_until: Instant,
     may_use_io_uring: bool,
 ) -> Result<Box<dyn Port>, PortConfigError> {
     let name =
@@ -447,7 +456,7 @@ fn open(
             if let Some(stray) = stray {
                 let netns = stray.netns.as_deref().map(Netns::by_path).transpose()?;
                 let there = TapConfig { netns: netns.as_ref(), open: TapOpen::Attach, ..new(stray.name) };
-                match TapPort::open(&there) {
+                match take_over(&there, strays_held_until) {
                     Ok(port) => return Ok(Box::new(port)),
                     Err(error) => {
                         tracing::info!(target: "netdev", "{}: not taken over: {error}", config.name)
@@ -488,6 +497,20 @@ fn queue_count(name: &str, index: u32) -> Option<usize> {
     }
     let queues = std::fs::read_dir(device.join("queues")).ok()?.flatten();
     Some(queues.filter(|queue| queue.file_name().as_encoded_bytes().starts_with(b"rx-")).count())
+}
+
+/// Opens a TAP of an earlier run. If that was killed, the kernel lets go of its TAPs only when it has freed its io_urings, tens of
+/// milliseconds later.
+#[expect(clippy::disallowed_methods, reason = "the kernel does not tell when it lets go of a device")]
+fn take_over(config: &TapConfig<'_>, held_until: Instant) -> Result<TapPort, PortConfigError> {
+    loop {
+        let opened = TapPort::open(config);
+        let is_held = matches!(opened, Err(PortConfigError::Tap(TapError::InUse { .. })));
+        if !is_held || sys::clock::monotonic() >= held_until {
+            return opened;
+        }
+        std::thread::sleep(HOLD_GLANCE);
+    }
 }
 
 fn xdp_options(options: &AfXdpOptions) -> XdpOptions {
