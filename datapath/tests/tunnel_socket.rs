@@ -237,6 +237,53 @@ fn super_frames_are_cut_into_datagrams() {
     });
 }
 
+/// One flow's super-frames to several destinations, from several addresses, with several TOS and TTL, in turn: what a socket was
+/// told for the one does not hold for the next.
+#[test]
+fn each_super_frame_has_outer_headers_of_its_own() {
+    on_loopback(|| {
+        let mut end = End::new(TunnelProtocol::Vxlan);
+        let ip = |last| IpAddr::from([127, 0, 0, last]);
+        // The kernel would choose 127.0.0.1 for a source.
+        let ways =
+            [(1, 1, 0, 64), (1, 2, 0, 64), (3, 2, 0, 64), (1, 2, 0xb8, 64), (1, 2, 0xb8, 9), (1, 1, 0, 64)];
+        for (src, dst, tos, ttl) in ways {
+            let mut frame = super_frame(ip(1), 1_000, 0, &stream(30_000), false);
+            // Of IPv4 TOS, TTL and the addresses; the header's checksum is the kernel's.
+            (frame.bytes_mut()[15], frame.bytes_mut()[22]) = (tos, ttl);
+            frame.bytes_mut()[26..34].copy_from_slice(&[127, 0, 0, src, 127, 0, 0, dst]);
+            end.tx.send(frame, &mut end.pool).unwrap();
+            // Sent now, so that there is an order between destinations.
+            assert_eq!(end.flush(), []);
+            // What is no super-frame goes the same way.
+            end.send(udp4(50_000, b"between").set(slot::NW_TTL, 33).set(slot::NW_TOS, 4));
+            assert_eq!(end.flush(), []);
+        }
+        let (mut seen, mut between, mut bytes) = (Vec::new(), 0, 0);
+        while between < ways.len() {
+            for mut frame in end.receive(1) {
+                let key = PacketKey::extract(&mut frame).unwrap();
+                let way = (
+                    key.get(slot::NW_SRC) as u8,
+                    key.get(slot::NW_DST) as u8,
+                    key.get(slot::NW_TOS) as u8,
+                    key.get(slot::NW_TTL) as u8,
+                );
+                if way == (1, 1, 4, 33) {
+                    between += 1;
+                    continue;
+                }
+                // Behind Ethernet, IPv4, UDP, VXLAN and the inner headers.
+                bytes += frame.len() - (14 + 20 + 8 + 8 + 54);
+                if seen.last() != Some(&way) {
+                    seen.push(way);
+                }
+            }
+        }
+        assert_eq!((seen, bytes), (ways.to_vec(), 30_000 * ways.len()));
+    });
+}
+
 /// Segments of streams that go through each other, and datagrams that are none, as they come out of the tunnel.
 #[test]
 fn segments_of_a_stream_come_as_few_frames() {

@@ -267,6 +267,15 @@ impl TunnelSocket {
     /// # Errors
     /// None that a correct kernel gives.
     pub fn port(&self) -> io::Result<u16> {
+        let name = self.name()?;
+        Ok(match self.carrier {
+            Carrier::Udp => name.read().map_or(0, |(_, port)| port),
+            Carrier::Gre => 0,
+        })
+    }
+
+    /// The address that it is bound to.
+    fn name(&self) -> io::Result<Name> {
         let mut name = Name::EMPTY;
         let mut length = control::NAME_LENGTH as libc::socklen_t;
         // SAFETY: the kernel writes at most `length` bytes to `name`, which has as many.
@@ -278,10 +287,7 @@ impl TunnelSocket {
             )
         };
         check(result)?;
-        Ok(match self.carrier {
-            Carrier::Udp => name.read().map_or(0, |(_, port)| port),
-            Carrier::Gre => 0,
-        })
+        Ok(name)
     }
 
     /// Says what is to happen with datagrams that are too long from now on.
@@ -384,33 +390,62 @@ impl TunnelSocket {
         Ok(check(result)? as usize)
     }
 
-    /// Sends a datagram for each of `parts`, in order: to where `like` goes and as it says, but with the part's pieces for a payload.
-    /// At most [`PARTS_MAX`]. Says how many were sent.
+    /// Makes [`TunnelSocket::send_parts`] without a datagram send to where `like` goes, with its TOS and TTL. The kernel then does
+    /// not look for the route each time. Says whether the source is that of `like`: it is the kernel's choice. Other datagrams
+    /// that say where they go and come from are sent as before.
+    ///
+    /// # Errors
+    /// `ENETUNREACH` without a route.
+    pub fn aim(&self, like: &Datagram<'_>) -> io::Result<bool> {
+        let (level, tos, ttl) = match like.destination {
+            IpAddr::V4(_) => (libc::SOL_IP, libc::IP_TOS, libc::IP_TTL),
+            IpAddr::V6(_) => (libc::SOL_IPV6, libc::IPV6_TCLASS, libc::IPV6_UNICAST_HOPS),
+        };
+        sockopt::set(&self.fd, level, tos, &c_int::from(like.tos))?;
+        // -1 is the host's default.
+        let hops = if like.ttl == 0 { -1 } else { c_int::from(like.ttl) };
+        sockopt::set(&self.fd, level, ttl, &hops)?;
+        let (name, length) = Name::new(like.destination, like.port);
+        // SAFETY: `name` is a socket address of `length` bytes, which the kernel only reads.
+        let result = unsafe {
+            libc::connect(self.fd.as_raw_fd(), std::ptr::from_ref(&name).cast(), length as libc::socklen_t)
+        };
+        check(result)?;
+        Ok(self.name()?.read().is_some_and(|(ip, _)| ip == like.source))
+    }
+
+    /// Sends a datagram for each of `parts`, in order: to where `like` goes and as it says, or where [`TunnelSocket::aim`] said, with
+    /// the part's pieces for a payload. At most [`PARTS_MAX`]. Says how many were sent.
     ///
     /// # Errors
     /// As [`TunnelSocket::send`].
     pub fn send_parts<'p>(
         &self,
-        like: &Datagram<'_>,
+        like: Option<&Datagram<'_>>,
         parts: impl IntoIterator<Item = &'p [IoSlice<'p>]>,
     ) -> io::Result<usize> {
-        let (mut name, name_length) = Name::new(like.destination, like.port);
-        let mut control = Control::EMPTY;
-        let control_length = instruct(&mut control, like);
+        let (mut name, mut name_length) = (Name::EMPTY, 0);
+        let (mut control, mut control_length) = (Control::EMPTY, 0);
+        if let Some(like) = like {
+            (name, name_length) = Name::new(like.destination, like.port);
+            control_length = instruct(&mut control, like);
+        }
         let mut messages = [EMPTY_MESSAGE; PARTS_MAX];
         let mut count = 0;
         for (message, part) in messages.iter_mut().zip(parts) {
             let header = &mut message.msg_hdr;
-            header.msg_name = name.0.as_mut_ptr().cast();
-            header.msg_namelen = name_length as libc::socklen_t;
+            if name_length > 0 {
+                header.msg_name = name.0.as_mut_ptr().cast();
+                header.msg_namelen = name_length as libc::socklen_t;
+                header.msg_control = control.0.as_mut_ptr().cast();
+                header.msg_controllen = control_length as _;
+            }
             header.msg_iov = part.as_ptr().cast_mut().cast();
             header.msg_iovlen = part.len() as _;
-            header.msg_control = control.0.as_mut_ptr().cast();
-            header.msg_controllen = control_length as _;
             count += 1;
         }
-        // SAFETY: the first `count` messages each point to the name and the control buffer, which they share, and to the pieces
-        // of a part (an `IoSlice` is an `iovec`), with their lengths; all of them outlive the call. The kernel reads them only,
+        // SAFETY: the first `count` messages each point to the name and the control buffer, if they have them, which they share,
+        // and to the pieces of a part (an `IoSlice` is an `iovec`), with their lengths; all of them outlive the call. The kernel reads them only,
         // and writes how much it sent into the messages.
         let result = unsafe {
             libc::sendmmsg(

@@ -22,6 +22,8 @@ pub const SOURCES: usize = 16;
 
 /// Frames that wait for the flush at most; two batches.
 const QUEUE_MAX: usize = 64;
+/// Datagrams to one destination from which on the socket is aimed at it.
+const AIM_MIN: usize = 8;
 /// Reports taken from a socket at a time.
 const REPORTS_MAX: usize = 64;
 
@@ -33,9 +35,27 @@ struct Sender {
     is_checked: bool,
     /// Whether equal datagrams may go as one; not where the device does no checksums.
     joins: bool,
+    /// Where it was aimed at, and whether it sends as wanted there.
+    aim: Option<(Aim, bool)>,
 }
 
+/// What datagrams have to have in common to be sent to where a socket aims: source, destination with its port, TOS, TTL.
+type Aim = (IpAddr, IpAddr, u16, u8, u8);
+
 impl Sender {
+    /// Aims the socket at where a datagram goes. Says whether that can be made use of.
+    fn aim(&mut self, like: &Datagram<'_>) -> bool {
+        let wanted = (like.source, like.destination, like.port, like.tos, like.ttl);
+        match self.aim {
+            Some((aim, is_good)) if aim == wanted => is_good,
+            _ => {
+                let is_good = self.socket.aim(like).unwrap_or(false);
+                self.aim = Some((wanted, is_good));
+                is_good
+            }
+        }
+    }
+
     /// Makes the socket send as a group of datagrams wants.
     fn prepare(&mut self, group: Group) -> io::Result<()> {
         let wanted = if group.df { Fragmentation::Never } else { Fragmentation::Allowed };
@@ -118,7 +138,7 @@ impl TunnelTx {
             let one = |_| {
                 let socket = TunnelSocket::sender(carrier, family)?;
                 let fragmentation = Fragmentation::Never;
-                Ok(Sender { socket, fragmentation, is_checked: true, joins: is_udp })
+                Ok(Sender { socket, fragmentation, is_checked: true, joins: is_udp, aim: None })
             };
             (0..if wanted { count } else { 0 }).map(one).collect()
         };
@@ -292,8 +312,9 @@ impl SendBatch<'_> {
                 self.sender.socket.send(&[datagram]).map(|_| segments.len())
             } else {
                 datagram.segment_size = None;
+                let is_aimed = segments.len() >= AIM_MIN && self.sender.aim(&datagram);
                 let parts = segments.iter().skip(at).map(|segment| &segment[..]);
-                self.sender.socket.send_parts(&datagram, parts)
+                self.sender.socket.send_parts(Some(&datagram).filter(|_| !is_aimed), parts)
             };
             match result {
                 Ok(0) => return Err(Drop::TxError),
