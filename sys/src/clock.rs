@@ -1,6 +1,8 @@
 //! The clocks. With the time-outs that `poll` waits for, this is where real time enters the program: main loops read it
 //! here once a turn and hand it on as a value.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
@@ -35,14 +37,27 @@ pub fn thread_cpu_time() -> Duration {
     Duration::new(seconds, u32::try_from(nanoseconds).unwrap_or(0))
 }
 
-/// How often the calling thread had to leave the processor to another although it had something to do. Grows; costs a system
-/// call.
-pub fn thread_preemptions() -> u64 {
-    // SAFETY: `rusage` consists of integers, for which zero is a value.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: getrusage writes one `struct rusage`, and `usage` is one.
-    let result = unsafe { libc::getrusage(libc::RUSAGE_THREAD, std::ptr::from_mut(&mut usage)) };
-    if result == 0 { u64::try_from(usage.ru_nivcsw).unwrap_or(0) } else { 0 }
+/// Tells how long one thread has waited for a processor while it had something to do.
+#[derive(Debug)]
+pub struct RunDelay(Option<File>);
+
+impl RunDelay {
+    /// That of the calling thread, whoever asks later.
+    pub fn of_this_thread() -> RunDelay {
+        RunDelay(File::open("/proc/thread-self/schedstat").ok())
+    }
+
+    /// The sum so far; `None` where the kernel does not account for it. Costs a system call.
+    pub fn read(&self) -> Option<Duration> {
+        let mut text = [0; 64];
+        let length = self.0.as_ref()?.read_at(&mut text, 0).ok()?;
+        run_delay_in(std::str::from_utf8(text.get(..length)?).ok()?)
+    }
+}
+
+/// The second of the numbers of schedstat (Linux, Documentation/scheduler/sched-stats.rst).
+fn run_delay_in(schedstat: &str) -> Option<Duration> {
+    schedstat.split_ascii_whitespace().nth(1)?.parse().ok().map(Duration::from_nanos)
 }
 
 // A clock set before 1970 reads as 1970.
@@ -55,22 +70,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_that_shares_a_processor_is_preempted() {
-        // More threads than processors, each busy until it has been.
+    fn a_thread_that_shares_a_processor_waits_for_it() {
+        // More threads than processors, each busy until it has waited.
         let count = 2 * std::thread::available_parallelism().unwrap().get();
         std::thread::scope(|scope| {
             for _ in 0..count {
                 std::thread::Builder::new()
                     .spawn_scoped(scope, || {
-                        let before = thread_preemptions();
+                        let delay = RunDelay::of_this_thread();
+                        let before = delay.read().unwrap();
                         let start = monotonic();
-                        while thread_preemptions() == before {
+                        while delay.read().unwrap() < before + Duration::from_micros(100) {
                             assert!(monotonic().saturating_since(start) < Duration::from_secs(30));
                         }
+                        assert!(delay.read().unwrap() - before < monotonic().saturating_since(start));
                     })
                     .unwrap();
             }
         });
+    }
+
+    #[test]
+    fn what_is_no_schedstat_tells_nothing() {
+        assert_eq!(run_delay_in("3000000000 1000000001 17\n"), Some(Duration::new(1, 1)));
+        for text in ["", "3", "0 x 1"] {
+            assert_eq!(run_delay_in(text), None);
+        }
     }
 
     #[test]

@@ -13,15 +13,23 @@ use std::time::Duration;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
+
+use base::Instant;
+
+use crate::clock;
 
 /// The most events that one [`Poller::wait`] returns; others wait for the next one.
 pub const EVENTS_MAX: usize = 256;
 
-/// What the owner of a poller calls a descriptor. `u64::MAX` is taken.
+/// What the owner of a poller calls a descriptor. The two highest numbers are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PollToken(pub u64);
 
 const WAKER: PollToken = PollToken(u64::MAX);
+const TIMER: PollToken = PollToken(u64::MAX - 1);
 
 /// What to be told of. Errors and hang-ups are always told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +73,15 @@ pub struct PollEvent {
 pub struct Poller {
     epoll: OwnedFd,
     wakeup: Arc<Wakeup>,
+    timer: Timer,
+}
+
+/// A timer that stays set from sleep to sleep: setting one and taking it back costs more than a system call.
+#[derive(Debug)]
+struct Timer {
+    timerfd: OwnedFd,
+    /// When it will go off; it has not yet been seen to.
+    set_to: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -80,21 +97,20 @@ impl Poller {
     /// # Errors
     /// When the process or the machine is out of file descriptors.
     pub fn new() -> io::Result<Self> {
-        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        epoll::add(&epoll, &eventfd, EventData::new_u64(WAKER.0), EventFlags::IN)?;
         let wakeup = Arc::new(Wakeup { eventfd, pending: AtomicBool::new(false) });
-        Ok(Self { epoll, wakeup })
+        let timer = Timer::new()?;
+        Ok(Self { epoll: new_set(&wakeup, &timer)?, wakeup, timer })
     }
 
     /// Watches `source`, whose events will carry `token`. The caller keeps `source` open and removes it before closing it:
     /// a duplicate of a closed descriptor would stay in the set.
     ///
     /// # Errors
-    /// `AlreadyExists` if it is in the set, `InvalidInput` for the token that is taken, `PermissionDenied` for what cannot
+    /// `AlreadyExists` if it is in the set, `InvalidInput` for a token that is taken, `PermissionDenied` for what cannot
     /// be polled (a plain file).
     pub fn add(&mut self, source: impl AsFd, token: PollToken, interest: Interest) -> io::Result<()> {
-        if token == WAKER {
+        if token >= TIMER {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         Ok(epoll::add(&self.epoll, source, EventData::new_u64(token.0), interest.flags())?)
@@ -105,7 +121,7 @@ impl Poller {
     /// # Errors
     /// `NotFound` if it is not in the set.
     pub fn modify(&mut self, source: impl AsFd, token: PollToken, interest: Interest) -> io::Result<()> {
-        if token == WAKER {
+        if token >= TIMER {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         Ok(epoll::modify(&self.epoll, source, EventData::new_u64(token.0), interest.flags())?)
@@ -125,18 +141,40 @@ impl Poller {
     /// # Errors
     /// When the process is out of file descriptors; the set is then as it was.
     pub fn clear(&mut self) -> io::Result<()> {
-        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        epoll::add(&epoll, &self.wakeup.eventfd, EventData::new_u64(WAKER.0), EventFlags::IN)?;
-        self.epoll = epoll;
+        self.epoll = new_set(&self.wakeup, &self.timer)?;
         Ok(())
     }
 
     /// Sleeps until a descriptor is ready, a waker was used or `timeout` has passed (`None`: no limit; zero: only look).
-    /// Replaces the contents of `events`, which does not name the wakers. A signal ends the sleep early.
+    /// Replaces the contents of `events`, which does not name the wakers. A signal ends the sleep early, and so may the
+    /// deadline of an earlier [`Poller::wait_until`].
     ///
     /// # Errors
     /// None that a correct caller can cause.
     pub fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<PollEvent>) -> io::Result<()> {
+        self.wait_once(timeout, events).map(drop)
+    }
+
+    /// As [`Poller::wait`], but sleeps until a point of the monotonic clock. Cheaper where most sleeps end before their deadline
+    /// and the next one's is no earlier: nothing is told to the kernel then.
+    ///
+    /// # Errors
+    /// As [`Poller::wait`].
+    pub fn wait_until(&mut self, deadline: Option<Instant>, events: &mut Vec<PollEvent>) -> io::Result<()> {
+        loop {
+            if let Some(deadline) = deadline {
+                self.timer.set_no_later_than(deadline)?;
+            }
+            let end = self.wait_once(None, events)?;
+            // The deadline of an earlier sleep is none of this one's.
+            if end == SleepEnd::Timer && deadline.is_none_or(|at| clock::monotonic() < at) {
+                continue;
+            }
+            return Ok(());
+        }
+    }
+
+    fn wait_once(&mut self, timeout: Option<Duration>, events: &mut Vec<PollEvent>) -> io::Result<SleepEnd> {
         events.clear();
         let mut room = [const { MaybeUninit::uninit() }; EVENTS_MAX];
         let timeout = timeout.map(|duration| Timespec {
@@ -145,11 +183,17 @@ impl Poller {
         });
         let ready = match epoll::wait(&self.epoll, &mut room, timeout.as_ref()) {
             Ok((ready, _)) => ready,
-            Err(Errno::INTR) => return Ok(()),
+            Err(Errno::INTR) => return Ok(SleepEnd::Other),
             Err(error) => return Err(error.into()),
         };
+        let mut end = if ready.len() == 1 { SleepEnd::Timer } else { SleepEnd::Other };
         for event in ready {
             let (token, flags) = (PollToken(event.data.u64()), event.flags);
+            if token == TIMER {
+                self.timer.clear()?;
+                continue;
+            }
+            end = SleepEnd::Other;
             if token == WAKER {
                 self.wakeup.clear()?;
                 continue;
@@ -161,7 +205,7 @@ impl Poller {
                 failed: flags.intersects(EventFlags::ERR | EventFlags::HUP),
             });
         }
-        Ok(())
+        Ok(end)
     }
 
     /// Something that ends this poller's sleep from another thread.
@@ -173,6 +217,57 @@ impl Poller {
 impl AsFd for Poller {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
+    }
+}
+
+/// What ended a sleep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SleepEnd {
+    /// The timer, and nothing else.
+    Timer,
+    /// A descriptor, a waker, a signal, the time-out.
+    Other,
+}
+
+/// An epoll set of a poller's own descriptors.
+fn new_set(wakeup: &Wakeup, timer: &Timer) -> io::Result<OwnedFd> {
+    let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+    epoll::add(&epoll, &wakeup.eventfd, EventData::new_u64(WAKER.0), EventFlags::IN)?;
+    epoll::add(&epoll, &timer.timerfd, EventData::new_u64(TIMER.0), EventFlags::IN)?;
+    Ok(epoll)
+}
+
+impl Timer {
+    fn new() -> io::Result<Self> {
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        Ok(Self { timerfd: timerfd_create(TimerfdClockId::Monotonic, flags)?, set_to: None })
+    }
+
+    /// Makes sure that it goes off at `deadline` or before; at once if that has passed.
+    fn set_no_later_than(&mut self, deadline: Instant) -> io::Result<()> {
+        if self.set_to.is_some_and(|at| at <= deadline) {
+            return Ok(());
+        }
+        // Zero would unset it.
+        let nanos = deadline.as_nanos().max(1);
+        let at = Timespec {
+            tv_sec: i64::try_from(nanos / 1_000_000_000).unwrap_or(i64::MAX),
+            tv_nsec: i64::try_from(nanos % 1_000_000_000).unwrap_or(0),
+        };
+        let never = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let setting = Itimerspec { it_interval: never, it_value: at };
+        timerfd_settime(&self.timerfd, TimerfdTimerFlags::ABSTIME, &setting)?;
+        self.set_to = Some(deadline);
+        Ok(())
+    }
+
+    /// Silences it when it went off.
+    fn clear(&mut self) -> io::Result<()> {
+        self.set_to = None;
+        match rustix::io::read(&self.timerfd, &mut [0; 8]) {
+            Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
@@ -297,6 +392,90 @@ mod tests {
         });
     }
 
+    /// Hangs (and so fails by the runner's time limit) if a deadline gets lost.
+    #[test]
+    fn a_sleep_ends_at_its_deadline_whatever_those_before_it_were() {
+        let mut poller = Poller::new().unwrap();
+        let mut events = Vec::new();
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        poller.add(&reader, PollToken(1), Interest::Read).unwrap();
+        // Microseconds ahead; the first ones of each row are cut short by something to read.
+        let rows: [(&[u64], u64); 6] = [
+            (&[], 700),
+            (&[10_000_000, 2_000], 500),
+            (&[500], 3_000),
+            (&[900, 10_000_000, 1_500], 1_000),
+            (&[0, 0], 400),
+            (&[10_000_000], 0),
+        ];
+        for (n, (short, last)) in rows.iter().cycle().take(60).enumerate() {
+            let ahead = |micros: u64| clock::monotonic() + Duration::from_micros(micros);
+            rustix::io::write(&writer, b"x").unwrap();
+            for micros in *short {
+                poller.wait_until(Some(ahead(*micros)), &mut events).unwrap();
+                assert_eq!(events.len(), 1);
+            }
+            if n % 7 == 0 {
+                poller.wait(NOW, &mut events).unwrap();
+            }
+            rustix::io::read(&reader, &mut [0; 1]).unwrap();
+            if n % 5 == 0 {
+                poller.clear().unwrap();
+                poller.add(&reader, PollToken(1), Interest::Read).unwrap();
+            }
+            let deadline = ahead(*last);
+            poller.wait_until(Some(deadline), &mut events).unwrap();
+            assert_eq!(events, []);
+            assert!(clock::monotonic() >= deadline, "row {n}: woken early");
+        }
+        // Before the machine's clock began.
+        poller.wait_until(Some(Instant::ZERO), &mut events).unwrap();
+    }
+
+    #[test]
+    fn a_sleep_is_not_ended_by_the_deadline_of_one_before() {
+        let mut poller = Poller::new().unwrap();
+        let mut events = Vec::new();
+        let waker = poller.waker();
+        waker.wake();
+        let early = clock::monotonic() + Duration::from_millis(2);
+        poller.wait_until(Some(early), &mut events).unwrap();
+        for later in [None, Some(early + Duration::from_secs(1_000))] {
+            let woken = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    while clock::monotonic() < early + Duration::from_millis(2) {
+                        std::thread::yield_now();
+                    }
+                    woken.store(true, Ordering::SeqCst);
+                    waker.wake();
+                });
+                poller.wait_until(later, &mut events).unwrap();
+                assert!(woken.load(Ordering::SeqCst));
+            });
+        }
+    }
+
+    /// The kernel's own view of the timer, which is told of a deadline only if it is earlier than the one it has.
+    #[test]
+    fn the_timer_stays_set_while_no_earlier_deadline_comes() {
+        let mut poller = Poller::new().unwrap();
+        let mut events = Vec::new();
+        let remaining = |poller: &Poller| {
+            let value = rustix::time::timerfd_gettime(&poller.timer.timerfd).unwrap().it_value;
+            value.tv_sec
+        };
+        let start = clock::monotonic();
+        for (ahead, expected) in
+            [(5_000, 5_000), (9_000, 5_000), (5_000, 5_000), (2_000, 2_000), (5_000, 2_000)]
+        {
+            poller.waker().wake();
+            poller.wait_until(Some(start + Duration::from_secs(ahead)), &mut events).unwrap();
+            let seconds = remaining(&poller);
+            assert!((expected - 1_000..=expected).contains(&seconds), "{ahead}: {seconds}");
+        }
+    }
+
     #[test]
     fn poller_may_move_to_the_thread_that_sleeps() {
         fn is_send<T: Send>(_: &T) {}
@@ -344,10 +523,13 @@ mod tests {
     }
 
     #[test]
-    fn token_of_the_waker_is_refused() {
+    fn tokens_of_its_own_are_refused() {
         let (reader, _writer) = rustix::pipe::pipe().unwrap();
         let mut poller = Poller::new().unwrap();
-        let error = poller.add(&reader, PollToken(u64::MAX), Interest::Read).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        for taken in [u64::MAX, u64::MAX - 1] {
+            let error = poller.add(&reader, PollToken(taken), Interest::Read).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        }
+        poller.add(&reader, PollToken(u64::MAX - 2), Interest::Read).unwrap();
     }
 }

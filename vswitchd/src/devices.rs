@@ -17,7 +17,7 @@ pub use queues::ShownSide;
 use queues::Side;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use switch::afxdp::{AfXdpMode, AfXdpOptions};
@@ -26,9 +26,11 @@ use switch::config::{InterfaceConfig, InterfaceKind, RxQueues};
 use switch::mac::MacAddr;
 use switch::tunnel::TunnelSocket;
 use sys::IfName;
+use sys::io_ring::RingSetup;
 use sys::netlink::Netlink;
 use sys::netns::Netns;
 use sys::tap::TapOpen;
+use sys::xdp::XdpError;
 
 /// Pause before a device that could not be opened is tried again without a sign that it would work now.
 const RETRY: Duration = Duration::from_secs(2);
@@ -169,13 +171,17 @@ impl Devices {
         let slot = self.slots.get_mut(&config.name)?;
         let old = std::mem::replace(&mut slot.config, config.clone());
         let device = slot.device.as_mut()?;
-        slot.error = None;
+        // What failed before is tried again, so that its error stays while it is wanted.
+        let failed = slot.error.take().is_some();
         let wanted = [
-            (old.mtu_request != config.mtu_request)
+            (failed || old.mtu_request != config.mtu_request)
                 .then_some(config.mtu_request)
                 .flatten()
                 .map(|m| DeviceChange::Mtu(m.into())),
-            (old.mac != config.mac).then_some(config.mac).flatten().map(|m| DeviceChange::Mac(m.to_bytes())),
+            (failed || old.mac != config.mac)
+                .then_some(config.mac)
+                .flatten()
+                .map(|m| DeviceChange::Mac(m.to_bytes())),
         ];
         for change in wanted.into_iter().flatten() {
             if let Err(error) = device.port.change(change) {
@@ -277,6 +283,12 @@ impl Devices {
                     PortConfigError::NoDevice(_) => {
                         format!("could not open network device {name} (No such device)")
                     }
+                    // Of a queue that is not there the kernel says no more than that.
+                    PortConfigError::Xdp(XdpError::Queue { queue: 1.., source, .. })
+                        if source.kind() == std::io::ErrorKind::InvalidInput =>
+                    {
+                        format!("could not open network device {name} ({error}: has it so many queues?)")
+                    }
                     other => format!("could not open network device {name} ({other})"),
                 };
                 // That a pod goes before its port does is nothing unusual.
@@ -292,13 +304,26 @@ impl Devices {
         };
         let dp_port = DpPort(next_port);
         if let Err(error) = hand_over(&mut *port, dp_port, workers) {
-            slot.error = Some(format!("{name}: {error}"));
+            let text = format!("{name}: {error}");
+            if slot.error.as_ref() != Some(&text) {
+                tracing::warn!(target: "bridge", "{text}");
+            }
+            slot.error = Some(text);
             slot.retry_at = now + RETRY;
             workers.remove_port(dp_port);
             return None;
         }
         if slot.opened_before {
             tracing::info!(target: "bridge", "interface {name}: network device is back");
+        }
+        if let InterfaceKind::AfXdp(AfXdpOptions { queues: taken, .. }) = slot.config.kind
+            && let Some(queues) = report.ifindex.and_then(|index| queue_count(name, index))
+            && queues > usize::from(taken)
+        {
+            tracing::warn!(
+                target: "netdev",
+                "{name}: the device has {queues} queues, and the kernel keeps the frames of all but {taken} (options:n_rxq)"
+            );
         }
         let made_up_mac = MacAddr(0xaa55_aa55_0000 + u64::from(made_up));
         let mut device = Device { port, dp_port, sides: Vec::new(), made_up_mac, report };
@@ -379,12 +404,16 @@ fn has_device(config: &InterfaceConfig) -> bool {
     !config.kind.is_virtual()
 }
 
-static HAS_IO_URING: LazyLock<bool> = LazyLock::new(|| {
-    sys::io_ring::probe()
-        .inspect_err(|error| {
-            tracing::info!(target: "netdev", "no io_uring ({error}): TAPs are read and written frame by frame");
-        })
-        .is_ok()
+static HAS_IO_URING: LazyLock<bool> = LazyLock::new(|| match sys::io_ring::probe() {
+    Ok(RingSetup::Deferred) => true,
+    Ok(RingSetup::Basic) => {
+        tracing::info!(target: "netdev", "io_uring is older than Linux 6.1: moving frames costs somewhat more");
+        true
+    }
+    Err(error) => {
+        tracing::info!(target: "netdev", "no io_uring ({error}): TAPs are read and written frame by frame");
+        false
+    }
 });
 
 fn open(
@@ -404,7 +433,8 @@ fn open(
                 RxQueues::Count(count) => count.into(),
                 _ => 1,
             };
-            let is_multi_queue = matches!(config.rx_queues, RxQueues::Count(_));
+            // A number that makes no sense will be mended; room cannot be had later.
+            let is_multi_queue = config.rx_queues != RxQueues::Default;
             let new = |name| TapConfig {
                 queues,
                 is_multi_queue,
@@ -447,6 +477,17 @@ fn open(
         }
         InterfaceKind::Patch { .. } | InterfaceKind::Tunnel(_) => Err(PortConfigError::Unsupported("device")),
     }
+}
+
+/// How many queues a device receives by, if /sys shows this network namespace.
+fn queue_count(name: &str, index: u32) -> Option<usize> {
+    let device = Path::new("/sys/class/net").join(name);
+    let shown = std::fs::read_to_string(device.join("ifindex")).ok()?;
+    if shown.trim().parse() != Ok(index) {
+        return None;
+    }
+    let queues = std::fs::read_dir(device.join("queues")).ok()?.flatten();
+    Some(queues.filter(|queue| queue.file_name().as_encoded_bytes().starts_with(b"rx-")).count())
 }
 
 fn xdp_options(options: &AfXdpOptions) -> XdpOptions {

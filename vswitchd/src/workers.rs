@@ -12,11 +12,13 @@ use datapath::{
     WorkerConfig, WorkerPeer, WorkerSetup, WorkerStats,
 };
 use packet::DpPort;
+use std::cell::Cell;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use switch::forwarding::Forwarding;
 use sys::affinity::ThreadId;
+use sys::clock::RunDelay;
 use sys::poll::{Interest, PollToken, Poller};
 
 /// Longest that the main thread waits for a worker's answer. A worker answers at its next batch boundary, so only a stalled
@@ -51,6 +53,58 @@ struct Running {
     thread: JoinHandle<()>,
     id: ThreadId,
     busy: Arc<BusyTime>,
+    /// What had been done when it began to be counted.
+    before: Work,
+}
+
+/// What a worker has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Frames received from devices.
+    pub received: u64,
+    /// Times that a frame was looked up again.
+    pub recirculated: u64,
+    /// Frames that found a cached flow.
+    pub hits: u64,
+    /// Frames that were translated.
+    pub translated: u64,
+    /// Frames whose port had no credit left for that.
+    pub lost: u64,
+    /// Nanoseconds, by the kernel's clock.
+    pub elapsed: u64,
+    /// Nanoseconds in steps that moved frames.
+    pub busy: u64,
+}
+
+impl Work {
+    /// All that a worker has done up to now.
+    fn of(stats: &WorkerStats, busy: &BusyTime) -> Work {
+        let (ports, cache) = (stats.total(), &stats.cache);
+        let lost = ports.drops.get(datapath::Drop::MissCredit);
+        let missed = cache.misses.get() + cache.retranslated.get();
+        Work {
+            received: ports.rx_packets.get(),
+            recirculated: cache.recirculated.get(),
+            hits: cache.hits.get(),
+            translated: missed.saturating_sub(lost),
+            lost,
+            elapsed: sys::clock::monotonic().as_nanos(),
+            busy: busy.traffic.get(),
+        }
+    }
+
+    /// What was done after `before`.
+    fn since(self, before: Work) -> Work {
+        Work {
+            received: self.received.saturating_sub(before.received),
+            recirculated: self.recirculated.saturating_sub(before.recirculated),
+            hits: self.hits.saturating_sub(before.hits),
+            translated: self.translated.saturating_sub(before.translated),
+            lost: self.lost.saturating_sub(before.lost),
+            elapsed: self.elapsed.saturating_sub(before.elapsed),
+            busy: self.busy.saturating_sub(before.busy),
+        }
+    }
 }
 
 /// The running workers: at least one, numbered from 0 on.
@@ -65,8 +119,8 @@ pub struct Workers {
     past: WorkerStats,
     event_sender: Sender<Event>,
     events: Receiver<Event>,
-    /// Frames sent as commands that may still wait.
-    frames_waiting: usize,
+    /// Commands sent to single workers that may still wait.
+    waiting: Cell<usize>,
 }
 
 impl Workers {
@@ -85,7 +139,7 @@ impl Workers {
             past: WorkerStats::default(),
             event_sender,
             events,
-            frames_waiting: 0,
+            waiting: Cell::new(0),
         };
         for _ in 0..count {
             workers.start_one()?;
@@ -129,7 +183,8 @@ impl Workers {
         let builder = std::thread::Builder::new().name(format!("worker-{}", self.peers.len()));
         let thread = builder.spawn(body).context("cannot start a worker thread")?;
         let (peer, id) = take.recv().context("a worker ended at once")?;
-        self.threads.push(Running { thread, id, busy });
+        let before = Work::of(peer.stats(), &busy);
+        self.threads.push(Running { thread, id, busy, before });
         self.peers.push(peer);
         Ok(())
     }
@@ -177,6 +232,19 @@ impl Workers {
         self.threads.iter().map(|running| &*running.busy)
     }
 
+    /// What each worker has done since it was started, or since [`Self::count_anew`].
+    pub fn work(&self) -> impl Iterator<Item = Work> {
+        let running = self.peers.iter().zip(&self.threads);
+        running.map(|(peer, running)| Work::of(peer.stats(), &running.busy).since(running.before))
+    }
+
+    /// Lets [`Self::work`] of a worker begin anew. Counters go on.
+    pub fn count_anew(&mut self, worker: usize) {
+        if let (Some(peer), Some(running)) = (self.peers.get(worker), self.threads.get_mut(worker)) {
+            running.before = Work::of(peer.stats(), &running.busy);
+        }
+    }
+
     /// What workers count, and what those counted that have ended.
     pub fn stats(&self) -> impl Iterator<Item = &WorkerStats> {
         self.peers.iter().map(|peer| &**peer.stats()).chain([&self.past])
@@ -197,26 +265,17 @@ impl Workers {
         self.peers.len()
     }
 
-    /// Sends a command to one worker.
+    /// Sends a command to one worker. Waits for the workers from time to time, so that no number of commands is too much for
+    /// them: one that is refused is lost, with what it carries.
     ///
     /// # Errors
     /// See [`CommandRefused`].
     pub fn send(&self, worker: usize, command: Command) -> Result<(), CommandRefused> {
-        self.peers.get(worker).ok_or(CommandRefused::Ended)?.send(command)
-    }
-
-    /// Sends a frame as a command to one worker. Waits for the workers from time to time, so that no number of frames keeps
-    /// out other commands.
-    ///
-    /// # Errors
-    /// See [`CommandRefused`].
-    pub fn send_frame(&mut self, worker: usize, command: Command) -> Result<(), CommandRefused> {
-        if self.frames_waiting >= COMMANDS_MAX / 2 {
+        if self.waiting.get() >= COMMANDS_MAX / 2 {
             self.settle();
-            self.frames_waiting = 0;
         }
-        self.frames_waiting += 1;
-        self.send(worker, command)
+        self.waiting.set(self.waiting.get() + 1);
+        self.peers.get(worker).ok_or(CommandRefused::Ended)?.send(command)
     }
 
     /// Sends each worker a command that it confirms, and waits for all.
@@ -253,6 +312,7 @@ impl Workers {
     /// Waits until every worker has carried out what was sent before.
     pub fn settle(&self) {
         self.fold();
+        self.waiting.set(0);
     }
 
     /// Every cached flow of a worker, in pieces.
@@ -299,7 +359,8 @@ impl Workers {
 
 /// Whether to look for frames for a moment without sleeping: sleeping and being woken cost more than a short wait. Only where
 /// frames have been coming close together, so that a quiet switch uses no processor at all, and only while nobody else wants
-/// the processor: it would be taken from the pods, and who wakes up is served sooner than who never slept.
+/// the processor for long: it would be taken from the pods, and who wakes up is served sooner than who never slept. A pod that is
+/// woken by a frame, answers and sleeps again takes the processor too, but not for long.
 struct Vigil {
     /// When frames last came.
     last: Instant,
@@ -307,8 +368,8 @@ struct Vigil {
     gap: Duration,
     /// Arrivals since it was last asked whether the processor is wanted.
     arrivals: u32,
-    /// How often this thread had been preempted then.
-    preemptions: u64,
+    /// How long this thread had waited for a processor then.
+    delay: Duration,
     /// No vigil before.
     rests_until: Instant,
 }
@@ -319,29 +380,33 @@ const VIGIL_MAX: Duration = Duration::from_micros(50);
 const VIGIL_GAP_MAX: Duration = Duration::from_micros(400);
 /// Arrivals after which it is asked again whether somebody else wants the processor.
 const VIGIL_ARRIVALS: u32 = 64;
+/// Mean wait for a processor, an arrival, from which on somebody else wants it. A pod on the same processor has a few microseconds
+/// of work for a frame; a program that computes has it for milliseconds at a time.
+const VIGIL_DELAY_MAX: Duration = Duration::from_micros(15);
 /// Time for which a worker sleeps as soon as it can after somebody else has wanted its processor.
 const VIGIL_REST: Duration = Duration::from_millis(100);
 
 impl Vigil {
     fn new(now: Instant) -> Self {
-        Vigil { last: now, gap: VIGIL_GAP_MAX, arrivals: 0, preemptions: 0, rests_until: now }
+        Vigil { last: now, gap: VIGIL_GAP_MAX, arrivals: 0, delay: Duration::ZERO, rests_until: now }
     }
 
-    /// Notes whether frames came; whether to stay awake. `preemptions` tells how often this thread has been preempted.
-    fn is_kept(&mut self, now: Instant, has_frames: bool, preemptions: impl FnOnce() -> u64) -> bool {
+    /// Notes whether frames came; whether to stay awake. `delay` tells how long this thread has waited for a processor; if it cannot,
+    /// there is no vigil.
+    fn is_kept(&mut self, now: Instant, has_frames: bool, delay: impl FnOnce() -> Option<Duration>) -> bool {
         if has_frames {
             let gap = now.saturating_since(self.last).min(VIGIL_GAP_MAX);
             self.gap = (self.gap * 7 + gap) / 8;
             self.last = now;
-            self.arrivals += 1;
+            self.arrivals = self.arrivals.saturating_add(1);
         }
         if self.gap >= VIGIL_MAX || now < self.rests_until {
             return false;
         }
         if self.arrivals >= VIGIL_ARRIVALS {
-            self.arrivals = 0;
-            let before = std::mem::replace(&mut self.preemptions, preemptions());
-            if self.preemptions > before {
+            let most = VIGIL_DELAY_MAX * std::mem::take(&mut self.arrivals);
+            let wait = delay().map(|sum| sum.saturating_sub(std::mem::replace(&mut self.delay, sum)));
+            if wait.is_none_or(|wait| wait > most) {
                 self.rests_until = now + VIGIL_REST;
                 return false;
             }
@@ -362,6 +427,7 @@ fn run(
     let mut ready = Vec::new();
     // By the kernel's clock: the daemon's may stand still.
     let mut vigil = Vigil::new(sys::clock::monotonic());
+    let delay = RunDelay::of_this_thread();
     loop {
         let began = sys::clock::monotonic();
         let progress = worker.step(clock.at(began));
@@ -381,12 +447,15 @@ fn run(
             watch(&worker, &mut poller);
         }
         // Busy workers look without waiting, so that a port that was quiet is not overheard.
-        let stays_awake = vigil.is_kept(ended, progress.frames > 0, sys::clock::thread_preemptions);
-        let timeout = match progress.idle && !stays_awake {
-            false => Some(Duration::ZERO),
-            true => worker.next_deadline().map(|at| at.saturating_since(clock.now())),
+        let stays_awake = vigil.is_kept(ended, progress.frames > 0, || delay.read());
+        let waited = if progress.idle && !stays_awake {
+            let now = clock.at(ended);
+            let deadline = worker.next_deadline().map(|at| ended + at.saturating_since(now));
+            poller.wait_until(deadline, &mut ready)
+        } else {
+            poller.wait(Some(Duration::ZERO), &mut ready)
         };
-        if let Err(error) = poller.wait(timeout, &mut ready) {
+        if let Err(error) = waited {
             tracing::error!(target: "dpif", "a worker cannot wait for its ports: {error}");
         }
         for event in &ready {
@@ -422,10 +491,10 @@ mod tests {
         let mut vigil = Vigil::new(now);
         for _ in 0..count {
             now += gap;
-            vigil.is_kept(now, true, || 0);
+            vigil.is_kept(now, true, || Some(Duration::ZERO));
         }
         let mut awake = Duration::ZERO;
-        while awake < VIGIL_MAX * 2 && vigil.is_kept(now + awake, false, || 0) {
+        while awake < VIGIL_MAX * 2 && vigil.is_kept(now + awake, false, || Some(Duration::ZERO)) {
             awake += micros(1);
         }
         awake
@@ -442,23 +511,65 @@ mod tests {
         assert!((10..25).any(|n| awake_after(n, micros(10)) == VIGIL_MAX));
     }
 
+    /// A vigil over frames that come 5 µs apart, for each of which the worker waits so long for its processor.
+    struct Watched {
+        now: Instant,
+        vigil: Vigil,
+        delay: Option<Duration>,
+    }
+
+    impl Watched {
+        fn new() -> Watched {
+            let now = Instant::from_nanos(1_000_000_000);
+            Watched { now, vigil: Vigil::new(now), delay: Some(Duration::ZERO) }
+        }
+
+        fn arrive(&mut self, wait: Duration) -> bool {
+            self.now += micros(5);
+            self.delay = self.delay.map(|sum| sum + wait);
+            let delay = self.delay;
+            self.vigil.is_kept(self.now, true, || delay)
+        }
+    }
+
     #[test]
     fn a_worker_whose_processor_is_wanted_sleeps_for_a_while() {
-        let mut now = Instant::from_nanos(1_000_000_000);
-        let mut vigil = Vigil::new(now);
-        let mut arrive = |preemptions: u64| {
-            now += micros(5);
-            vigil.is_kept(now, true, || preemptions)
-        };
+        let mut watched = Watched::new();
         for _ in 0..1_000 {
-            arrive(0);
+            watched.arrive(micros(0));
         }
-        assert!(arrive(0));
+        assert!(watched.arrive(micros(0)));
         // Noticed before long, for a tenth of a second, and forgotten then.
-        let noticed = (0..).position(|_| !arrive(1)).unwrap();
-        assert!(noticed < 100, "{noticed}");
-        let slept = (0..).position(|_| arrive(1)).unwrap();
+        let noticed = (0..).position(|_| !watched.arrive(micros(16))).unwrap();
+        assert!(noticed < 128, "{noticed}");
+        let slept = (0..).position(|_| watched.arrive(micros(2))).unwrap();
         assert_eq!(micros(5) * slept as u32, VIGIL_REST - micros(5));
-        assert!((0..10_000).all(|_| arrive(1)));
+        assert!((0..10_000).all(|_| watched.arrive(micros(2))));
+        // One that has it for long, though seldom.
+        assert!(!watched.arrive(micros(3_000)) || (0..VIGIL_ARRIVALS).any(|_| !watched.arrive(micros(2))));
+    }
+
+    #[test]
+    fn a_pod_that_answers_on_the_same_processor_and_a_wait_long_ago_keep_nobody_from_watching() {
+        let mut watched = Watched::new();
+        for _ in 0..1_000 {
+            watched.arrive(micros(7));
+        }
+        assert!((0..100_000).all(|_| watched.arrive(micros(7))));
+        // While few frames come, what is waited is nobody's loss.
+        for _ in 0..1_000 {
+            watched.now += Duration::from_secs(1);
+            watched.arrive(micros(10));
+        }
+        let begun = (0..).position(|_| watched.arrive(micros(7))).unwrap();
+        assert!(begun < 30, "{begun}");
+    }
+
+    #[test]
+    fn without_accounts_of_waiting_there_is_no_vigil() {
+        let mut watched = Watched::new();
+        watched.delay = None;
+        let kept = (0..100_000).filter(|_| watched.arrive(micros(0))).count();
+        assert!(kept < 100, "{kept}");
     }
 }

@@ -338,22 +338,24 @@ impl Connection {
         label: Option<(u128, u128)>,
         revision: impl FnOnce() -> u32,
     ) {
-        let old_mark = self.mark();
-        let new_mark = mark.map_or(old_mark, |(value, mask)| old_mark & !mask | value & mask);
-        let old_label = self.label();
-        let new_label = label.map_or(old_label, |(value, mask)| old_label & !mask | value & mask);
-        if (new_mark, new_label) == (old_mark, old_label) {
+        if !self.would_change(mark, label) {
             return;
         }
-        if new_label != 0 {
+        if label.is_some_and(|(value, mask)| value & mask != 0) {
             self.extra.get_or_init(Box::default);
         }
         self.lock_metadata();
-        self.mark.store(new_mark, Ordering::Release);
-        if let Some(extra) = self.extra.get() {
+        // Read only now, as another writer may have changed the other bits.
+        if let Some((value, mask)) = mark {
+            self.mark.store(self.mark() & !mask | value & mask, Ordering::Release);
+        }
+        if let (Some((value, mask)), Some(extra)) = (label, self.extra.get()) {
             let [high, low] = &extra.label;
-            high.store((new_label >> 64) as u64, Ordering::Release);
-            low.store(new_label as u64, Ordering::Release);
+            let write = |half: &AtomicU64, value: u64, mask: u64| {
+                half.store(half.load(Ordering::Acquire) & !mask | value & mask, Ordering::Release);
+            };
+            write(high, (value >> 64) as u64, (mask >> 64) as u64);
+            write(low, value as u64, mask as u64);
         }
         self.revision.store(revision() & !1, Ordering::Release);
     }

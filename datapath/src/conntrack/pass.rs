@@ -139,11 +139,13 @@ impl Pass<'_> {
         if !is_error && !connection.load().has(State::RELATED) {
             self.set_metadata(connection);
         }
+        // Before mark and label: if another worker changes them now, the class is one that has passed, and nothing is kept for it.
+        let revision = connection.revision();
         metadata::describe(connection, bits, key);
         let state = connection.load();
         let holds = *by_tuple && !is_error && !state.has(State::ALG | State::DEAD);
         Some(Tracked {
-            class: CtClass::new(bits, connection.revision()),
+            class: CtClass::new(bits, revision),
             state: bits,
             hold: (holds && may_hold(connection, state, *direction))
                 .then(|| (Arc::clone(connection), *direction)),

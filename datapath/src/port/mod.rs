@@ -199,6 +199,12 @@ pub trait Tx: Send {
     /// The frame and why it was not sent.
     fn send(&mut self, frame: Frame, pool: &mut FramePool) -> Result<(), (Frame, Drop)>;
 
+    /// Whether it takes packets of UDP tunnels whose inner frame is still to be cut (`packet::tunnel::push_uncut`). Each such
+    /// packet counts as one frame.
+    fn cuts_in_tunnels(&self) -> bool {
+        false
+    }
+
     /// Sends what is kept; frames go back to the pool.
     ///
     /// # Errors
@@ -210,6 +216,12 @@ pub trait Tx: Send {
     /// `send` decides at once needs none of this.
     fn take_lost(&mut self) -> Option<TxLost> {
         None
+    }
+
+    /// Whether the last flush left something for which the device had no room: then the worker flushes again soon, though nothing
+    /// more may come to be sent.
+    fn has_rest(&self) -> bool {
+        false
     }
 }
 

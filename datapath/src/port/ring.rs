@@ -1,6 +1,8 @@
 //! A port's io_uring, made by the thread that uses it when it first does.
 
+use std::sync::Arc;
 use sys::io_ring::IoRing;
+use sys::tap::TapQueue;
 
 /// A ring, or the knowledge that there is none.
 #[derive(Debug)]
@@ -8,7 +10,7 @@ pub(super) enum LazyRing {
     /// Nobody has asked yet.
     Unasked,
     /// It works.
-    Ready(Box<IoRing>),
+    Ready(Box<IoRing<Arc<TapQueue>>>),
     /// Ordinary reads and writes are to be used.
     Refused,
 }
@@ -19,11 +21,12 @@ impl LazyRing {
         if is_wanted { LazyRing::Unasked } else { LazyRing::Refused }
     }
 
-    /// The ring, if there is one.
+    /// The ring, if there is one, always of the same queue.
     #[inline]
-    pub fn get(&mut self) -> Option<&mut IoRing> {
+    pub fn of(&mut self, queue: &Arc<TapQueue>) -> Option<&mut IoRing<Arc<TapQueue>>> {
         if let LazyRing::Unasked = self {
-            *self = IoRing::new().map_or(LazyRing::Refused, |ring| LazyRing::Ready(Box::new(ring)));
+            *self = IoRing::new(Arc::clone(queue))
+                .map_or(LazyRing::Refused, |ring| LazyRing::Ready(Box::new(ring)));
         }
         match self {
             LazyRing::Ready(ring) => Some(ring),

@@ -409,11 +409,11 @@ impl TapRx {
 
     /// As many frames with one system call as are to be expected. `None` if the ring cannot.
     fn recv_many(&mut self, pool: &mut FramePool, out: &mut Batch) -> Option<Result<(), PortError>> {
-        let ring = self.ring.get()?;
+        let ring = self.ring.of(&self.queue)?;
         let wanted = self.demand.wanted(out.room());
         self.taken.extend((0..wanted).map(|_| pool.take()));
         let mut taken = std::mem::take(&mut self.taken);
-        let results = ring.read(&*self.queue, taken.iter_mut().map(|f| f.room_behind_mut(TAP_HEADER_LENGTH)));
+        let results = ring.read(taken.iter_mut().map(|f| f.room_behind_mut(TAP_HEADER_LENGTH)));
         let mut counts = [None; IO_REQUESTS_MAX];
         let mut failure = None;
         match results {
@@ -504,14 +504,16 @@ impl TapTx {
         let all = self.outbox.take();
         let mut written = 0;
         if all.len() > 1
-            && let Some(ring) = self.ring.get()
+            && let Some(ring) = self.ring.of(&self.queue)
         {
             let mut failures = [const { None }; IO_REQUESTS_MAX];
-            match ring.write(&*self.queue, all.iter().map(|waiting| waiting.frame.bytes())) {
+            match ring.write(all.iter().map(|waiting| waiting.frame.bytes())) {
                 Ok(results) => {
                     written = all.len();
                     failures.iter_mut().zip(results).for_each(|(f, result)| *f = result.err());
                 }
+                // None was written, nor will any be this way: before Linux 6.4 a TAP is not for rings.
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => self.ring.give_up(),
                 // Some may have been written: sending them twice would be worse than losing them.
                 Err(_) => {
                     self.ring.give_up();

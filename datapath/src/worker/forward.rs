@@ -158,8 +158,8 @@ impl<'a, S: SlowPath> Pass<'a, S> {
 
     /// Finds out where a frame's flow is cached.
     #[inline]
-    fn look_up(&self, staged: &mut Staged) {
-        staged.slot = staged.table.and_then(|table| self.cache.find(table, &staged.key, &staged.masked));
+    fn look_up(&mut self, staged: &mut Staged) {
+        staged.slot = staged.table.and_then(|table| self.cache.look_up(table, &staged.key, &staged.masked));
     }
 
     /// Most frames: they hit a flow that is good and all of whose program is one output, or one pass through the tracker and
@@ -233,21 +233,30 @@ impl<'a, S: SlowPath> Pass<'a, S> {
     #[inline]
     fn stage(&mut self, frame: &mut Frame, staged: &mut Staged) {
         (staged.table, staged.slot, staged.refused) = (None, None, None);
-        if std::mem::take(&mut staged.has_metadata) {
+        if staged.has_metadata {
+            staged.has_metadata = false;
             staged.key = PacketKey::default();
         }
-        let protocol = frame.encapsulated.take();
-        if let Some(protocol) = protocol {
-            staged.has_metadata = true;
-            if tunnel::pop(frame, protocol, &mut staged.key, self.slow.geneve_map()).is_err() {
-                staged.refused = Some(Drop::BadTunnel);
-                return;
-            }
+        if frame.encapsulated.is_some() {
+            return self.stage_encapsulated(frame, staged);
+        }
+        match staged.key.extract_headers(frame).and_then(|()| frame.validate_offload()) {
+            Ok(()) => self.classify(staged),
+            Err(malformed) => staged.refused = Some(malformed_drop(malformed)),
+        }
+    }
+
+    /// Pops the outer headers of a frame that is a tunnel's packet, and stages what is inside.
+    #[inline(never)]
+    fn stage_encapsulated(&mut self, frame: &mut Frame, staged: &mut Staged) {
+        let Some(protocol) = frame.encapsulated.take() else { return };
+        staged.has_metadata = true;
+        if tunnel::pop(frame, protocol, &mut staged.key, self.slow.geneve_map()).is_err() {
+            staged.refused = Some(Drop::BadTunnel);
+            return;
         }
         let extracted = staged.key.extract_headers(frame);
-        if protocol.is_some() {
-            frame.recognise_offload();
-        }
+        frame.recognise_offload();
         match extracted.and_then(|()| frame.validate_offload()) {
             Ok(()) => self.classify(staged),
             Err(malformed) => staged.refused = Some(malformed_drop(malformed)),
@@ -260,12 +269,8 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         let class = FrameClass::of(&staged.key);
         staged.table = match self.class {
             Some((known, table)) if known == class => table,
-            _ => match self.slow.profile(class) {
-                Ok(profile) => {
-                    let table = self.table(profile);
-                    self.class = Some((class, table));
-                    table
-                }
+            _ => match self.find_table(class) {
+                Ok(table) => table,
                 Err(reason) => {
                     staged.refused = Some(reason);
                     return;
@@ -275,6 +280,15 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         if let Some(table) = staged.table {
             self.cache.masked(table, &staged.key, &mut staged.masked);
         }
+    }
+
+    /// The table of a class of frames, which is then known.
+    #[inline(never)]
+    fn find_table(&mut self, class: FrameClass) -> Result<Option<TableIndex>, Drop> {
+        let profile = self.slow.profile(class)?;
+        let table = self.table(profile);
+        self.class = Some((class, table));
+        Ok(table)
     }
 
     fn table(&mut self, profile: &Profile) -> Option<TableIndex> {

@@ -37,6 +37,8 @@ use turns::{Account, Pace, Turn, Turns};
 
 /// Pause before a receiving side that failed is tried again.
 pub const RX_RETRY: Duration = Duration::from_millis(500);
+/// Pause before a device that had no room is given again what it left.
+pub const TX_RETRY: Duration = Duration::from_millis(1);
 /// A receiving side that had nothing is tried without having been woken every so many steps, so that a shell which does not
 /// call [`Worker::wake_rx`] loses speed and not frames.
 const RX_RESCAN_STEPS: u64 = 64;
@@ -133,6 +135,8 @@ pub struct Worker<S: SlowPath> {
     stats: Arc<WorkerStats>,
     next_token: u64,
     poll_generation: u64,
+    /// When to flush again what devices had no room for.
+    flush_at: Option<Instant>,
     stopped: bool,
 }
 
@@ -161,6 +165,7 @@ impl<S: SlowPath> Worker<S> {
             stats: stats.clone(),
             next_token: 0,
             poll_generation: 0,
+            flush_at: None,
             stopped: false,
         };
         (worker, WorkerPeer::new(sender, stats, wake))
@@ -183,6 +188,7 @@ impl<S: SlowPath> Worker<S> {
         }
         let frames = injected + self.receive(now);
         self.executor.ports.flush(&mut self.executor.pool, &mut self.events_pending);
+        self.flush_at = self.executor.ports.is_any_unflushed().then(|| now + TX_RETRY);
         let expired = self.cache.sweep_if_due(now, &**self.snapshot.load());
         self.stats.cache.expired.add(expired as u64);
         self.executor.expire_fragments(now);
@@ -202,7 +208,7 @@ impl<S: SlowPath> Worker<S> {
         let resume = self.receivers.iter().filter_map(|r| r.resume_at).min();
         let fragments = self.executor.fragments.next_expiry();
         let connections = self.executor.tracker.next_expiry();
-        [self.cache.sweep_due(), resume, fragments, connections].into_iter().flatten().min()
+        [self.cache.sweep_due(), resume, fragments, connections, self.flush_at].into_iter().flatten().min()
     }
 
     /// The descriptors to wait for (readable, level-triggered). They change only when [`Self::poll_generation`] does.
