@@ -195,7 +195,7 @@ fn udp_super_frames_cross_whole_or_are_cut() {
         let cut: Vec<usize> =
             (0..SENT).step_by(SEGMENT.into()).map(|at| (SENT - at).min(SEGMENT.into())).collect();
         let (mut at_b, mut at_c) = (Wire::open(&b, "pod2"), Wire::open(&c, "eth0"));
-    let whole = if has_uso() { vec![SENT] } else { cut.clone() };
+        let whole = if has_uso() { vec![SENT] } else { cut.clone() };
         for (to_b, to_c) in [("10.1.0.2", "10.1.0.3"), ("fd01::2", "fd01::3")] {
             assert_eq!(send_datagrams(&a, &b, to_b, &mut at_b), whole);
             assert_eq!(send_datagrams(&a, &c, to_c, &mut at_c), cut);

@@ -183,12 +183,12 @@ impl Turns {
         self.company_rounds = if gave > 1 { QUIET_ROUNDS } else { self.company_rounds.saturating_sub(1) };
         let earned = if least == u64::MAX { 0 } else { i64::try_from(least).unwrap_or(DEBT_MAX) };
         for side in sides.iter_mut().map(account) {
-            side.balance = match side.pace {
-                Pace::Quiet => 0,
-                Pace::Busy => {
-                    let spent = i64::try_from(side.spent).unwrap_or(i64::MAX);
-                    (side.balance + earned).saturating_sub(spent).clamp(-DEBT_MAX, earned)
-                }
+            let was_served_or_waits = side.spent > 0 || side.turn == Turn::Owes;
+            side.balance = if side.pace == Pace::Busy && was_served_or_waits {
+                let spent = i64::try_from(side.spent).unwrap_or(i64::MAX);
+                (side.balance + earned).saturating_sub(spent).max(-DEBT_MAX)
+            } else {
+                0
             };
         }
     }

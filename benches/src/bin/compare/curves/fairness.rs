@@ -138,11 +138,11 @@ impl Attack {
             frame
         };
         ours.add_source(ATTACKER, numbers.clone().map(own).collect::<Vec<_>>().into());
-        ours.forward(10 * VICTIM_FLOWS);
+        ours.forward_of(ATTACKER, 3 * VICTIM_FLOWS);
         if self.victim().tracks() {
             numbers.for_each(|n| ours.inject(DpPort(2), &self.victim().frame(n, true)));
         }
-        ours.forward(10 * VICTIM_FLOWS);
+        ours.forward_of(ATTACKER, 3 * VICTIM_FLOWS);
     }
 
     /// Measures the three in turn.
