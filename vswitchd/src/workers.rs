@@ -382,7 +382,7 @@ const VIGIL_GAP_MAX: Duration = Duration::from_micros(400);
 const VIGIL_ARRIVALS: u32 = 64;
 /// Mean wait for a processor, an arrival, from which on somebody else wants it. A pod on the same processor has a few microseconds
 /// of work for a frame; a program that computes has it for milliseconds at a time.
-const VIGIL_DELAY_MAX: Duration = Duration::from_micros(15);
+const VIGIL_DELAY_MAX: Duration = Duration::from_micros(6);
 /// Time for which a worker sleeps as soon as it can after somebody else has wanted its processor.
 const VIGIL_REST: Duration = Duration::from_millis(100);
 
@@ -540,7 +540,7 @@ mod tests {
         }
         assert!(watched.arrive(micros(0)));
         // Noticed before long, for a tenth of a second, and forgotten then.
-        let noticed = (0..).position(|_| !watched.arrive(micros(16))).unwrap();
+        let noticed = (0..).position(|_| !watched.arrive(micros(7))).unwrap();
         assert!(noticed < 128, "{noticed}");
         let slept = (0..).position(|_| watched.arrive(micros(2))).unwrap();
         assert_eq!(micros(5) * slept as u32, VIGIL_REST - micros(5));
@@ -553,15 +553,15 @@ mod tests {
     fn a_pod_that_answers_on_the_same_processor_and_a_wait_long_ago_keep_nobody_from_watching() {
         let mut watched = Watched::new();
         for _ in 0..1_000 {
-            watched.arrive(micros(7));
+            watched.arrive(micros(4));
         }
-        assert!((0..100_000).all(|_| watched.arrive(micros(7))));
+        assert!((0..100_000).all(|_| watched.arrive(micros(4))));
         // While few frames come, what is waited is nobody's loss.
         for _ in 0..1_000 {
             watched.now += Duration::from_secs(1);
-            watched.arrive(micros(10));
+            watched.arrive(micros(5));
         }
-        let begun = (0..).position(|_| watched.arrive(micros(7))).unwrap();
+        let begun = (0..).position(|_| watched.arrive(micros(4))).unwrap();
         assert!(begun < 30, "{begun}");
     }
 
