@@ -5,8 +5,7 @@
 //! valgrind --tool=callgrind --toggle-collect='*Forwarder*step*' target/release/examples/steps hit 1000 10000
 //! ```
 //!
-//! Arguments: what (`wire`, `hit`, `output`, `normal`, `miss`, or a case of `compare --list`, such as `ct-1000`), how many
-//! flows, how many steps of 32 frames. For a case of the comparison, established or new, the switch is ours alone.
+//! `steps --help` tells the arguments. For a case of the comparison, established or new, the switch is ours alone.
 
 #![allow(clippy::unwrap_used, reason = "what cannot be set up cannot be counted")]
 
@@ -40,11 +39,28 @@ fn case(case: &Case, steps: usize) -> usize {
     frames
 }
 
+const USAGE: &str = "\
+usage: steps WHAT [FLOWS [STEPS]]
+WHAT: wire, hit, output, normal, miss, or a case of `scripts/compare --list`, such as ct-1000
+FLOWS: how many flows (1000); STEPS: how many steps of 32 frames (1000)";
+
+fn wrong(what: &str) -> ! {
+    eprintln!("steps: {what}\n{USAGE}");
+    std::process::exit(2);
+}
+
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let what = arguments.next().unwrap_or_default();
-    let mut number = || arguments.next().and_then(|a| a.parse::<usize>().ok()).unwrap_or(1_000);
-    let (flows, steps) = (number(), number());
+    if matches!(&*what, "-h" | "--help") {
+        return println!("{USAGE}");
+    }
+    let mut number = || match arguments.next().map(|text| (text.parse(), text)) {
+        None => 1_000,
+        Some((Ok(number @ 1..), _)) => number,
+        Some((_, text)) => wrong(&format!("'{text}' is not a number of at least 1")),
+    };
+    let (flows, steps): (usize, usize) = (number(), number());
     let frames = udp_flows(flows, 64);
     let forwarded = match what.as_str() {
         "wire" => {
@@ -72,10 +88,7 @@ fn main() {
                 println!("{} frames", case(&Case { flows, ..*found }, steps));
                 return;
             }
-            eprintln!(
-                "unknown: {other:?}; one of wire, hit, output, normal, miss, or a case of the comparison"
-            );
-            std::process::exit(2);
+            wrong(&format!("'{other}' is nothing that it can count"));
         }
     };
     println!("{forwarded} frames in {steps} steps");

@@ -78,6 +78,7 @@ impl SlowPath for OneProgram {
             credits: Box::default(),
             effects: Vec::new(),
             cacheable: true,
+            tables: 0,
         }
     }
 

@@ -9,6 +9,7 @@ pub mod budget;
 pub mod cache;
 pub mod command;
 pub mod conntrack;
+pub mod cost;
 pub mod drop;
 mod execute;
 pub mod fragments;

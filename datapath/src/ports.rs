@@ -230,6 +230,12 @@ impl Ports {
         }
     }
 
+    /// Whether `port` cuts what is inside tunnel packets (`Tx::cuts_in_tunnels`).
+    pub fn cuts_in_tunnels(&self, port: DpPort) -> bool {
+        let entry = self.find(port).and_then(|index| self.get(index));
+        entry.and_then(|entry| entry.tx.as_ref()).is_some_and(|tx| tx.cuts_in_tunnels())
+    }
+
     /// Whether a port that is not busy itself waits to be flushed.
     pub fn is_quiet_one_unflushed(&self) -> bool {
         self.unflushed
@@ -237,13 +243,24 @@ impl Ports {
             .any(|i| self.get(*i).is_some_and(|entry| entry.busy == 0 && entry.pending.0 > 0))
     }
 
-    /// Flushes every port that was given frames. Ports whose device is gone lose their sending side.
+    /// Flushes every port that was given frames. Ports whose device is gone lose their sending side; those whose device had no
+    /// room are flushed again the next time.
     pub fn flush(&mut self, pool: &mut FramePool, events: &mut Vec<Event>) {
+        let mut kept = 0;
         for at in 0..self.unflushed.len() {
             let Some(entry) = self.unflushed.get(at).copied().and_then(|i| self.get_mut(i)) else { continue };
             flush_port(entry, pool, events);
+            if entry.tx.as_ref().is_some_and(|tx| tx.has_rest()) {
+                self.unflushed.swap(at, kept);
+                kept += 1;
+            }
         }
-        self.unflushed.clear();
+        self.unflushed.truncate(kept);
+    }
+
+    /// Whether a port waits to be flushed: after a flush, whether a device had no room.
+    pub fn is_any_unflushed(&self) -> bool {
+        !self.unflushed.is_empty()
     }
 }
 

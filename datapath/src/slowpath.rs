@@ -117,6 +117,8 @@ pub struct Translation<E> {
     pub effects: Vec<E>,
     /// Whether the program may be kept for other frames of the flow.
     pub cacheable: bool,
+    /// How many tables were asked: what the translation cost ([`crate::cost`]).
+    pub tables: u32,
 }
 
 /// A snapshot of the brain, as the datapath sees it.

@@ -6,7 +6,7 @@ mod world;
 
 use datapath::Drop::{Consumed, NoAction, NoPort, Rewrite, Rule, TtlExceeded};
 use datapath::meter::{BandConfig, Excess, MeterUnit};
-use datapath::worker::{RECIRCULATIONS_MAX, RX_RETRY};
+use datapath::worker::{RECIRCULATIONS_MAX, RX_RETRY, TX_RETRY};
 use datapath::{Drop, *};
 use packet::{DpPort, Frame, slot};
 use std::sync::Arc;
@@ -323,6 +323,25 @@ fn failures_of_sending_are_counted_where_they_happen() {
     assert!(matches!(w.events.try_recv(), Ok(Event::TxFailed { port: DpPort(2), error: PortError::Gone })));
     w.send(1, &Udp::default().bytes());
     assert_eq!(w.drops(1, Drop::NoPort), 1);
+    w.check_conservation();
+}
+
+/// Nothing more may come that would be sent there, and have it flushed.
+#[test]
+fn what_a_device_has_no_room_for_is_flushed_again_soon() {
+    let mut w = World::new(Fake::new(&[], |_| Answer::new(vec![output(2)])), 3);
+    w.settle();
+    w.sink(2).stall(u32::MAX);
+    w.send(1, &Udp::default().bytes());
+    for _ in 0..5 {
+        assert!(w.step().idle, "no busy loop");
+        assert_eq!((w.sink(2).count(), w.worker.next_deadline()), (0, Some(w.now + TX_RETRY)));
+        w.now += TX_RETRY;
+    }
+    w.sink(2).stall(0);
+    let _ = w.step();
+    assert_eq!(w.sink(2).count(), 1);
+    assert!(w.worker.next_deadline().is_none_or(|at| at > w.now + TX_RETRY));
     w.check_conservation();
 }
 

@@ -7,12 +7,15 @@
     reason = "tests; clippy does not see that of the functions they share"
 )]
 
+use base::HashSeed;
 use datapath::Drop;
 use datapath::port::{DeviceChange, Port, PortConfigError, Rx, Tx, TxLost};
 use datapath::port::{TunnelSocketConfig, TunnelSocketPort};
-use packet::tunnel::TunnelProtocol;
-use packet::{Batch, Checksum, Frame, FrameBuilder, FramePool, PacketKey, Segmentation, slot};
+use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+use packet::tunnel::{GeneveMap, TunnelProtocol, TunnelPush, pop, push_uncut};
+use packet::{Batch, Checksum, Frame, FrameBuilder, FramePool, PacketKey, Segmentation, Segments, slot};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 use sys::alloc_count::CountingAllocator;
 use sys::netns::{Netns, run_in};
@@ -169,6 +172,124 @@ fn many_frames_of_many_flows_all_come_and_each_flow_in_order() {
     });
 }
 
+/// Payload of a super-frame's segments but the last.
+const SIZE: usize = 1_370;
+
+/// A TCP super-frame of the flow from `port`, its first byte being number `seq`, in a tunnel to this host.
+fn super_frame(ip: IpAddr, port: u16, seq: u32, payload: &[u8], csum: bool) -> Frame {
+    let built = FrameBuilder::tcp4((0x0a00_0001, port), (0x0a00_0002, 80), 0x10).payload(payload).build();
+    let mut frame = FramePool::default().take();
+    frame.append(&built).unwrap();
+    PacketKey::extract(&mut frame).unwrap();
+    frame.bytes_mut()[38..42].copy_from_slice(&seq.to_be_bytes());
+    frame.checksum = Checksum::Partial { start: 34, offset: 16 };
+    frame.segmentation = Segmentation::TcpV4 { size: SIZE as u16, ecn: false };
+    let header = TunnelPush { csum, vni: Some(7), ..TunnelPush::new(TunnelProtocol::Vxlan, ip, ip) };
+    push_uncut(&mut frame, &header, HashSeed::new(1, 2)).unwrap();
+    frame
+}
+
+/// Source port, sequence number and payload of a TCP segment, whose checksums have to be right.
+fn segment(bytes: &[u8]) -> (u16, u32, Vec<u8>) {
+    let parsed = SlicedPacket::from_ethernet(bytes).unwrap();
+    let Some(NetSlice::Ipv4(ip)) = &parsed.net else { panic!("{parsed:?}") };
+    let Some(TransportSlice::Tcp(tcp)) = &parsed.transport else { panic!("{parsed:?}") };
+    let ip = ip.header().to_header();
+    assert_eq!(ip.calc_header_checksum(), ip.header_checksum);
+    let header = tcp.to_header();
+    assert_eq!(header.calc_checksum_ipv4(&ip, tcp.payload()), Ok(tcp.checksum()));
+    (header.source_port, header.sequence_number, tcp.payload().to_vec())
+}
+
+fn stream(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i * 31 + i / 7) as u8).collect()
+}
+
+/// What a plain socket receives of super-frames: every segment in a datagram of its own, or one after the other out of one that
+/// the kernel cut.
+#[test]
+fn super_frames_are_cut_into_datagrams() {
+    on_loopback(|| {
+        for (ip, csum) in [("127.0.0.1", false), ("127.0.0.1", true), ("::1", true)] {
+            let ip: IpAddr = ip.parse().unwrap();
+            let peer = UdpSocket::bind((ip, PORT)).unwrap();
+            peer.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            // The tunnel's own sockets are bound to another port.
+            let mut port = open(TunnelProtocol::Vxlan, PORT + 1);
+            let (mut tx, mut pool) = (port.new_tx().unwrap(), FramePool::default());
+            let payload = stream(64_000);
+            tx.send(super_frame(ip, 1_234, 77, &payload, csum), &mut pool).unwrap();
+            tx.flush(&mut pool).unwrap();
+            assert_eq!(tx.take_lost(), None);
+            let (mut next, mut got) = (77, Vec::new());
+            while got.len() < payload.len() {
+                let mut bytes = [0; 2_000];
+                let len = peer.recv(&mut bytes).unwrap();
+                assert_eq!(bytes[..8], [8, 0, 0, 0, 0, 0, 7, 0]);
+                let (source, seq, payload) = segment(&bytes[8..len]);
+                assert_eq!((source, seq), (1_234, next));
+                next += payload.len() as u32;
+                got.extend(payload);
+                assert!(len == 8 + 54 + SIZE || got.len() == 64_000);
+            }
+            assert_eq!(got, payload);
+        }
+    });
+}
+
+/// Segments of streams that go through each other, and datagrams that are none, as they come out of the tunnel.
+#[test]
+fn segments_of_a_stream_come_as_few_frames() {
+    on_loopback(|| {
+        for csum in [false, true] {
+            let mut end = End::new(TunnelProtocol::Vxlan);
+            let ip = "127.0.0.1".parse().unwrap();
+            let payload = stream(60_000);
+            for round in 0..4u32 {
+                for flow in [1_000, 2_000] {
+                    let frame = super_frame(ip, flow, round * 60_000, &payload, csum);
+                    end.tx.send(frame, &mut end.pool).unwrap();
+                }
+                end.send(udp4(50_000, &content(0, round, 100)));
+                assert_eq!(end.flush(), []);
+            }
+            let (mut next, mut others, mut frames) = (BTreeMap::from([(1_000, 0), (2_000, 0)]), 0, 0);
+            while others < 4 || next.values().any(|seq| *seq < 240_000) {
+                for mut frame in end.receive(1) {
+                    frames += 1;
+                    if frame.len() == 142 {
+                        assert_eq!(payload_of(&mut frame), content(0, others, 100));
+                        others += 1;
+                        continue;
+                    }
+                    assert_eq!(frame.encapsulated.take(), Some(TunnelProtocol::Vxlan));
+                    let mut key = PacketKey::default();
+                    pop(&mut frame, TunnelProtocol::Vxlan, &mut key, &GeneveMap::default()).unwrap();
+                    assert_eq!(key.get(slot::TUN_ID), 7);
+                    key.extract_headers(&mut frame).unwrap();
+                    frame.validate_offload().unwrap();
+                    let mut all = vec![frame.bytes().to_vec()];
+                    if frame.segmentation != Segmentation::None {
+                        let mut segments = Segments::new(frame).unwrap();
+                        let each = || segments.next_segment(&mut end.pool);
+                        all = std::iter::from_fn(each).map(|s| s.bytes().to_vec()).collect();
+                    }
+                    for bytes in all {
+                        let (flow, seq, got) = segment(&bytes);
+                        let at = next.get_mut(&flow).unwrap();
+                        assert_eq!(seq, *at);
+                        let from = seq as usize % 60_000;
+                        assert_eq!(got, payload[from..from + got.len()]);
+                        *at += got.len() as u32;
+                    }
+                }
+            }
+            // 352 segments: what the kernel hands over at a time is joined, how much that is is its business.
+            assert!(frames < 200, "{frames}");
+        }
+    });
+}
+
 #[test]
 fn flows_keep_their_source_port_and_have_several() {
     on_loopback(|| {
@@ -322,7 +443,9 @@ fn nothing_is_allocated_once_it_runs() {
         let mut batch = Batch::new();
         let mut allocated = u64::MAX;
         for _ in 0..10 {
+            let super_frame = super_frame("127.0.0.1".parse().unwrap(), 9, 0, &stream(30_000), true);
             let before = CountingAllocator::count();
+            end.tx.send(super_frame, &mut end.pool).unwrap();
             for bytes in &templates {
                 let mut frame = end.pool.take();
                 frame.append(bytes).unwrap();
@@ -342,7 +465,7 @@ fn nothing_is_allocated_once_it_runs() {
                 }
             }
             allocated = CountingAllocator::count() - before;
-            assert_eq!(received, templates.len());
+            assert_eq!(received, templates.len() + 1);
         }
         assert!(CountingAllocator::count() > 0, "the counting allocator is in place");
         assert_eq!(allocated, 0);

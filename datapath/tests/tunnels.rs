@@ -99,6 +99,42 @@ fn a_super_frame_is_cut_before() {
     w.check_conservation();
 }
 
+/// A port that cuts by itself gets the super-frame whole, unless more is to be done with the packets, or they do not fit.
+#[test]
+fn a_super_frame_stays_whole_where_the_port_cuts() {
+    let payload: Vec<u8> = (0..3_000u32).map(|i| i as u8).collect();
+    let built = FrameBuilder::tcp4((0x0a00_0001, 1), (0x0a00_0002, 2), 0x10).payload(&payload).build();
+    let frame = |size| {
+        let mut frame = Frame::from_bytes(&built);
+        frame.checksum = Checksum::Partial { start: 34, offset: 16 };
+        frame.segmentation = Segmentation::TcpV4 { size, ecn: false };
+        frame
+    };
+    let mut w = World::new(program(vec![push(1500), output(2)]), 3);
+    w.sink(2).cut_in_tunnels();
+    w.wire(1).push_frame(frame(1_000));
+    w.settle();
+    let sent = w.sink(2).take_frames();
+    assert_eq!(sent.len(), 1);
+    let size = Segmentation::TcpV4 { size: 1_000, ecn: false };
+    assert_eq!((sent[0].segmentation, sent[0].inner_segmentation), (Segmentation::None, size));
+    // Behind Ethernet, IPv4, UDP and VXLAN.
+    assert_eq!(sent[0].bytes()[50..], built);
+    assert_eq!(sent[0].checksum, Checksum::Partial { start: 84, offset: 16 });
+    w.wire(1).push_frame(frame(1_460));
+    w.settle();
+    assert_eq!((w.sink(2).count(), w.sink(1).count(), w.drops(1, Drop::TunnelTooBig)), (0, 1, 1));
+    w.check_conservation();
+
+    let mut w = World::new(program(vec![push(1500), output(2), output(3)]), 3);
+    w.sink(2).cut_in_tunnels();
+    w.sink(3).cut_in_tunnels();
+    w.wire(1).push_frame(frame(1_000));
+    w.settle();
+    assert_eq!((w.sink(2).count(), w.sink(3).count()), (3, 3));
+    w.check_conservation();
+}
+
 #[test]
 fn a_packet_that_does_not_fit_is_answered() {
     let mut w = World::new(program(vec![push(1500), output(2)]), 2);

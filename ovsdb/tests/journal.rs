@@ -318,7 +318,7 @@ impl Journal for Failing {
     fn sync(&mut self) -> Result<(), LogError> {
         if self.fail.load(std::sync::atomic::Ordering::Relaxed) {
             let source = std::io::Error::from(std::io::ErrorKind::StorageFull);
-            return Err(LogError::Io { path: "trial.db".into(), doing: "sync", source });
+            return Err(LogError::Io { path: "trial.db".into(), doing: "sync", error: source });
         }
         Ok(())
     }

@@ -8,9 +8,10 @@
 //!
 //! Which frames wait for each other, and how long, is the port's business.
 
-use crate::checksum::Delta;
+use crate::checksum::{Delta, Sum};
 use crate::frame::{Checksum, Frame, NO_LAYER, Segmentation};
 use crate::wire::*;
+use std::ops::Range;
 
 /// Place of the sequence number, acknowledgement, data offset, flags, window, checksum and urgent pointer in a TCP
 /// header, and of its options (RFC 9293 section 3.1).
@@ -68,7 +69,13 @@ impl Run {
         if l3 == NO_LAYER || l4 == NO_LAYER || frame.segmentation != Segmentation::None {
             return None;
         }
-        let bytes = frame.bytes();
+        Run::of_segment(frame.bytes(), l3, l4)
+    }
+
+    /// As [`Run::of`], of what may be a segment with its IP header at `l3` and its TCP header at `l4`. What lies before belongs
+    /// to its headers.
+    #[inline]
+    pub fn of_segment(bytes: &[u8], l3: u16, l4: u16) -> Option<Run> {
         let (network, transport) = (bytes.get(l3 as usize..)?, bytes.get(l4 as usize..)?);
         let header = network.first_chunk::<IPV4_LEN>()?;
         let is_ipv4 = match header[0] {
@@ -119,45 +126,80 @@ impl Run {
     /// Joins `next` to `held`, of which this is the run, if it continues it. `next` is left as it is.
     #[inline]
     pub fn join(&mut self, held: &mut Frame, next: &Frame, next_run: &Run) -> Joined {
-        if !self.is_same_stream(held, next, next_run) {
+        self.join_segment(held, next.bytes(), next.checksum, next_run)
+    }
+
+    /// As [`Run::join`], with the bytes of the segment and what is known of its transport checksum.
+    #[inline]
+    pub fn join_segment(
+        &mut self,
+        held: &mut Frame,
+        next: &[u8],
+        checksum: Checksum,
+        next_run: &Run,
+    ) -> Joined {
+        if !self.is_same_stream(held.bytes(), next, next_run) {
             return Joined::OtherStream;
         }
-        match self.try_join(held, next, next_run) {
+        match self.try_join(held, next, checksum, next_run) {
             Some(()) => Joined::Yes,
             None => Joined::No,
         }
     }
 
-    fn is_same_stream(&self, held: &Frame, next: &Frame, run: &Run) -> bool {
+    fn is_same_stream(&self, held: &[u8], next: &[u8], run: &Run) -> bool {
         if (self.is_ipv4, self.l3, self.l4) != (run.is_ipv4, run.l3, run.l4) {
             return false;
         }
         let ports = self.l4 as usize..self.l4 as usize + SEQ;
-        let l3 = self.l3 as usize;
-        let addresses = if self.is_ipv4 { l3 + 12..l3 + 20 } else { l3 + 8..l3 + 40 };
-        let (held, next) = (held.bytes(), next.bytes());
+        let addresses = self.addresses();
         held.get(ports.clone()) == next.get(ports) && held.get(addresses.clone()) == next.get(addresses)
     }
 
-    fn try_join(&mut self, held: &mut Frame, next: &Frame, run: &Run) -> Option<()> {
-        let start = next.bytes().get(self.l4 as usize..).and_then(|t| be32_at(t, SEQ))?;
-        let payload = next.bytes().get(run.payload as usize..)?;
+    fn addresses(&self) -> Range<usize> {
+        let l3 = self.l3 as usize;
+        if self.is_ipv4 { l3 + 12..l3 + 20 } else { l3 + 8..l3 + 40 }
+    }
+
+    fn try_join(&mut self, held: &mut Frame, next: &[u8], checksum: Checksum, run: &Run) -> Option<()> {
+        let start = next.get(self.l4 as usize..).and_then(|t| be32_at(t, SEQ))?;
+        let payload = next.get(run.payload as usize..)?;
         let fits = held.len() - self.l3 as usize + payload.len() <= PACKET_MAX;
         if !self.is_open || start != self.next || run.size > self.size || !fits {
             return None;
         }
-        if !self.has_headers_of(held.bytes(), next.bytes(), run)
-            || !is_sound(next)
-            || self.segments == 1 && !is_sound(held)
+        if !self.has_headers_of(held.bytes(), next, run)
+            || !run.is_sound(next, checksum)
+            || self.segments == 1 && !self.is_sound(held.bytes(), held.checksum)
         {
             return None;
         }
         held.append(payload).ok()?;
-        let psh = next.bytes().get(self.l4 as usize + FLAGS)? & FLAG_PSH;
+        let psh = next.get(self.l4 as usize + FLAGS)? & FLAG_PSH;
         self.segments += 1;
         self.next = run.next;
         self.is_open = run.is_open && run.size == self.size;
         self.finish(held, psh)
+    }
+
+    /// Whether the checksums of the segment that this was read from are right. A transport checksum that was vouched for, or that
+    /// its sender left to us, is believed.
+    fn is_sound(&self, bytes: &[u8], checksum: Checksum) -> bool {
+        let (l3, l4) = (self.l3 as usize, self.l4 as usize);
+        let is_header_sound =
+            !self.is_ipv4 || bytes.get(l3..l3 + IPV4_LEN).is_some_and(|h| Sum::of(h).checksum() == 0);
+        let is_segment_sound = || {
+            bytes.get(l4..).is_some_and(|segment| {
+                self.pseudo_sum(bytes, segment.len()).with_bytes(segment).checksum() == 0
+            })
+        };
+        is_header_sound && (checksum != Checksum::Unknown || is_segment_sound())
+    }
+
+    /// Sum of the pseudo header, for a TCP header and payload of `len` bytes.
+    fn pseudo_sum(&self, bytes: &[u8], len: usize) -> Sum {
+        let addresses = bytes.get(self.addresses()).unwrap_or_default();
+        Sum::of(addresses).with(PROTO_TCP.into()).with_u32(len as u32)
     }
 
     /// Whether all that a super-frame has but once is the same in both.
@@ -195,7 +237,7 @@ impl Run {
     fn finish(&self, held: &mut Frame, psh: u8) -> Option<()> {
         let (l3, l4) = (self.l3 as usize, self.l4 as usize);
         let packet_len = held.len() - l3;
-        let pseudo = !held.pseudo_sum(l3, PROTO_TCP, held.len() - l4).checksum();
+        let pseudo = self.pseudo_sum(held.bytes(), held.len() - l4).folded();
         let bytes = held.bytes_mut();
         if self.is_ipv4 {
             let (old_len, len) = (be16_at(bytes, l3 + 2)?, packet_len as u16);
@@ -216,16 +258,10 @@ impl Run {
     }
 }
 
-/// Whether the checksums of a segment are right, or its sender is one who leaves them to us.
-fn is_sound(frame: &Frame) -> bool {
-    frame.verify_ipv4_header() && frame.verify_transport()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::PacketKey;
-    use crate::checksum::Sum;
     use crate::pool::FramePool;
     use crate::segment::Segments;
     use proptest::prelude::*;

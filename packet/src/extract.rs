@@ -40,6 +40,12 @@ impl std::error::Error for Malformed {}
 
 type Words = [u64; PacketKey::WORDS];
 
+const _: () = {
+    assert!(slot::DL_DST.shift == 16 && slot::DL_SRC.shift == 16, "addresses are read with what lies behind");
+    let (src, dst) = (slot::NW_SRC, slot::NW_DST);
+    assert!(src.word == dst.word && src.shift == 32 && dst.shift == 0, "addresses are read at once");
+};
+
 impl PacketKey {
     /// Reads the fields of a frame and notes in `frame.layers` where its layers begin. `IN_PORT` is taken from the frame;
     /// fields that are not in the bytes (recirculation, mark, tunnel, connection) are left zero.
@@ -86,6 +92,14 @@ fn put(words: &mut Words, slot: Slot, value: u64) {
     }
 }
 
+/// Fills a word that is still zero, that of a slot; what it leaves zero may be added.
+#[inline(always)]
+fn set_word(words: &mut Words, slot: Slot, value: u64) {
+    if let Some(word) = words.get_mut(slot.word as usize) {
+        *word = value;
+    }
+}
+
 #[inline(always)]
 fn put_128(words: &mut Words, slot: Slot, value: &[u8; 16]) {
     let value = u128::from_be_bytes(*value);
@@ -107,9 +121,12 @@ fn read_ethernet(bytes: &[u8], words: &mut Words, layers: &mut Layers) -> Result
     if bytes.len() > FRAME_LEN_MAX {
         return Err(Malformed::TooLong);
     }
-    put(words, slot::DL_DST, mac([h[0], h[1], h[2], h[3], h[4], h[5]]));
-    put(words, slot::DL_SRC, mac([h[6], h[7], h[8], h[9], h[10], h[11]]));
-    let mut ethertype = u16::from_be_bytes([h[12], h[13]]);
+    // Eight bytes at once: an address stands in the high 48 bits of its word.
+    let dst = u64::from_be_bytes([h[0], h[1], h[2], h[3], h[4], h[5], h[6], h[7]]);
+    let src_and_type = u64::from_be_bytes([h[6], h[7], h[8], h[9], h[10], h[11], h[12], h[13]]);
+    set_word(words, slot::DL_DST, dst & !0xffff);
+    set_word(words, slot::DL_SRC, src_and_type & !0xffff);
+    let mut ethertype = src_and_type as u16;
     if is_vlan(ethertype) {
         (ethertype, rest) = read_tags(ethertype, rest, words);
     }
@@ -199,12 +216,16 @@ fn read_ipv4(data: &[u8], at: usize, words: &mut Words, layers: &mut Layers) {
     layers.padding = (data.len() - total_len) as u16;
     let frag = fragment_bits(u16::from_be_bytes([h[6], h[7]]));
     put(words, slot::NW_FRAG, frag as u64);
-    put(words, slot::NW_SRC, u32::from_be_bytes([h[12], h[13], h[14], h[15]]) as u64);
-    put(words, slot::NW_DST, u32::from_be_bytes([h[16], h[17], h[18], h[19]]) as u64);
+    if let Some(addresses) = h.last_chunk() {
+        // NW_SRC and NW_DST fill a word, in this order.
+        set_word(words, slot::NW_SRC, u64::from_be_bytes(*addresses));
+    }
     let protocol = h[9];
-    put(words, slot::NW_PROTO, protocol as u64);
-    put(words, slot::NW_TOS, h[1] as u64);
-    put(words, slot::NW_TTL, h[8] as u64);
+    // The rest of the word is for the ports.
+    let value = (protocol as u64) << slot::NW_PROTO.shift
+        | (h[1] as u64) << slot::NW_TOS.shift
+        | (h[8] as u64) << slot::NW_TTL.shift;
+    set_word(words, slot::NW_PROTO, value);
     if frag & FRAG_LATER == 0 {
         let at = at + header_len;
         match protocol {

@@ -33,5 +33,5 @@ pub use frame::{Checksum, Frame, FrameError, Layers, Segmentation};
 pub use key::{DpPort, PacketKey, Slot, slot};
 pub use plain::PlainPacket;
 pub use pool::FramePool;
-pub use segment::Segments;
+pub use segment::{Cuts, Segments};
 pub use tunnel::{GeneveMap, TunnelError, TunnelProtocol, TunnelPush};

@@ -12,6 +12,7 @@ use crate::offload::transport_header_len;
 use crate::pool::FramePool;
 use crate::rewrite::put_checksum;
 use crate::wire::*;
+use std::ops::Range;
 
 const TCP_FLAGS_AT: usize = 13;
 const FIN_PSH: u8 = 0x01 | 0x08;
@@ -22,6 +23,16 @@ const CWR: u8 = 0x80;
 #[derive(Debug)]
 pub struct Segments {
     frame: Frame,
+    cuts: Cuts,
+}
+
+/// Where a super-frame is to be cut, for who sends headers and payload from different places and so need not copy payload. The
+/// frame may be a tunnel's packet whose inner frame is to be cut ([`FrameState::inner_segmentation`]): its outer headers are
+/// then repeated as they are.
+///
+/// [`FrameState::inner_segmentation`]: crate::frame::FrameState::inner_segmentation
+#[derive(Clone, Copy, Debug)]
+pub struct Cuts {
     shape: Shape,
     /// Where the next segment's payload begins; the end of the packet when all were made.
     next: usize,
@@ -49,22 +60,17 @@ impl Segments {
     /// # Errors
     /// The frame itself if it has nothing to be cut, or if its headers do not fit its [`Segmentation`].
     pub fn new(frame: Frame) -> Result<Segments, Frame> {
-        match Shape::of(&frame) {
-            Some(shape) => Ok(Segments { next: shape.payload, made: 0, shape, frame }),
+        match Shape::of(&frame, frame.segmentation) {
+            Some(shape) => Ok(Segments { cuts: Cuts::along(shape), frame }),
             None => Err(frame),
         }
     }
 
     /// The next segment, with its checksums complete; `None` when all were made.
     pub fn next_segment(&mut self, pool: &mut FramePool) -> Option<Frame> {
-        let shape = self.shape;
-        if self.next >= shape.end {
-            return None;
-        }
-        let from = self.next;
-        let to = (from + shape.size).min(shape.end);
-        let bytes = self.frame.bytes();
-        let (headers, payload) = (bytes.get(..shape.payload)?, bytes.get(from..to)?);
+        let (shape, bytes) = (self.cuts.shape, self.frame.bytes());
+        let (place, payload) = self.cuts.step()?;
+        let (headers, payload) = (bytes.get(..shape.payload)?, bytes.get(payload)?);
         let mut segment = pool.take();
         if segment.append(headers).and_then(|()| segment.append(payload)).is_err() {
             pool.give(segment);
@@ -75,12 +81,45 @@ impl Segments {
         segment.layers.padding = 0;
         segment.segmentation = Segmentation::None;
         segment.checksum = Checksum::Valid;
-        let place =
-            Place { index: self.made, offset: (from - shape.payload) as u32, is_last: to == shape.end };
-        shape.finish(segment.bytes_mut(), place)?;
-        self.next = to;
-        self.made = self.made.wrapping_add(1);
+        let (headers, payload) = segment.bytes_mut().split_at_mut_checked(shape.payload)?;
+        shape.finish(headers, payload, place)?;
         Some(segment)
+    }
+
+    /// Number of segments that are still to be made.
+    pub fn remaining(&self) -> usize {
+        self.cuts.remaining()
+    }
+
+    /// The super-frame again, for its buffer.
+    pub fn into_frame(self) -> Frame {
+        self.frame
+    }
+}
+
+impl Cuts {
+    /// Of a super-frame, or of the super-frame in a tunnel's packet; the layers are then to be the inner frame's. `None` if there
+    /// is nothing to be cut, or if the headers do not fit the [`Segmentation`].
+    pub fn of(frame: &Frame) -> Option<Cuts> {
+        let segmentation = match frame.segmentation {
+            Segmentation::None => frame.inner_segmentation,
+            segmentation => segmentation,
+        };
+        Shape::of(frame, segmentation).map(Cuts::along)
+    }
+
+    fn along(shape: Shape) -> Cuts {
+        Cuts { next: shape.payload, made: 0, shape }
+    }
+
+    /// Length of the headers of each segment, from the first byte of the frame on.
+    pub fn header_len(&self) -> usize {
+        self.shape.payload
+    }
+
+    /// Length of the next segment with all its headers; no later one is longer.
+    pub fn segment_len(&self) -> usize {
+        self.shape.payload + self.shape.size.min(self.shape.end.saturating_sub(self.next))
     }
 
     /// Number of segments that are still to be made.
@@ -88,9 +127,28 @@ impl Segments {
         self.shape.end.saturating_sub(self.next).div_ceil(self.shape.size)
     }
 
-    /// The super-frame again, for its buffer.
-    pub fn into_frame(self) -> Frame {
-        self.frame
+    /// Writes the headers of the next segment, with their checksums complete, to `headers`, which is as long as they are. Gives
+    /// the place of its payload in `frame`, the frame that the cuts are of. `None` when all were made.
+    #[inline]
+    pub fn next_segment(&mut self, frame: &[u8], headers: &mut [u8]) -> Option<Range<usize>> {
+        let (place, payload) = self.step()?;
+        headers.get_mut(..self.shape.payload)?.copy_from_slice(frame.get(..self.shape.payload)?);
+        self.shape.finish(headers, frame.get(payload.clone())?, place)?;
+        Some(payload)
+    }
+
+    fn step(&mut self) -> Option<(Place, Range<usize>)> {
+        let shape = self.shape;
+        if self.next >= shape.end {
+            return None;
+        }
+        let from = self.next;
+        let to = (from + shape.size).min(shape.end);
+        let place =
+            Place { index: self.made, offset: (from - shape.payload) as u32, is_last: to == shape.end };
+        self.next = to;
+        self.made = self.made.wrapping_add(1);
+        Some((place, from..to))
     }
 }
 
@@ -104,8 +162,8 @@ struct Place {
 }
 
 impl Shape {
-    fn of(frame: &Frame) -> Option<Shape> {
-        let (protocol, size) = match frame.segmentation {
+    fn of(frame: &Frame, segmentation: Segmentation) -> Option<Shape> {
+        let (protocol, size) = match segmentation {
             Segmentation::None => return None,
             Segmentation::TcpV4 { size, .. } | Segmentation::TcpV6 { size, .. } => (PROTO_TCP, size as usize),
             Segmentation::UdpL4 { size } => (PROTO_UDP, size as usize),
@@ -113,7 +171,7 @@ impl Shape {
         let Checksum::Partial { start, .. } = frame.checksum else { return None };
         let (bytes, l4) = (frame.bytes(), start as usize);
         let l3 = find_network(frame)?;
-        let is_ipv4 = match (bytes.get(l3)? >> 4, frame.segmentation) {
+        let is_ipv4 = match (bytes.get(l3)? >> 4, segmentation) {
             (4, Segmentation::TcpV4 { .. } | Segmentation::UdpL4 { .. }) => true,
             (6, Segmentation::TcpV6 { .. } | Segmentation::UdpL4 { .. }) => false,
             _ => return None,
@@ -129,28 +187,31 @@ impl Shape {
     }
 
     /// Makes the headers of a segment its own.
-    fn finish(&self, bytes: &mut [u8], place: Place) -> Option<()> {
-        self.finish_transport(bytes, place)?;
+    fn finish(&self, headers: &mut [u8], payload: &[u8], place: Place) -> Option<()> {
+        let end = headers.len() + payload.len();
+        self.finish_transport(headers, end, place)?;
         if self.is_ipv4 {
-            self.finish_ipv4(bytes, place)?;
+            self.finish_ipv4(headers, end, place)?;
         } else {
-            put_at(bytes, self.l3 + 4, ((bytes.len() - self.l3 - IPV6_LEN) as u16).to_be_bytes());
+            put_at(headers, self.l3 + 4, ((end - self.l3 - IPV6_LEN) as u16).to_be_bytes());
         }
         let addresses = if self.is_ipv4 { self.l3 + 12..self.l3 + 20 } else { self.l3 + 8..self.l3 + 40 };
-        let transport_len = bytes.len() - self.l4;
+        let transport_len = end - self.l4;
         let offset = if self.protocol == PROTO_TCP { 16 } else { 6 };
-        put_at(bytes, self.l4 + offset, [0; 2]);
-        let checksum = Sum::of(bytes.get(addresses)?)
+        put_at(headers, self.l4 + offset, [0; 2]);
+        // The payload begins a word: transport headers are an even number of bytes long.
+        let checksum = Sum::of(headers.get(addresses)?)
             .with(self.protocol as u16)
             .with_u32(transport_len as u32)
-            .with_bytes(bytes.get(self.l4..)?)
+            .with_bytes(headers.get(self.l4..)?)
+            .with_bytes(payload)
             .checksum();
-        put_checksum(bytes, self.l4 + offset, self.protocol, checksum).then_some(())
+        put_checksum(headers, self.l4 + offset, self.protocol, checksum).then_some(())
     }
 
-    fn finish_ipv4(&self, bytes: &mut [u8], place: Place) -> Option<()> {
-        let total_len = (bytes.len() - self.l3) as u16;
-        let header = bytes.get_mut(self.l3..)?;
+    fn finish_ipv4(&self, headers: &mut [u8], end: usize, place: Place) -> Option<()> {
+        let total_len = (end - self.l3) as u16;
+        let header = headers.get_mut(self.l3..)?;
         let header_len = (header.first()? & 15) as usize * 4;
         let header = header.get_mut(..header_len)?;
         let identification = be16_at(header, 4)?.wrapping_add(place.index);
@@ -161,14 +222,14 @@ impl Shape {
         put_at(header, 10, checksum.to_be_bytes()).then_some(())
     }
 
-    fn finish_transport(&self, bytes: &mut [u8], place: Place) -> Option<()> {
+    fn finish_transport(&self, headers: &mut [u8], end: usize, place: Place) -> Option<()> {
         if self.protocol == PROTO_UDP {
-            let len = (bytes.len() - self.l4) as u16;
-            return put_at(bytes, self.l4 + 4, len.to_be_bytes()).then_some(());
+            let len = (end - self.l4) as u16;
+            return put_at(headers, self.l4 + 4, len.to_be_bytes()).then_some(());
         }
-        let sequence = be32_at(bytes, self.l4 + 4)?.wrapping_add(place.offset);
-        put_at(bytes, self.l4 + 4, sequence.to_be_bytes());
-        let flags = bytes.get_mut(self.l4 + TCP_FLAGS_AT)?;
+        let sequence = be32_at(headers, self.l4 + 4)?.wrapping_add(place.offset);
+        put_at(headers, self.l4 + 4, sequence.to_be_bytes());
+        let flags = headers.get_mut(self.l4 + TCP_FLAGS_AT)?;
         if !place.is_last {
             *flags &= !FIN_PSH;
         }

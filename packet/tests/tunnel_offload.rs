@@ -5,8 +5,8 @@
 
 use base::HashSeed;
 use etherparse::{SlicedPacket, TransportSlice};
-use packet::tunnel::{GeneveMap, TunnelProtocol, TunnelPush, pop, push};
-use packet::{Checksum, Frame, FrameBuilder, FramePool, PacketKey, Segmentation, Segments};
+use packet::tunnel::{GeneveMap, TunnelError, TunnelProtocol, TunnelPush, pop, push, push_uncut};
+use packet::{Checksum, Cuts, Frame, FrameBuilder, FramePool, PacketKey, Segmentation, Segments};
 
 const SEED: HashSeed = HashSeed::new(1, 2);
 /// Ethernet and IPv4 in front of TCP.
@@ -81,4 +81,82 @@ fn announcements_that_point_before_the_payload_are_lies() {
     frame.checksum = Checksum::Partial { start: 20, offset: 16 };
     frame.segmentation = Segmentation::TcpV4 { size: 1_000, ecn: false };
     assert!(frame.validate_offload().is_err());
+}
+
+/// A super-frame of `size` bytes a segment, over IPv4 or IPv6.
+fn super_frame(payload: &[u8], size: u16, is_ipv6: bool) -> Frame {
+    let builder = match is_ipv6 {
+        false => FrameBuilder::tcp4((0x0a00_0001, 1234), (0x0a00_0002, 80), 0x99),
+        true => FrameBuilder::tcp6((1, 1234), (2, 80), 0x99),
+    };
+    let mut frame = Frame::from_bytes(&builder.payload(payload).build());
+    PacketKey::extract(&mut frame).unwrap();
+    frame.checksum = Checksum::Partial { start: frame.layers.l4, offset: 16 };
+    frame.segmentation = match is_ipv6 {
+        false => Segmentation::TcpV4 { size, ecn: true },
+        true => Segmentation::TcpV6 { size, ecn: true },
+    };
+    frame
+}
+
+/// What a port that cuts a super-frame in a tunnel sends behind the outer UDP header is what comes of segments that are pushed
+/// one by one; the outer headers say the same of addresses, ports, TOS and TTL, and whether there is a checksum.
+#[test]
+fn cutting_after_the_push_sends_what_cutting_before_sends() {
+    let payload: Vec<u8> = (0..9_001u32).map(|i| (i * 7) as u8).collect();
+    let v4 = ["192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()];
+    let v6 = ["2001:db8::1".parse().unwrap(), "2001:db8::2".parse().unwrap()];
+    for protocol in [TunnelProtocol::Vxlan, TunnelProtocol::Geneve, TunnelProtocol::Flannel] {
+        for ([src, dst], csum, is_ipv6) in
+            [(v4, false, false), (v4, true, false), (v6, true, true), (v4, true, true)]
+        {
+            if protocol == TunnelProtocol::Flannel && is_ipv6 {
+                continue;
+            }
+            let header = TunnelPush { csum, vni: Some(5), ..TunnelPush::new(protocol, src, dst) };
+            let mut pool = FramePool::new(8);
+            let mut segments = Segments::new(super_frame(&payload, 1_001, is_ipv6)).unwrap();
+            let mut expected = Vec::new();
+            while let Some(mut segment) = segments.next_segment(&mut pool) {
+                push(&mut segment, &header, SEED).unwrap();
+                expected.push(segment.bytes().to_vec());
+            }
+            assert_eq!(expected.len(), 9);
+            let outer_len = 14 + if dst.is_ipv4() { 20 } else { 40 };
+
+            let mut frame = super_frame(&payload, 1_001, is_ipv6);
+            push_uncut(&mut frame, &header, SEED).unwrap();
+            assert_eq!(frame.bytes()[..outer_len + 6], expected[0][..outer_len + 6]);
+            let has_checksum = |packet: &[u8]| packet[outer_len + 6..outer_len + 8] != [0, 0];
+            assert_eq!((has_checksum(frame.bytes()), has_checksum(&expected[0])), (csum, csum));
+            let mut cuts = Cuts::of(&frame).unwrap();
+            assert_eq!((cuts.remaining(), cuts.segment_len()), (9, expected[0].len()));
+            let mut headers = vec![0; cuts.header_len()];
+            let mut got = Vec::new();
+            while let Some(payload) = cuts.next_segment(frame.bytes(), &mut headers) {
+                got.push([&headers[outer_len + 8..], &frame.bytes()[payload]].concat());
+            }
+            let expected: Vec<&[u8]> = expected.iter().map(|packet| &packet[outer_len + 8..]).collect();
+            assert_eq!(got, expected, "{protocol:?} {dst} {is_ipv6}");
+            assert_eq!(cuts.remaining(), 0);
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_pushed_uncut_stays_as_it_is() {
+    let ends = ["192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()];
+    let header = TunnelPush::new(TunnelProtocol::Vxlan, ends[0], ends[1]);
+    // The first segment's packet has 20 + 8 + 8 + 54 bytes of headers, 1500 in all.
+    let mut fits = super_frame(&[1; 3_000], 1_410, false);
+    push_uncut(&mut fits, &header, SEED).unwrap();
+    for (frame, error) in [
+        (super_frame(&[1; 3_000], 1_411, false), TunnelError::TooBig),
+        (tcp(&[1; 100]), TunnelError::SuperFrame),
+    ] {
+        let mut pushed = FramePool::new(1).copy_of(&frame);
+        assert_eq!(push_uncut(&mut pushed, &header, SEED), Err(error));
+        assert_eq!(pushed.bytes(), frame.bytes());
+        assert_eq!((pushed.segmentation, pushed.layers), (frame.segmentation, frame.layers));
+    }
 }

@@ -1,5 +1,7 @@
 //! Options of interfaces of type `afxdp` (ovs-vswitchd.conf.db(5), "PMD Options").
 
+use std::fmt;
+
 /// Most queues of a device whose frames are taken by AF_XDP, as in OVS.
 pub const AFXDP_QUEUES_MAX: u16 = 16;
 
@@ -26,6 +28,13 @@ impl AfXdpMode {
     ];
 }
 
+impl fmt::Display for AfXdpMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = AfXdpMode::NAMED.into_iter().find(|(_, mode)| mode == self);
+        f.write_str(named.map_or("best-effort", |(name, _)| name))
+    }
+}
+
 /// How the frames of a device are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AfXdpOptions {
@@ -40,6 +49,14 @@ pub struct AfXdpOptions {
 impl Default for AfXdpOptions {
     fn default() -> Self {
         AfXdpOptions { mode: AfXdpMode::default(), queues: 1, use_need_wakeup: true }
+    }
+}
+
+/// As dpif/show of ovs-appctl has them.
+impl fmt::Display for AfXdpOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let AfXdpOptions { mode, queues, use_need_wakeup } = self;
+        write!(f, "n_rxq={queues}, use-need-wakeup={use_need_wakeup}, xdp-mode={mode}")
     }
 }
 
@@ -100,6 +117,9 @@ mod tests {
         let all = [("xdp-mode", "native-with-zerocopy"), ("n_rxq", "16"), ("use-need-wakeup", "false")];
         let wanted = AfXdpOptions { mode: AfXdpMode::NativeWithZeroCopy, queues: 16, use_need_wakeup: false };
         assert_eq!(parse(&all), Ok(wanted));
+        // As Debian's 3.1.0 shows them.
+        let text = "n_rxq=16, use-need-wakeup=false, xdp-mode=native-with-zerocopy";
+        assert_eq!(wanted.to_string(), text);
         assert_eq!(parse(&[("xdp-mode", "native")]).map(|o| o.mode), Ok(AfXdpMode::Native));
         assert_eq!(parse(&[("xdp-mode", "generic")]).map(|o| o.mode), Ok(AfXdpMode::Generic));
     }

@@ -240,7 +240,7 @@ pub enum RxQueues {
     Default,
     /// So many, 1 to [`RX_QUEUES_MAX`]; a new device has room for more.
     Count(u16),
-    /// What is said makes no sense, and why: the number stays what it was. The device works.
+    /// What is said makes no sense, and why: the number stays what it was, one in a new device, which has room for more.
     Invalid(String),
 }
 

@@ -27,6 +27,7 @@ pub mod random;
 pub mod signal;
 pub mod tap;
 pub mod tunnel_socket;
+pub mod udp;
 pub mod unix_socket;
 pub mod vnet;
 pub mod xdp;

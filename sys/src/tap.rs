@@ -147,6 +147,20 @@ impl TapOffload {
     }
 }
 
+/// Sets the highest step up to `wanted` that `set`, which is given its bits, does not refuse.
+fn highest_step(wanted: TapOffload, mut set: impl FnMut(c_uint) -> io::Result<()>) -> io::Result<TapOffload> {
+    for step in [TapOffload::TcpUdp, TapOffload::Tcp, TapOffload::Checksum] {
+        if step <= wanted {
+            match set(step.bits()) {
+                Ok(()) => return Ok(step),
+                Err(error) if is_gone(&error) => return Err(error),
+                Err(_) => {}
+            }
+        }
+    }
+    set(TapOffload::None.bits()).map(|()| TapOffload::None)
+}
+
 /// One queue of a TAP device: non-blocking, closed on exec. Several threads may send and receive on it at a time, as each call
 /// carries one whole frame.
 #[derive(Debug)]
@@ -258,23 +272,13 @@ impl TapQueue {
     /// # Errors
     /// [`TapError::Refused`] if not even [`TapOffload::None`] can be set: the device is gone.
     pub fn set_offload(&mut self, wanted: TapOffload) -> Result<TapOffload, TapError> {
-        let steps = [TapOffload::TcpUdp, TapOffload::Tcp, TapOffload::Checksum, TapOffload::None];
-        for step in steps.into_iter().filter(|step| *step <= wanted) {
+        let set = highest_step(wanted, |bits| {
             // SAFETY: TUNSETOFFLOAD takes a number, no pointer.
-            let result = unsafe {
-                libc::ioctl(self.file.as_raw_fd(), libc::TUNSETOFFLOAD, c_ulong::from(step.bits()))
-            };
-            match check(result) {
-                Ok(_) => {
-                    self.offload = step;
-                    return Ok(step);
-                }
-                Err(error) if step == TapOffload::None || is_gone(&error) => {
-                    return self.refusal("TUNSETOFFLOAD", Err(error));
-                }
-                Err(_) => {}
-            }
-        }
+            let result =
+                unsafe { libc::ioctl(self.file.as_raw_fd(), libc::TUNSETOFFLOAD, c_ulong::from(bits)) };
+            check(result).map(drop)
+        });
+        self.offload = self.refusal("TUNSETOFFLOAD", set)?;
         Ok(self.offload)
     }
 
@@ -474,6 +478,40 @@ mod tests {
             assert!(queue.offload() >= TapOffload::Tcp);
             assert_eq!(queue.set_offload(TapOffload::None).unwrap(), TapOffload::None);
         });
+    }
+
+    /// Kernels before 6.2 do not know UDP super-frames, and refuse all of what is asked for with them.
+    #[test]
+    fn what_the_kernel_does_not_know_is_left_out_and_the_rest_stays() {
+        let tcp = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
+        for (known, wanted, in_force) in [
+            (c_uint::MAX, TapOffload::TcpUdp, TapOffload::TcpUdp),
+            (tcp, TapOffload::TcpUdp, TapOffload::Tcp),
+            (tcp, TapOffload::Checksum, TapOffload::Checksum),
+            (libc::TUN_F_CSUM, TapOffload::TcpUdp, TapOffload::Checksum),
+            (0, TapOffload::TcpUdp, TapOffload::None),
+        ] {
+            let mut now = None;
+            let step = highest_step(wanted, |bits| {
+                if bits & !known != 0 {
+                    return Err(io::Error::from_raw_os_error(libc::EINVAL));
+                }
+                now = Some(bits);
+                Ok(())
+            });
+            assert_eq!(step.unwrap(), in_force);
+            assert_eq!(now, Some(in_force.bits() & known), "what was set");
+        }
+    }
+
+    #[test]
+    fn device_that_is_gone_is_asked_once() {
+        let mut asked = 0;
+        let step = highest_step(TapOffload::TcpUdp, |_| {
+            asked += 1;
+            Err(io::Error::from_raw_os_error(libc::EBADFD))
+        });
+        assert_eq!((step.unwrap_err().raw_os_error(), asked), (Some(libc::EBADFD), 1));
     }
 
     /// Tries for a second. A child that another test is just starting holds a copy of every descriptor until it executes

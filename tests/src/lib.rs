@@ -290,16 +290,24 @@ pub struct Switch {
     dir: PathBuf,
     ns: Namespace,
     daemon: Option<Child>,
+    /// What is to start it, and its words before the daemon's path.
+    launcher: Vec<String>,
     args: Vec<String>,
 }
 
 impl Switch {
     /// Starts a daemon with these further options and waits until it answers.
     pub fn start(args: &[&str]) -> Switch {
+        Switch::start_by(&[], args)
+    }
+
+    /// The same, started by a command that runs what follows its own words, as `prlimit` does.
+    pub fn start_by(launcher: &[&str], args: &[&str]) -> Switch {
         let dir = std::env::temp_dir().join(unique("run"));
         std::fs::create_dir_all(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
-        let args = args.iter().map(|a| (*a).to_owned()).collect();
-        let mut switch = Switch { dir, ns: Namespace::new("sw"), daemon: None, args };
+        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        let (launcher, args) = (owned(launcher), owned(args));
+        let mut switch = Switch { dir, ns: Namespace::new("sw"), daemon: None, launcher, args };
         switch.restart();
         switch
     }
@@ -322,7 +330,14 @@ impl Switch {
     /// Starts the daemon again after `kill` or `stop`.
     pub fn restart(&mut self) {
         let log = std::fs::File::create(self.dir.join("stderr.log")).unwrap_or_else(|e| panic!("log: {e}"));
-        let mut command = self.ns.command(binary("vswitchd"));
+        let mut command = match self.launcher.split_first() {
+            None => self.ns.command(binary("vswitchd")),
+            Some((program, words)) => {
+                let mut command = self.ns.command(program);
+                command.args(words).arg(binary("vswitchd"));
+                command
+            }
+        };
         command.arg(format!("--rundir={}", self.dir.display()));
         command.arg(format!("--db={}", self.dir.join("conf.db").display()));
         command.args(&self.args).stdin(Stdio::null()).stderr(log);

@@ -74,6 +74,10 @@ fn pods_ping_and_talk_with_their_offloads_on() {
             ("[]".into(), "up".into())
         );
     }
+    let shown = switch.run("ovs-appctl dpif/show");
+    let settings = "(afxdp: n_rxq=1, use-need-wakeup=false, xdp-mode=native, xdp-mode-in-use=native)";
+    assert!(shown.contains(settings), "{shown}");
+    assert!(switch.run("ovs-appctl dpctl/show").contains(settings));
     let counters = switch.port_counters("br0", "pod2");
     assert!(counters["tx bytes"] > 2 * traffic::TRANSFER as u64, "{counters:?}");
     assert_eq!((counters["rx drop"], counters["tx drop"]), (0, 0), "{counters:?}");
@@ -143,8 +147,11 @@ fn queues_are_spread_over_workers() {
         let queues = shown.lines().filter(|line| line.contains(&format!("port: {port} ")));
         assert_eq!(queues.count(), 2, "{shown}");
     }
-    // Fewer, while it runs.
+    // Fewer, while it runs, which leaves some frames to the kernel.
+    let left = "pod1: the device has 2 queues, and the kernel keeps the frames of all but 1";
+    assert!(!switch.log().contains("the device has"), "{}", switch.log());
     switch.run("ovs-vsctl set Interface pod1 options:n_rxq=1");
+    wait_for("the warning", || switch.log().contains(left));
     wait_for("one queue", || {
         let shown = switch.run("ovs-appctl dpif-netdev/pmd-rxq-show");
         shown.lines().filter(|line| line.contains("port: pod1 ")).count() == 1
@@ -211,7 +218,10 @@ fn options_that_make_no_sense_are_errors_and_right_ones_mend_them() {
     ] {
         switch.run(&format!("ovs-vsctl --no-wait set Interface pod2 {set}"));
         wait_for(set, || column(&switch, "pod2", "error").starts_with(&error));
+        let is_of_queue_1 = error.contains("queue 1");
+        assert_eq!(column(&switch, "pod2", "error").ends_with(": has it so many queues?)"), is_of_queue_1);
         assert_eq!(column(&switch, "pod2", "ofport"), "-1");
+        assert!(switch.log().lines().any(|l| l.contains("|WARN|") && l.contains(&error)), "{}", switch.log());
         switch.run("ovs-vsctl clear Interface pod2 options");
         wait_for(set, || column(&switch, "pod2", "error") == "[]");
         wait_for("answers", || a.pings("10.1.0.2"));
@@ -219,6 +229,11 @@ fn options_that_make_no_sense_are_errors_and_right_ones_mend_them() {
     switch.run("ovs-vsctl --no-wait set Interface pod2 mtu_request=9000");
     wait_for("the MTU is refused", || column(&switch, "pod2", "error").contains("MTU 9000 is too large"));
     assert!(a.pings("10.1.0.2"), "as before");
+    // It is still not as it is wanted when something else changes.
+    switch.run("ovs-vsctl set Interface pod2 other_config:pmd-rxq-affinity=0:0");
+    assert!(column(&switch, "pod2", "error").contains("MTU 9000 is too large"));
+    switch.run("ovs-vsctl clear Interface pod2 mtu_request");
+    assert_eq!(column(&switch, "pod2", "error"), "[]");
     let adding = run(&mut switch.tool("ovs-vsctl", "add-port br0 nobody -- set Interface nobody type=afxdp"));
     let error = "could not open network device nobody (No such device)";
     assert!(adding.stderr.contains(error), "{}", adding.stderr);

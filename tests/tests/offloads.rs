@@ -1,10 +1,15 @@
 //! Every way that frames are moved on TAPs: io_uring or not, a worker or several, pods whose kernels leave checksums and cutting
-//! to the device or do them themselves. The bytes that arrive are the same, and no receiver counts a wrong checksum.
+//! to the device or do them themselves, TCP and UDP super-frames, a daemon that may lock no memory. The bytes that arrive are the
+//! same, and no receiver counts a wrong checksum.
 
+use etherparse::{SlicedPacket, TransportSlice};
+use std::net::UdpSocket;
 use sys::IfName;
 use sys::ethtool::{TransmitChecksums, set_transmit_checksums, transmit_checksums};
+use sys::tap::{TapOffload, TapOpen, TapQueue, TapQueues};
 use tests::traffic::{self, Reach};
-use tests::{Namespace, Switch, Tools, wait_for};
+use tests::wire::Wire;
+use tests::{DAEMON_WAIT_MAX, Namespace, Switch, Tools, ip, run, wait_for};
 
 /// The address that rules translate to pod2's.
 const SERVICE: &str = "10.1.0.99";
@@ -125,3 +130,127 @@ fn the_way_can_change_with_a_restart() {
     traffic::transfer(&a, &b, Reach::direct("10.1.0.2"));
     assert_eq!(rings(&switch), 0);
 }
+
+/// Bytes of a datagram, and of all that one call sends: the last one is shorter.
+const SEGMENT: u16 = 1_000;
+const SENT: usize = 39_700;
+
+/// A pod sends many datagrams by one call (`UDP_SEGMENT`), which its kernel leaves in one super-frame where the device can cut.
+/// Their receiver gets each as it was. Gives the payloads of the frames in which they came to `wire`, on the receiver's device.
+fn send_datagrams(from: &Namespace, to: &Namespace, address: &str, wire: &mut Wire) -> Vec<usize> {
+    let payload: Vec<u8> =
+        (0..SENT).map(|i| (i as u32).wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+    let server = to.enter(|| UdpSocket::bind((address, 0))).expect("a server");
+    server.set_read_timeout(Some(DAEMON_WAIT_MAX)).expect("a limit");
+    let port = server.local_addr().expect("an address").port();
+    let any = if address.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
+    let client = from.enter(|| UdpSocket::bind(any)).expect("a client");
+    sys::udp::set_segment_size(&client, SEGMENT).expect("the kernel cuts datagrams");
+    assert_eq!(client.send_to(&payload, (address, port)).expect("sent"), SENT);
+    let mut buffer = vec![0; 65_536];
+    for (n, datagram) in payload.chunks(SEGMENT.into()).enumerate() {
+        let length = server.recv(&mut buffer).unwrap_or_else(|e| panic!("datagram {n} of {address}: {e}"));
+        assert!(buffer[..length] == *datagram, "datagram {n} of {address}: {length} bytes, or wrong ones");
+    }
+    let mut frames = vec![];
+    while frames.iter().sum::<usize>() < SENT {
+        let frame = wire.receive(DAEMON_WAIT_MAX).expect("frames with all datagrams");
+        let packet = SlicedPacket::from_ethernet(&frame).expect("a frame");
+        if let Some(TransportSlice::Udp(udp)) = packet.transport
+            && udp.destination_port() == port
+        {
+            frames.push(udp.payload().len());
+        }
+    }
+    frames
+}
+
+/// Whether this kernel's TAPs take UDP super-frames.
+fn has_uso() -> bool {
+    Namespace::new("uso").enter(|| {
+        let name = IfName::new("probe").expect("a name");
+        let queue = TapQueue::open(&name, TapQueues::Single, TapOpen::CreateNew);
+        let mut queue = queue.expect("a TAP");
+        queue.set_offload(TapOffload::TcpUdp).expect("a step at least") == TapOffload::TcpUdp
+    })
+}
+
+/// From TAP to TAP a super-frame of datagrams crosses as it is; one to a port that takes none is cut. A pod whose kernel is to do
+/// it cuts by itself.
+#[test]
+fn udp_super_frames_cross_whole_or_are_cut() {
+    for args in [&[][..], &["--no-io-uring"]] {
+        let (switch, a, b) = two_pods(args);
+        // An AF_XDP port takes no frame longer than a page.
+        let c = Namespace::new("pod3");
+        let sw = switch.ns().name();
+        ip(&format!("-n {sw} link add pod3 type veth peer name eth0 netns {}", c.name()));
+        for address in ["10.1.0.3/24", "fd01::3/64"] {
+            ip(&format!("-n {} addr add {address} dev eth0", c.name()));
+        }
+        ip(&format!("-n {} link set eth0 up", c.name()));
+        switch.run("ovs-vsctl add-port br0 pod3 -- set Interface pod3 type=afxdp");
+        wait_for("pod3 answers", || a.pings("10.1.0.3") && a.pings("fd01::3"));
+        assert!(a.pings("10.1.0.2") && a.pings("fd01::2"));
+        let cut: Vec<usize> =
+            (0..SENT).step_by(SEGMENT.into()).map(|at| (SENT - at).min(SEGMENT.into())).collect();
+        let (mut at_b, mut at_c) = (Wire::open(&b, "pod2"), Wire::open(&c, "eth0"));
+        let whole = if has_uso() { vec![SENT] } else { cut.clone() };
+        for (to_b, to_c) in [("10.1.0.2", "10.1.0.3"), ("fd01::2", "fd01::3")] {
+            assert_eq!(send_datagrams(&a, &b, to_b, &mut at_b), whole);
+            assert_eq!(send_datagrams(&a, &c, to_c, &mut at_c), cut);
+        }
+        let pod1 = IfName::new("pod1").expect("a name");
+        a.enter(|| set_transmit_checksums(&pod1, TransmitChecksums::Kernel)).expect("set");
+        assert_eq!(send_datagrams(&a, &b, "10.1.0.2", &mut at_b), cut);
+        for pod in [&b, &c] {
+            assert_eq!(counter(pod, "Udp", "InCsumErrors"), 0);
+            assert!(pod.run_ok("cat /proc/net/snmp6").lines().all(|line| {
+                !line.starts_with("Udp6InCsumErrors") || line.ends_with("\t0") || line.ends_with(" 0")
+            }));
+        }
+    }
+}
+
+/// A daemon that may lock next to no memory, as in a container without `CAP_IPC_LOCK`: TAPs do as always, since kernels from 5.12
+/// on do not count what io_uring's rings take; where they do, they are refused, and frames go one by one. AF_XDP's memory is
+/// counted: such a port says what it lacks, and nothing else is lost.
+#[test]
+fn without_locked_memory_only_afxdp_is_refused() {
+    let launcher =
+        ["prlimit", "--memlock=65536:65536", "setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock"];
+    let switch = Switch::start_by(&launcher, &[]);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", switch.pid())).expect("its status");
+    let effective = status.lines().find_map(|l| l.strip_prefix("CapEff:")).expect("its capabilities");
+    let effective = u64::from_str_radix(effective.trim(), 16).expect("a number");
+    assert_eq!(effective >> CAP_IPC_LOCK & 1, 0, "{effective:x}");
+    switch.run("ovs-vsctl add-br br0");
+    let a = switch.pod("br0", "pod1", "10.1.0.1/24");
+    let b = switch.pod("br0", "pod2", "10.1.0.2/24");
+    wait_for("answers", || a.pings("10.1.0.2"));
+    traffic::transfer(&a, &b, Reach::direct("10.1.0.2"));
+    traffic::ask(&b, &a, Reach::direct("10.1.0.1"), &[7; 1_200]);
+    let refused = switch.log().lines().filter(|line| line.contains("no io_uring")).count();
+    match rings(&switch) {
+        0 => assert_eq!(refused, 1, "one line says so: {}", switch.log()),
+        _ => assert_eq!(refused, 0, "{}", switch.log()),
+    }
+    ip(&format!("-n {} link add pod3 type veth peer name far", switch.ns().name()));
+    let adding = run(&mut switch.tool("ovs-vsctl", "add-port br0 pod3 -- set Interface pod3 type=afxdp"));
+    let error = "could not open network device pod3 (queue 0: 10 MiB may not be locked in memory; CAP_IPC_LOCK or a larger \
+                 RLIMIT_MEMLOCK is needed)";
+    assert!(adding.stderr.contains(error), "{}", adding.stderr);
+    assert!(switch.run("ovs-vsctl get Interface pod3 error").contains(error));
+    let logged = switch.log().lines().filter(|line| line.contains("may not be locked")).count();
+    assert_eq!(logged, 1, "{}", switch.log());
+    // Its program is off again, and a port of the other kind has the device at once.
+    let link = ip(&format!("-n {} -d link show pod3", switch.ns().name()));
+    assert!(!link.contains("xdp"), "{link}");
+    switch.run("ovs-vsctl set Interface pod3 type=system");
+    assert_eq!(switch.run("ovs-vsctl get Interface pod3 error").trim(), "[]");
+    assert!(a.pings("10.1.0.2"));
+    traffic::transfer(&b, &a, Reach::direct("10.1.0.1"));
+}
+
+/// A bit of a set of capabilities (`linux/capability.h`).
+const CAP_IPC_LOCK: u32 = 14;

@@ -135,6 +135,13 @@ fn bad_numbers_of_queues_say_why_and_change_nothing() {
     assert!(c.pings("10.1.0.2"));
     switch.run("ovs-vsctl remove Interface pod3 options n_rxq");
     assert_eq!(error_of(&switch, "pod3"), "[]");
+    // One that was made with a bad number works, and its number can be mended.
+    let port = "ovs-vsctl --no-wait add-port br0 pod4 -- set Interface pod4 type=internal options:n_rxq=many";
+    switch.run(port);
+    wait_for("the error", || error_of(&switch, "pod4").contains("n_rxq 'many'"));
+    switch.run("ovs-vsctl set Interface pod4 options:n_rxq=3");
+    let shown = switch.run("ovs-appctl dpif/show");
+    assert!(error_of(&switch, "pod4") == "[]" && shown.contains("(internal: n_rxq=3)"), "{shown}");
 }
 
 #[test]

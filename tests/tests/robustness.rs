@@ -4,12 +4,15 @@
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tests::noise::Noise;
 use tests::reference::Reference;
 use tests::wire::Wire;
-use tests::{Namespace, Switch, Tools, cpu_ticks, frames, idle_for, proc_status, root, run, wait_for};
+use tests::{
+    Namespace, Switch, Tools, binary, cpu_ticks, frames, idle_for, proc_status, root, run, wait_for,
+};
 
 /// What the daemon may grow by under attack, in KiB.
 const GROWTH_KIB_MAX: u64 = 200 << 10;
@@ -207,6 +210,21 @@ fn assert_well(switch: &Switch, a: &Namespace) {
     switch.run("ovs-ofctl dump-flows br0");
     switch.run("ovs-appctl version");
     assert!(a.pings("10.1.0.2"));
+}
+
+/// `vswitchd --help | head` is no failure.
+#[test]
+fn what_is_printed_need_not_be_read_to_its_end() {
+    for program in ["vswitchd", "tapctl"] {
+        for argument in ["--help", "--version"] {
+            let (reader, writer) = std::io::pipe().expect("a pipe");
+            drop(reader);
+            let mut command = Command::new(binary(program));
+            let out = command.arg(argument).stdout(writer).output().expect("the program");
+            let said = String::from_utf8_lossy(&out.stderr);
+            assert!(out.status.success() && said.is_empty(), "{program} {argument}: {}: {said}", out.status);
+        }
+    }
 }
 
 /// Writes until the other side has had enough; whether it closed the connection before `limit` bytes.

@@ -350,6 +350,22 @@ const VSCTL: &[(&str, Compare)] = &[
     ("ovs-appctl dpif/show", Set),
     ("ovs-appctl dpif/dump-flows br0", Set),
     ("ovs-appctl dpctl/dump-flows", Set),
+    ("ovs-appctl dpctl/dump-flows filter=icmp type=ovs,tc", Set),
+    ("ovs-appctl dpctl/dump-flows nosuch", Lines),
+    ("ovs-appctl dpctl/dump-flows type=nosuch", Lines),
+    ("ovs-appctl dpctl/dump-flows type=ovs type=tc", Lines),
+    ("ovs-appctl dpctl/dump-flows -x", Lines),
+    // Ours says in its own words why.
+    ("ovs-appctl dpctl/dump-flows filter=nosuch", Success),
+    ("ovs-appctl dpctl/dump-flows filter=nw_dst=10.8.0.1", Success),
+    ("ovs-appctl dpctl/dump-flows pmd=x", Success),
+    ("ovs-appctl dpif/dump-flows nosuch", Lines),
+    ("ovs-appctl dpctl/show nosuch", Success),
+    ("ovs-appctl dpctl/show -x", Lines),
+    ("ovs-appctl coverage/read-counter nosuch", Lines),
+    ("ovs-appctl dpif-netdev/pmd-stats-clear", Lines),
+    ("ovs-appctl dpif-netdev/pmd-stats-show -pmd 900", Lines),
+    ("ovs-appctl vlog/set dpif_netdev:console:dbg", Lines),
     ("ovs-appctl ofproto/list", Lines),
     ("ovs-appctl vlog/set bridge:console:dbg", Lines),
     ("ovs-appctl vlog/set nosuchmodule:dbg", Lines),
@@ -389,6 +405,102 @@ fn database_and_control_socket_are_answered_as_by_ovs() {
         pair.same(&line, *compare);
     }
     pair.finish();
+}
+
+/// Cached flows by what frames could have them, by worker and by type; the numbers are those of the frames that were sent.
+#[test]
+fn cached_flows_and_ports_of_the_datapath_are_shown_as_asked() {
+    let switch = Switch::start(&["--enable-dummy=override", "--disable-system", "--workers=2"]);
+    switch.run("ovs-vsctl add-br br0 -- add-port br0 p1 -- add-port br0 p2");
+    // Not NORMAL: what is learned in between would have flows translated anew.
+    switch.run("ovs-ofctl del-flows br0");
+    for rule in ["priority=0,actions=p2", "dl_src=02:00:00:00:00:02,actions=p1"] {
+        switch.run(&format!("ovs-ofctl add-flow br0 {rule}"));
+    }
+    let ipv4 =
+        "eth_type(0x0800),ipv4(src=10.0.0.1,dst=10.0.0.2,proto=17,tos=0,ttl=64,frag=no),udp(src=1,dst=2)";
+    for (port, n, rest) in [("p1", 1, "eth_type(0x88b5)"), ("p2", 2, "eth_type(0x88b6)"), ("p1", 3, ipv4)] {
+        let flow = format!("in_port({port}),eth(src=02:00:00:00:00:0{n},dst=02:00:00:00:00:99),{rest}");
+        switch.run(&format!("ovs-appctl netdev-dummy/receive {port} {flow} --len 1000"));
+    }
+    let flows = |args: &str| {
+        let text = switch.run(&format!("ovs-appctl dpctl/dump-flows {args}"));
+        let sources = text.lines().filter_map(|l| l.split_once("eth(src=02:00:00:00:00:0")?.1.chars().next());
+        let mut sources: Vec<char> = sources.collect();
+        sources.sort_unstable();
+        (sources.into_iter().collect::<String>(), text)
+    };
+    let (all, text) = flows("");
+    assert_eq!(all, "123", "{text}");
+    for core in ["0", "1"] {
+        assert!(text.contains(&format!("flow-dump from pmd on cpu core: {core}\n")), "{text}");
+    }
+    for (args, found) in [
+        ("filter=ip", "3"),
+        // Ports are not looked at, so any could be meant.
+        ("filter=udp,tp_dst=53", "3"),
+        ("filter=dl_type=0x88b6", "2"),
+        ("filter=in_port=p1", "13"),
+        ("filter=in_port=p1,arp", ""),
+        ("filter=dl_src=02:00:00:00:00:02", "2"),
+        ("type=ovs", "123"),
+        ("type=offloaded", ""),
+        ("pmd=7", ""),
+        ("-m netdev@ovs-netdev", "123"),
+    ] {
+        let (sources, text) = flows(args);
+        assert_eq!(sources, found, "{args}: {text}");
+    }
+    let by_core = [flows("pmd=0"), flows("pmd=1")];
+    assert_eq!(by_core.iter().map(|(sources, _)| sources.len()).sum::<usize>(), 3, "{by_core:?}");
+    assert!(by_core.iter().all(|(sources, text)| !sources.is_empty() && !text.contains("flow-dump")));
+
+    let upcalls = switch.run("ovs-appctl upcall/show");
+    assert!(upcalls.contains("(current 3) (limit 200000 a worker)"), "{upcalls}");
+    assert_eq!(switch.run("ovs-appctl dpif/dump-dps"), "netdev@br0\n");
+    assert_eq!(switch.run("ovs-appctl coverage/read-counter cache_miss"), "3\n");
+    let shown = switch.run("ovs-appctl dpctl/show -s netdev@ovs-netdev");
+    let port = shown.split_once(": p1 (").expect("the port").1;
+    let port = port.split("  port ").next().unwrap_or_default();
+    for words in
+        ["RX packets:2 errors:0 dropped:0 ", "TX packets:1 errors:0 dropped:0 ", "RX bytes:2000 (2.0 KiB)"]
+    {
+        assert!(port.contains(words), "{words}: {shown}");
+    }
+
+    // Received, found in no cache: two at one worker, one at the other. Then nothing, until there is more.
+    let stats = |args: &str| {
+        let text = switch.run(&format!("ovs-appctl dpif-netdev/pmd-stats-show {args}"));
+        let sum = |what: &str| -> u64 {
+            let values = text
+                .lines()
+                .filter_map(|l| l.trim().strip_prefix(what)?.strip_prefix(": ")?.parse::<u64>().ok());
+            values.sum()
+        };
+        let [received, hits, missed] =
+            ["packets received", "megaflow hits", "miss with success upcall"].map(sum);
+        (received, hits, missed)
+    };
+    assert_eq!(stats(""), (3, 0, 3));
+    let [first, second] = [stats("-pmd 0"), stats("-pmd 1")];
+    assert!(first.0.min(second.0) == 1 && first.0 + second.0 == 3, "{first:?} {second:?}");
+    switch.run("ovs-appctl dpif-netdev/pmd-stats-clear -pmd 0");
+    assert_eq!((stats("-pmd 0"), stats("-pmd 1")), ((0, 0, 0), second));
+    switch.run("ovs-appctl dpif-netdev/pmd-stats-clear");
+    assert_eq!(stats(""), (0, 0, 0));
+    let again = "in_port(p1),eth(src=02:00:00:00:00:01,dst=02:00:00:00:00:99),eth_type(0x88b5)";
+    switch.run(&format!("ovs-appctl netdev-dummy/receive p1 {again}"));
+    assert_eq!(stats(""), (1, 1, 0));
+    // What ports count does not begin anew.
+    assert_eq!(switch.port_counters("br0", "p1")["rx pkts"], 3);
+    for bad in
+        ["dpctl/del-flows nosuch", "dpctl/show nosuch", "dpctl/dump-flows nosuch", "dpif/dump-flows br0 br0"]
+    {
+        switch.fails(&format!("ovs-appctl {bad}"));
+    }
+    assert_eq!(flows("").0, "123", "nothing was deleted");
+    switch.run("ovs-appctl dpctl/del-flows netdev@ovs-netdev");
+    assert_eq!(flows("").0, "");
 }
 
 /// The commands that Tapestry was first asked to answer, on real devices, as a user types them.
@@ -628,6 +740,14 @@ fn tapctl_is_another_way_to_the_same() {
     assert!(switch.tapctl("dump-flows br0").contains("priority=7"));
     let json: serde_json::Value = serde_json::from_str(&switch.tapctl("--json show")).expect("JSON");
     assert!(json.to_string().contains("\"p1\""), "{json}");
+    // Every type of interface that the daemon has can be named, whether or not its options are there too.
+    let types = switch.run("ovs-vsctl get Open_vSwitch . iface_types");
+    let types: Vec<&str> = types.trim().trim_matches(['[', ']']).split(", ").collect();
+    assert!(types.contains(&"vxlan"), "{types:?}");
+    for (n, kind) in types.iter().enumerate() {
+        switch.tapctl(&format!("add-port br0 any{n} --type {kind} --option peer=p1 --no-wait"));
+        assert_eq!(switch.run(&format!("ovs-vsctl get Interface any{n} type")).trim(), *kind);
+    }
     // A flow that cannot be is refused with the word at fault.
     let mut command = Command::new(binary("tapctl"));
     command.args(["add-flow", "br0", "priority=7,in_prt=1,actions=drop"]).env("OVS_RUNDIR", switch.dir());

@@ -2,6 +2,7 @@
 
 mod conntrack;
 mod dp;
+mod flows;
 mod fragments;
 mod queues;
 
@@ -81,21 +82,8 @@ pub const COMMANDS: &[Command] = &[
     command("bridge/dump-flows", "[--offload-stats] bridge", 1, 2, |d, a, n| {
         Answer::Now(bridge_dump_flows(d, a, n))
     }),
+    command("coverage/read-counter", "COUNTER", 1, 1, |d, a, _| Answer::Now(read_counter(d, first(a)))),
     command("coverage/show", "", 0, 0, |d, _, _| Answer::Now(Ok(coverage(d)))),
-    command("dpctl/del-flows", "[dp]", 0, 1, |d, _, _| {
-        d.workers.flush();
-        Answer::Now(Ok(String::new()))
-    }),
-    command("dpctl/dump-dps", "", 0, 0, |_, _, _| Answer::Now(Ok("netdev@ovs-netdev\n".to_owned()))),
-    command("dpctl/dump-flows", "[-m] [--names | --no-names] [dp] [filter=..] [type=..]", 0, 5, |d, _, n| {
-        Answer::Now(dump_flows(d, None, n))
-    }),
-    command("dpctl/show", "[-s] [dp...]", 0, 3, |d, _, _| Answer::Now(Ok(dpctl_show(d)))),
-    command("dpif/dump-flows", "[-m] [--names | --no-names] bridge", 1, 3, |d, a, n| {
-        let bridge = a.iter().find(|w| !w.starts_with('-')).cloned();
-        Answer::Now(dump_flows(d, bridge.as_deref(), n))
-    }),
-    command("dpif/show", "", 0, 0, |d, _, _| Answer::Now(Ok(dpif_show(d)))),
     command("exit", "[--cleanup]", 0, 1, |_, a, _| match a.first().map(String::as_str) {
         None => Answer::Exit { cleanup: false },
         Some("--cleanup") => Answer::Exit { cleanup: true },
@@ -201,7 +189,9 @@ pub const COMMANDS: &[Command] = &[
 
 /// Every command, in no order.
 fn commands() -> impl Iterator<Item = &'static Command> {
-    [COMMANDS, conntrack::COMMANDS, fragments::COMMANDS, queues::COMMANDS].into_iter().flatten()
+    [COMMANDS, conntrack::COMMANDS, flows::COMMANDS, fragments::COMMANDS, queues::COMMANDS]
+        .into_iter()
+        .flatten()
 }
 
 /// Carries out a command line.
@@ -287,44 +277,6 @@ fn bridge_dump_flows(daemon: &mut Daemon, args: &[String], now: Instant) -> Resu
     let name = args.iter().find(|a| !a.starts_with('-')).ok_or("no bridge named")?;
     daemon.workers.fold();
     daemon.brain.dump_flows(name, now).ok_or_else(|| "Unknown bridge".to_owned())
-}
-
-fn dump_flows(daemon: &Daemon, bridge: Option<&str>, now: Instant) -> Result<String, String> {
-    let snapshot = daemon.snapshot.load();
-    if let Some(name) = bridge
-        && snapshot.bridge_by_name(name).is_none()
-    {
-        return Err("no such bridge".to_owned());
-    }
-    let mut out = String::new();
-    for worker in 0..daemon.workers.peers().len() {
-        let mut lines = Vec::new();
-        daemon.workers.dump(worker, |dump| {
-            for flow in dump.flows {
-                let home = snapshot.home_of_key(&flow.key).map(|(b, _)| b.name().to_owned());
-                if bridge.is_none() || bridge == home.as_deref() {
-                    let shown = dp_text::DpFlow {
-                        key: &flow.key,
-                        mask: &flow.mask,
-                        program: &flow.program,
-                        packets: flow.packets,
-                        bytes: flow.bytes,
-                        last_used: Some(flow.last_seen),
-                        tcp_flags: flow.tcp_flags,
-                    };
-                    lines.push(dp_text::flow_line(&shown, now));
-                }
-            }
-        });
-        if !lines.is_empty() && bridge.is_none() {
-            let _ = writeln!(out, "flow-dump from worker {worker}:");
-        }
-        lines.sort();
-        for line in lines {
-            let _ = writeln!(out, "{line}");
-        }
-    }
-    Ok(out)
 }
 
 /// `ofproto/trace`: a bridge and a flow in ovs-ofctl's syntax, or a datapath flow; a packet in hex instead of, or beside,
@@ -425,73 +377,10 @@ impl PortNames for BridgeNames<'_> {
     }
 }
 
-// --- datapath ---
-
-struct CacheTotals {
-    hits: u64,
-    missed: u64,
-    lost: u64,
-    flows: u64,
-}
-
-fn cache_totals(daemon: &Daemon) -> CacheTotals {
-    let mut totals = CacheTotals { hits: 0, missed: 0, lost: 0, flows: 0 };
-    for stats in daemon.workers.stats() {
-        let cache = &stats.cache;
-        totals.hits += cache.hits.get();
-        totals.missed += cache.misses.get();
-        totals.flows += cache.flows.get();
-    }
-    totals.lost =
-        daemon.drop_totals().iter().filter(|d| d.reason == datapath::Drop::MissCredit).map(|d| d.count).sum();
-    totals
-}
-
-fn dpif_show(daemon: &Daemon) -> String {
-    let totals = cache_totals(daemon);
-    let mut out = format!("netdev@ovs-netdev: hit:{} missed:{}\n", totals.hits, totals.missed);
-    for bridge in daemon.brain.bridges() {
-        let _ = writeln!(out, "  {}:", bridge.config.name);
-        let mut ports: Vec<_> = bridge.ports.values().collect();
-        ports.sort_by(|a, b| a.name.cmp(&b.name));
-        for port in ports {
-            let number = match port.of_port {
-                flowtable::OfPort::LOCAL => "65534".to_owned(),
-                other => other.0.to_string(),
-            };
-            let (dp, kind) = daemon.port_kind(port);
-            let kind = match (daemon.patch_peer(&port.name), daemon.tunnel_of(&port.name)) {
-                (Some(peer), _) => format!("{kind}: peer={peer}"),
-                (_, Some(tunnel)) => tunnel.describe(),
-                _ => kind.to_owned(),
-            };
-            let _ = writeln!(out, "    {} {number}/{dp}: ({kind})", port.name);
-        }
-    }
-    let drops = daemon.drop_totals();
-    if !drops.is_empty() {
-        out.push_str("  drops:\n");
-        for d in drops {
-            let _ = writeln!(out, "    {} {}: {}", d.port, d.reason.name(), d.count);
-        }
-    }
-    out
-}
-
-fn dpctl_show(daemon: &Daemon) -> String {
-    let totals = cache_totals(daemon);
-    let mut out = String::from("netdev@ovs-netdev:\n");
-    let _ = writeln!(out, "  lookups: hit:{} missed:{} lost:{}", totals.hits, totals.missed, totals.lost);
-    let _ = writeln!(out, "  flows: {}", totals.flows);
-    for (name, port, _, _) in daemon.devices.open() {
-        let kind = daemon.socket_kind(name).map_or_else(String::new, |k| format!(" ({k})"));
-        let _ = writeln!(out, "  port {port}: {name}{kind}");
-    }
-    out
-}
+// --- counters ---
 
 fn counters(daemon: &Daemon) -> String {
-    let totals = cache_totals(daemon);
+    let totals = flows::cache_totals(daemon);
     let mut ports = Vec::new();
     let drops = daemon.drop_totals();
     for bridge in daemon.brain.bridges() {
@@ -534,12 +423,17 @@ fn coverage(daemon: &Daemon) -> String {
     out
 }
 
+fn read_counter(daemon: &Daemon, wanted: &str) -> Result<String, String> {
+    let found = daemon.coverage().into_iter().find(|(name, _)| *name == wanted);
+    found.map(|(_, value)| format!("{value}\n")).ok_or_else(|| "No such counter".to_owned())
+}
+
 fn memory(daemon: &mut Daemon) -> String {
     let rules: usize = daemon.brain.bridges().map(|b| b.rules.tables().rule_count()).sum();
     let ports: usize = daemon.brain.bridges().map(|b| b.ports.len()).sum();
     let snapshot = daemon.snapshot.load();
     let macs: usize = snapshot.bridges().map(|b| b.mac().dump().len()).sum();
-    let flows = cache_totals(daemon).flows;
+    let flows = flows::cache_totals(daemon).flows;
     let rss = sys::process::usage().map(|u| u.resident / 1024).unwrap_or(0);
     let (controls, sessions) = daemon.connection_counts();
     let connections = daemon.connections.tracker().connections();
@@ -596,7 +490,7 @@ fn dummy_receive(daemon: &mut Daemon, args: &[String], _now: Instant) -> Result<
     }
     for bytes in frames {
         let inject = WorkerCommand::Inject { port, frame: Frame::from_bytes(&bytes) };
-        daemon.workers.send_frame(worker, inject).map_err(|e| e.to_string())?;
+        daemon.workers.send(worker, inject).map_err(|e| e.to_string())?;
     }
     // The answer says that the frames have been forwarded, so that a test may look at once.
     daemon.workers.settle();
@@ -617,7 +511,7 @@ mod tests {
 
     #[test]
     fn commands_are_sorted_and_unique() {
-        for table in [COMMANDS, conntrack::COMMANDS, fragments::COMMANDS] {
+        for table in [COMMANDS, conntrack::COMMANDS, flows::COMMANDS, fragments::COMMANDS, queues::COMMANDS] {
             assert!(table.is_sorted_by_key(|c| c.name));
         }
         let mut names: Vec<_> = commands().map(|c| c.name).collect();

@@ -4,6 +4,7 @@
 //! out. So whoever has read a reply can rely on the next frame's being handled by the new configuration.
 
 mod balance;
+mod shown;
 mod tunnels;
 
 use crate::appctl::{self, FragmentSettings};
@@ -37,7 +38,7 @@ use switch::brain::{Brain, Command};
 use switch::bridge::Device;
 use switch::config::{Config, InterfaceKind};
 use switch::forwarding::{Forwarding, PuntSink, Punted, Solicitation};
-use switch::ofproto::{PacketOutRequest, PortCounters, PortRecord};
+use switch::ofproto::PacketOutRequest;
 use switch::plan::{Step, plan};
 use sys::netlink::{LinkEvent, LinkWatch};
 use sys::process::PidFile;
@@ -78,17 +79,6 @@ impl PuntSink for PuntQueue {
             (self.notify)();
         }
     }
-}
-
-/// A reason for which frames of a port were dropped, and how many.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DropTotal {
-    /// Name of the port; empty for frames of none.
-    pub port: String,
-    /// Why.
-    pub reason: Drop,
-    /// How many.
-    pub count: u64,
 }
 
 /// How the loop ended.
@@ -447,6 +437,11 @@ impl Daemon {
         for warning in read.warnings.iter().filter(|w| !self.read.warnings.contains(w)) {
             tracing::warn!(target: "bridge", "{warning}");
         }
+        for (row, error) in &read.interface_errors {
+            if self.read.interface_errors.get(row) != Some(error) {
+                tracing::warn!(target: "bridge", "{error}");
+            }
+        }
         self.read = read;
         self.carry_out(now);
         self.configured_once = true;
@@ -551,7 +546,7 @@ impl Daemon {
             credit.credit(1, frame.len() as u64, now, 0);
         }
         let program = Arc::new(translation.program);
-        if let Err(error) = self.workers.send_frame(0, WorkerCommand::Execute { in_port, frame, program }) {
+        if let Err(error) = self.workers.send(0, WorkerCommand::Execute { in_port, frame, program }) {
             tracing::warn!(target: "ofproto", "a packet-out was dropped: {error}");
         }
     }
@@ -714,134 +709,6 @@ impl Daemon {
             sockets.answer_and_end(&reply, &Ok(String::new()));
         }
     }
-
-    // --- what commands ask ---
-
-    /// A port by number, or by name.
-    pub fn port_label(&self, port: DpPort, by_name: bool) -> String {
-        let name = || self.devices.open().find(|(_, p, ..)| *p == port).map(|(n, ..)| n.to_owned());
-        by_name.then(name).flatten().unwrap_or_else(|| port.to_string())
-    }
-
-    /// Number of a port in the datapath by the name of its interface.
-    pub fn port_named(&self, name: &str) -> Option<u32> {
-        self.devices.get(name).map(|(port, _)| port.0)
-    }
-
-    /// Number of a port in the datapath and what kind of port it is, for dpif/show.
-    pub fn port_kind(&self, port: &PortRecord) -> (String, &str) {
-        match &port.device {
-            Device::Patch(_) => ("none".to_owned(), "patch"),
-            Device::Tunnel { socket, config } => (socket.to_string(), config.kind.name()),
-            Device::Datapath(dp) => {
-                let configs = self.config.bridges.values().flat_map(|b| b.ports.values());
-                let kind = configs
-                    .filter_map(|p| p.interfaces.get(&port.name))
-                    .next()
-                    .map_or("system", |i| i.type_name.as_str());
-                (dp.to_string(), kind)
-            }
-        }
-    }
-
-    /// The other end of a patch port.
-    pub fn patch_peer(&self, interface: &str) -> Option<&str> {
-        let mut ports = self.config.bridges.values().flat_map(|b| b.ports.values());
-        match &ports.find_map(|p| p.interfaces.get(interface))?.kind {
-            InterfaceKind::Patch { peer } => Some(peer),
-            _ => None,
-        }
-    }
-
-    /// Counters of a port over all workers.
-    pub fn counters_of(&self, port: &PortRecord) -> PortCounters {
-        let dp = match port.device {
-            Device::Datapath(dp) => dp,
-            Device::Tunnel { .. } => return self.brain.tunnel_counters(&port.name),
-            Device::Patch(_) => return PortCounters::default(),
-        };
-        let mut sum = PortCounters::default();
-        for stats in self.workers.stats() {
-            if let Some(c) = stats.port(dp) {
-                add(&mut sum, &c);
-            }
-        }
-        sum.rx_dropped += self.devices.lost(&port.name);
-        sum
-    }
-
-    fn all_counters(&self) -> BTreeMap<DpPort, PortCounters> {
-        let mut all = BTreeMap::new();
-        for bridge in self.brain.bridges() {
-            for port in bridge.ports.values() {
-                if let Device::Datapath(dp) = port.device {
-                    all.insert(dp, self.counters_of(port));
-                }
-            }
-        }
-        all
-    }
-
-    /// Drops by port and reason, over all workers; those that happened.
-    pub fn drop_totals(&self) -> Vec<DropTotal> {
-        let mut totals: BTreeMap<(String, Drop), u64> = BTreeMap::new();
-        for stats in self.workers.stats() {
-            for (port, counters) in stats.ports() {
-                let name = if port == DpPort::NONE { String::new() } else { self.port_label(port, true) };
-                for (reason, count) in counters.drops.nonzero() {
-                    *totals.entry((name.clone(), reason)).or_default() += count;
-                }
-            }
-        }
-        totals.into_iter().map(|((port, reason), count)| DropTotal { port, reason, count }).collect()
-    }
-
-    /// Event counters, summed over workers.
-    pub fn coverage(&self) -> Vec<(&'static str, u64)> {
-        let sum = |read: fn(&datapath::WorkerStats) -> u64| self.workers.stats().map(read).sum();
-        let mut all: Vec<(&'static str, u64)> = vec![
-            ("worker_step", sum(|s| s.steps.get())),
-            ("cache_hit", sum(|s| s.cache.hits.get())),
-            ("cache_miss", sum(|s| s.cache.misses.get())),
-            ("cache_revalidated", sum(|s| s.cache.revalidated.get())),
-            ("cache_retranslated", sum(|s| s.cache.retranslated.get())),
-            ("cache_uncached", sum(|s| s.cache.uncached.get())),
-            ("cache_evicted", sum(|s| s.cache.evicted.get())),
-            ("cache_expired", sum(|s| s.cache.expired.get())),
-            ("recirculated", sum(|s| s.cache.recirculated.get())),
-        ];
-        let connections = self.connections.tracker().totals();
-        all.extend([
-            ("conntrack_created", connections.created),
-            ("conntrack_expired", connections.expired),
-            ("conntrack_evicted", connections.evicted),
-            ("conntrack_full", connections.full),
-            ("conntrack_invalid", connections.invalid),
-            ("conntrack_nat_exhausted", connections.nat_exhausted),
-        ]);
-        let mut drops: BTreeMap<Drop, u64> = BTreeMap::new();
-        for d in self.drop_totals() {
-            *drops.entry(d.reason).or_default() += d.count;
-        }
-        all.extend(drops.into_iter().map(|(reason, count)| (reason.name(), count)));
-        all
-    }
-
-    /// OpenFlow connections and database sessions.
-    pub fn connection_counts(&mut self) -> (usize, usize) {
-        let sessions = self.link.server_mut().map_or(0, |s| s.session_count());
-        (self.sockets.openflow_count(), sessions)
-    }
-}
-
-fn add(sum: &mut PortCounters, c: &datapath::PortCounters) {
-    sum.rx_packets += c.rx_packets.get();
-    sum.rx_bytes += c.rx_bytes.get();
-    sum.rx_dropped += c.drops.get(Drop::MissCredit);
-    sum.rx_errors += c.rx_errors.get() + c.drops.get(Drop::TooShort) + c.drops.get(Drop::BadOffload);
-    sum.tx_packets += c.tx_packets.get();
-    sum.tx_bytes += c.tx_bytes.get();
-    sum.tx_dropped += c.drops.get(Drop::TxFull) + c.drops.get(Drop::TxTooBig) + c.drops.get(Drop::NoPort);
 }
 
 fn open_database(places: &Places, now: Instant) -> Result<Link, LinkError> {

@@ -17,7 +17,7 @@ pub use queues::ShownSide;
 use queues::Side;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use switch::afxdp::{AfXdpMode, AfXdpOptions};
@@ -30,6 +30,7 @@ use sys::io_ring::RingSetup;
 use sys::netlink::Netlink;
 use sys::netns::Netns;
 use sys::tap::{TapError, TapOpen};
+use sys::xdp::XdpError;
 
 /// Longest wait, of all, for TAPs that a process holds: it may be ending, or not.
 const HOLD_MAX: Duration = Duration::from_secs(1);
@@ -177,13 +178,17 @@ impl Devices {
         let slot = self.slots.get_mut(&config.name)?;
         let old = std::mem::replace(&mut slot.config, config.clone());
         let device = slot.device.as_mut()?;
-        slot.error = None;
+        // What failed before is tried again, so that its error stays while it is wanted.
+        let failed = slot.error.take().is_some();
         let wanted = [
-            (old.mtu_request != config.mtu_request)
+            (failed || old.mtu_request != config.mtu_request)
                 .then_some(config.mtu_request)
                 .flatten()
                 .map(|m| DeviceChange::Mtu(m.into())),
-            (old.mac != config.mac).then_some(config.mac).flatten().map(|m| DeviceChange::Mac(m.to_bytes())),
+            (failed || old.mac != config.mac)
+                .then_some(config.mac)
+                .flatten()
+                .map(|m| DeviceChange::Mac(m.to_bytes())),
         ];
         for change in wanted.into_iter().flatten() {
             if let Err(error) = device.port.change(change) {
@@ -286,6 +291,12 @@ impl Devices {
                     PortConfigError::NoDevice(_) => {
                         format!("could not open network device {name} (No such device)")
                     }
+                    // Of a queue that is not there the kernel says no more than that.
+                    PortConfigError::Xdp(XdpError::Queue { queue: 1.., source, .. })
+                        if source.kind() == std::io::ErrorKind::InvalidInput =>
+                    {
+                        format!("could not open network device {name} ({error}: has it so many queues?)")
+                    }
                     other => format!("could not open network device {name} ({other})"),
                 };
                 // That a pod goes before its port does is nothing unusual.
@@ -301,13 +312,26 @@ impl Devices {
         };
         let dp_port = DpPort(next_port);
         if let Err(error) = hand_over(&mut *port, dp_port, workers) {
-            slot.error = Some(format!("{name}: {error}"));
+            let text = format!("{name}: {error}");
+            if slot.error.as_ref() != Some(&text) {
+                tracing::warn!(target: "bridge", "{text}");
+            }
+            slot.error = Some(text);
             slot.retry_at = now + RETRY;
             workers.remove_port(dp_port);
             return None;
         }
         if slot.opened_before {
             tracing::info!(target: "bridge", "interface {name}: network device is back");
+        }
+        if let InterfaceKind::AfXdp(AfXdpOptions { queues: taken, .. }) = slot.config.kind
+            && let Some(queues) = report.ifindex.and_then(|index| queue_count(name, index))
+            && queues > usize::from(taken)
+        {
+            tracing::warn!(
+                target: "netdev",
+                "{name}: the device has {queues} queues, and the kernel keeps the frames of all but {taken} (options:n_rxq)"
+            );
         }
         let made_up_mac = MacAddr(0xaa55_aa55_0000 + u64::from(made_up));
         let mut device = Device { port, dp_port, sides: Vec::new(), made_up_mac, report };
@@ -418,7 +442,8 @@ fn open(
                 RxQueues::Count(count) => count.into(),
                 _ => 1,
             };
-            let is_multi_queue = matches!(config.rx_queues, RxQueues::Count(_));
+            // A number that makes no sense will be mended; room cannot be had later.
+            let is_multi_queue = config.rx_queues != RxQueues::Default;
             let new = |name| TapConfig {
                 queues,
                 is_multi_queue,
@@ -475,6 +500,17 @@ fn take_over(config: &TapConfig<'_>, held_until: Instant) -> Result<TapPort, Por
         }
         std::thread::sleep(HOLD_GLANCE);
     }
+}
+
+/// How many queues a device receives by, if /sys shows this network namespace.
+fn queue_count(name: &str, index: u32) -> Option<usize> {
+    let device = Path::new("/sys/class/net").join(name);
+    let shown = std::fs::read_to_string(device.join("ifindex")).ok()?;
+    if shown.trim().parse() != Ok(index) {
+        return None;
+    }
+    let queues = std::fs::read_dir(device.join("queues")).ok()?.flatten();
+    Some(queues.filter(|queue| queue.file_name().as_encoded_bytes().starts_with(b"rx-")).count())
 }
 
 fn xdp_options(options: &AfXdpOptions) -> XdpOptions {

@@ -147,3 +147,16 @@ fn sides_go_to_new_workers_and_away_from_those_that_end() {
     assert_eq!(count(&workers), 0);
     workers.stop();
 }
+
+/// As many as of a switch with thousands of ports: those behind a full queue would be lost, and the ports deaf.
+#[test]
+fn no_number_of_commands_is_too_much_for_a_worker() {
+    let mut workers = workers();
+    let port = DpPort(7);
+    for n in 0..20 * datapath::command::COMMANDS_MAX {
+        let frame = packet::Frame::from_bytes(&[2; 60]);
+        workers.send(0, Command::Inject { port, frame }).unwrap_or_else(|error| panic!("{n}: {error}"));
+    }
+    // Nor is there no room for the command by which a worker ends.
+    workers.stop();
+}

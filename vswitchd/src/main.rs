@@ -21,6 +21,7 @@ mod workers;
 use anyhow::{Context, Result};
 use args::{Args, Places, Request};
 use daemon::{Daemon, End};
+use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 use sys::process::{PidFile, Readiness, WorkDirectory};
 use sys::signal::Signals;
@@ -42,12 +43,10 @@ fn main() -> ExitCode {
     let args = match args::parse(std::env::args_os().skip(1)) {
         Ok(Request::Run(args)) => *args,
         Ok(Request::Help) => {
-            print!("{}", args::HELP);
-            return ExitCode::SUCCESS;
+            return print(args::HELP);
         }
         Ok(Request::Version) => {
-            print!("{}", version_text());
-            return ExitCode::SUCCESS;
+            return print(&version_text());
         }
         Err(error) => {
             eprintln!("vswitchd: {error}");
@@ -60,6 +59,17 @@ fn main() -> ExitCode {
             eprintln!("vswitchd: {error:#}");
             ExitCode::from(EXIT_FAILURE)
         }
+    }
+}
+
+/// Prints what was asked for. Whoever reads it may have seen enough before its end.
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            eprintln!("vswitchd: standard output: {error}");
+            ExitCode::from(EXIT_FAILURE)
+        }
+        _ => ExitCode::SUCCESS,
     }
 }
 

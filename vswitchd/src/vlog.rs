@@ -21,6 +21,8 @@ const MODULES: &[&str] = &[
     "coverage",
     "daemon_unix",
     "dpif",
+    "dpif_netdev",
+    "fail_open",
     "jsonrpc",
     "memory",
     "netdev",
@@ -35,6 +37,7 @@ const MODULES: &[&str] = &[
     "reconnect",
     "stream",
     "timeval",
+    "tunnel",
     "unixctl",
     "vconn",
     "vlog",
@@ -303,6 +306,30 @@ mod tests {
         log.set("ANY:ANY:off").expect("ok");
         assert_eq!(row(&log, "vconn"), ["OFF", "OFF", "OFF"]);
         assert_eq!(log.set("bridge:loud").unwrap_err(), "no destination, level, or module \"loud\"");
+    }
+
+    fn targets(dir: &Path, found: &mut Vec<String>) {
+        for entry in std::fs::read_dir(dir).expect("sources").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                targets(&path, found);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).expect("a source");
+            let quoted = text.split("target: \"").skip(1).filter_map(|rest| rest.split('"').next());
+            found.extend(quoted.map(str::to_owned));
+        }
+    }
+
+    /// Otherwise nobody could set its level.
+    #[test]
+    fn every_module_that_logs_is_listed() {
+        let mut found = Vec::new();
+        targets(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+        assert!(found.len() > 20, "{found:?}");
+        for target in found.iter().filter(|t| t.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')) {
+            assert!(MODULES.contains(&target.as_str()), "{target}");
+        }
     }
 
     #[test]

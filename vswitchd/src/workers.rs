@@ -12,6 +12,7 @@ use datapath::{
     WorkerConfig, WorkerPeer, WorkerSetup, WorkerStats,
 };
 use packet::DpPort;
+use std::cell::Cell;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -52,6 +53,58 @@ struct Running {
     thread: JoinHandle<()>,
     id: ThreadId,
     busy: Arc<BusyTime>,
+    /// What had been done when it began to be counted.
+    before: Work,
+}
+
+/// What a worker has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Frames received from devices.
+    pub received: u64,
+    /// Times that a frame was looked up again.
+    pub recirculated: u64,
+    /// Frames that found a cached flow.
+    pub hits: u64,
+    /// Frames that were translated.
+    pub translated: u64,
+    /// Frames whose port had no credit left for that.
+    pub lost: u64,
+    /// Nanoseconds, by the kernel's clock.
+    pub elapsed: u64,
+    /// Nanoseconds in steps that moved frames.
+    pub busy: u64,
+}
+
+impl Work {
+    /// All that a worker has done up to now.
+    fn of(stats: &WorkerStats, busy: &BusyTime) -> Work {
+        let (ports, cache) = (stats.total(), &stats.cache);
+        let lost = ports.drops.get(datapath::Drop::MissCredit);
+        let missed = cache.misses.get() + cache.retranslated.get();
+        Work {
+            received: ports.rx_packets.get(),
+            recirculated: cache.recirculated.get(),
+            hits: cache.hits.get(),
+            translated: missed.saturating_sub(lost),
+            lost,
+            elapsed: sys::clock::monotonic().as_nanos(),
+            busy: busy.traffic.get(),
+        }
+    }
+
+    /// What was done after `before`.
+    fn since(self, before: Work) -> Work {
+        Work {
+            received: self.received.saturating_sub(before.received),
+            recirculated: self.recirculated.saturating_sub(before.recirculated),
+            hits: self.hits.saturating_sub(before.hits),
+            translated: self.translated.saturating_sub(before.translated),
+            lost: self.lost.saturating_sub(before.lost),
+            elapsed: self.elapsed.saturating_sub(before.elapsed),
+            busy: self.busy.saturating_sub(before.busy),
+        }
+    }
 }
 
 /// The running workers: at least one, numbered from 0 on.
@@ -66,8 +119,8 @@ pub struct Workers {
     past: WorkerStats,
     event_sender: Sender<Event>,
     events: Receiver<Event>,
-    /// Frames sent as commands that may still wait.
-    frames_waiting: usize,
+    /// Commands sent to single workers that may still wait.
+    waiting: Cell<usize>,
 }
 
 impl Workers {
@@ -86,7 +139,7 @@ impl Workers {
             past: WorkerStats::default(),
             event_sender,
             events,
-            frames_waiting: 0,
+            waiting: Cell::new(0),
         };
         for _ in 0..count {
             workers.start_one()?;
@@ -130,7 +183,8 @@ impl Workers {
         let builder = std::thread::Builder::new().name(format!("worker-{}", self.peers.len()));
         let thread = builder.spawn(body).context("cannot start a worker thread")?;
         let (peer, id) = take.recv().context("a worker ended at once")?;
-        self.threads.push(Running { thread, id, busy });
+        let before = Work::of(peer.stats(), &busy);
+        self.threads.push(Running { thread, id, busy, before });
         self.peers.push(peer);
         Ok(())
     }
@@ -178,6 +232,19 @@ impl Workers {
         self.threads.iter().map(|running| &*running.busy)
     }
 
+    /// What each worker has done since it was started, or since [`Self::count_anew`].
+    pub fn work(&self) -> impl Iterator<Item = Work> {
+        let running = self.peers.iter().zip(&self.threads);
+        running.map(|(peer, running)| Work::of(peer.stats(), &running.busy).since(running.before))
+    }
+
+    /// Lets [`Self::work`] of a worker begin anew. Counters go on.
+    pub fn count_anew(&mut self, worker: usize) {
+        if let (Some(peer), Some(running)) = (self.peers.get(worker), self.threads.get_mut(worker)) {
+            running.before = Work::of(peer.stats(), &running.busy);
+        }
+    }
+
     /// What workers count, and what those counted that have ended.
     pub fn stats(&self) -> impl Iterator<Item = &WorkerStats> {
         self.peers.iter().map(|peer| &**peer.stats()).chain([&self.past])
@@ -198,26 +265,17 @@ impl Workers {
         self.peers.len()
     }
 
-    /// Sends a command to one worker.
+    /// Sends a command to one worker. Waits for the workers from time to time, so that no number of commands is too much for
+    /// them: one that is refused is lost, with what it carries.
     ///
     /// # Errors
     /// See [`CommandRefused`].
     pub fn send(&self, worker: usize, command: Command) -> Result<(), CommandRefused> {
-        self.peers.get(worker).ok_or(CommandRefused::Ended)?.send(command)
-    }
-
-    /// Sends a frame as a command to one worker. Waits for the workers from time to time, so that no number of frames keeps
-    /// out other commands.
-    ///
-    /// # Errors
-    /// See [`CommandRefused`].
-    pub fn send_frame(&mut self, worker: usize, command: Command) -> Result<(), CommandRefused> {
-        if self.frames_waiting >= COMMANDS_MAX / 2 {
+        if self.waiting.get() >= COMMANDS_MAX / 2 {
             self.settle();
-            self.frames_waiting = 0;
         }
-        self.frames_waiting += 1;
-        self.send(worker, command)
+        self.waiting.set(self.waiting.get() + 1);
+        self.peers.get(worker).ok_or(CommandRefused::Ended)?.send(command)
     }
 
     /// Sends each worker a command that it confirms, and waits for all.
@@ -254,6 +312,7 @@ impl Workers {
     /// Waits until every worker has carried out what was sent before.
     pub fn settle(&self) {
         self.fold();
+        self.waiting.set(0);
     }
 
     /// Every cached flow of a worker, in pieces.

@@ -44,13 +44,21 @@ pub struct DeleteBridge {
     pub wait: Wait,
 }
 
+/// What `--type` may be: the daemon's `iface_types`.
+const TYPES: [&str; 12] = [
+    "internal", "tap", "system", "afxdp", "patch", "vxlan", "geneve", "gre", "ip6gre", "flannel", "dummy",
+    "pcap",
+];
+
 const PORT_TYPES: &str = "\
 Types:
   system    an existing network device, attached by a packet socket (what is meant without --type)
-  afxdp     the same, attached by AF_XDP sockets: --option xdp-mode=MODE
-  internal  a TAP that the switch makes and `ip link set PORT netns NS` may move
+  afxdp     the same, attached by AF_XDP sockets: --option xdp-mode=MODE, n_rxq=N
+  internal  a TAP that the switch makes and `ip link set PORT netns NS` may move; --option n_rxq=N for N queues
   tap       the same, by the name that other switches use
   patch     a wire to a port of another bridge: --option peer=PORT
+  vxlan, geneve, gre, ip6gre, flannel
+            a tunnel to another node: --option remote_ip=ADDRESS --option key=VNI
   dummy     a port in memory, for tests (needs a daemon with --enable-dummy)
   pcap      frames from and to capture files: --option rx_pcap=FILE --option tx_pcap=FILE
 
@@ -58,7 +66,8 @@ Examples:
   tapctl add-port br0 pod1 --type internal --tag 10
   tapctl add-port br0 pod2 --type internal --netns pod2 --mtu 9000
   tapctl add-port br0 eth1 --trunks 10,20 --vlan-mode native-untagged --tag 10
-  tapctl add-port br0 to-br1 --type patch --option peer=to-br0";
+  tapctl add-port br0 to-br1 --type patch --option peer=to-br0
+  tapctl add-port br0 node2 --type vxlan --option remote_ip=192.0.2.2 --option key=7";
 
 /// `add-port`.
 #[derive(clap::Args, Debug)]
@@ -72,7 +81,7 @@ pub struct AddPort {
     pub port: String,
     /// Kind of interface, see below
     #[arg(long = "type", value_name = "TYPE")]
-    #[arg(value_parser = PossibleValuesParser::new(["internal", "tap", "system", "afxdp", "dummy", "pcap", "patch"]))]
+    #[arg(value_parser = PossibleValuesParser::new(TYPES))]
     pub kind: Option<String>,
     /// VLAN of an access port, or the native VLAN of a trunk
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..=4095))]

@@ -265,6 +265,12 @@ impl FlowCache {
         Some((slot, table.chain(slot)))
     }
 
+    /// Where the flow of a key is cached, which is often the one that was looked up last. `by` as in [`FlowCache::find`].
+    #[inline]
+    pub fn look_up(&mut self, table: TableIndex, key: &PacketKey, by: &MaskedKey) -> Option<FlowSlot> {
+        self.at_mut(table)?.look_up(key, by)
+    }
+
     /// Where the flow of a key is cached. `by` is what [`FlowCache::masked`] said of the key and this table.
     #[inline]
     pub fn find(&self, table: TableIndex, key: &PacketKey, by: &MaskedKey) -> Option<FlowSlot> {

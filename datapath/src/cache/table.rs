@@ -15,6 +15,9 @@ use sys::prefetch::prefetch;
 
 pub(crate) use super::flows::FlowSlot;
 
+/// A slot that no flow has.
+const NO_SLOT: FlowSlot = FlowSlot::MAX;
+
 pub(crate) struct ProfileTable {
     pub id: ProfileId,
     pub mask: Mask<PacketKey>,
@@ -27,6 +30,8 @@ pub(crate) struct ProfileTable {
     index: Index,
     flows: Flows,
     chains: Chains,
+    /// The hash and the place of the flow that was looked up last: frames of one flow often follow one another.
+    recent: (u64, FlowSlot),
 }
 
 /// What a flow is looked up by.
@@ -59,6 +64,7 @@ impl ProfileTable {
             index: Index::default(),
             flows,
             chains: Chains::default(),
+            recent: (0, NO_SLOT),
         }
     }
 
@@ -174,6 +180,24 @@ impl ProfileTable {
         self.flows.rest(slot).iter().copied().eq(self.rest.iter().map(|word| masked(word, key)))
     }
 
+    /// Where the flow of this key stands, which is often the one that was looked up last.
+    #[inline(always)]
+    pub fn look_up(&mut self, key: &PacketKey, by: &MaskedKey) -> Option<FlowSlot> {
+        let (hash, slot) = self.recent;
+        if hash == by.hash && self.is(slot, key, by) {
+            return Some(slot);
+        }
+        self.look_up_anew(key, by)
+    }
+
+    /// The same if it is another.
+    #[inline(never)]
+    fn look_up_anew(&mut self, key: &PacketKey, by: &MaskedKey) -> Option<FlowSlot> {
+        let slot = self.find(key, by)?;
+        self.recent = (by.hash, slot);
+        Some(slot)
+    }
+
     /// Where the flow of this key stands.
     #[inline]
     pub fn find(&self, key: &PacketKey, by: &MaskedKey) -> Option<FlowSlot> {
@@ -244,6 +268,9 @@ impl ProfileTable {
         flow.hot.fold();
         flow.hot.memo = None;
         let counted_in = (flow.share, flow.share_position);
+        if self.recent.1 == slot {
+            self.recent.1 = NO_SLOT;
+        }
         self.index.remove(hash, slot);
         self.flows.free(slot);
         Some(counted_in)
@@ -325,6 +352,50 @@ mod tests {
             assert_eq!(table.find(&key(n), &same_hash(&table, n)), Some(n as u32));
             assert_eq!(table.key(n as u32), profile.mask.apply(&key(n)));
         }
+    }
+
+    /// The flow that was looked up last is known by all of its key, and no longer when it is gone or its slot is another's.
+    #[test]
+    fn the_last_flow_is_remembered_while_it_is_there() {
+        let mut mask = Mask::empty();
+        [slot::IN_PORT, slot::IPV6_SRC, slot::IPV6_DST, slot::DL_SRC, slot::DL_DST, slot::TP_DST]
+            .into_iter()
+            .for_each(|s| mask.add_all(s));
+        let profile = Profile::new(ProfileId(1), mask);
+        assert!(profile.words.len() > FLOW_WORDS);
+        let mut table = ProfileTable::new(&profile);
+        let seed = HashSeed::new(1, 2);
+        let share = crate::cache::share::Shares::default().add();
+        let program = Default::default();
+        let memo = Arc::new(Memo { program, deps: Default::default(), credits: Box::default() });
+        let key = |n: u128| {
+            let mut key = PacketKey::default();
+            key.set(slot::IPV6_DST, n);
+            key
+        };
+        let by = |table: &ProfileTable, n| masked_key(table, seed, &key(n));
+        let insert = |table: &mut ProfileTable, n| {
+            let new = NewFlow { memo: Arc::clone(&memo), stamp: Revision(0) };
+            table.insert(seed, &by(table, n), &key(n), share, new, Instant::ZERO)
+        };
+        assert_eq!(table.look_up(&key(0), &MaskedKey { hash: 0, ..by(&table, 0) }), None);
+        let (first, second) = (insert(&mut table, 1), insert(&mut table, 2));
+        for (n, slot) in [(1, first), (1, first), (2, second), (2, second), (1, first)] {
+            assert_eq!(table.look_up(&key(n), &by(&table, n)), Some(slot));
+            assert_eq!(table.recent, (by(&table, n).hash, slot));
+            // Another key with the same hash.
+            let same_hash = MaskedKey { hash: by(&table, n).hash, ..by(&table, 3) };
+            assert_eq!(table.look_up(&key(3), &same_hash), None);
+        }
+        assert!(table.remove(seed, first).is_some());
+        assert_eq!(table.look_up(&key(1), &by(&table, 1)), None);
+        let again = insert(&mut table, 5);
+        assert_eq!(again, first, "slots are used again");
+        assert_eq!(table.look_up(&key(1), &by(&table, 1)), None);
+        assert_eq!(table.look_up(&key(5), &by(&table, 5)), Some(again));
+        assert!(table.remove(seed, second).is_some());
+        assert_eq!(table.look_up(&key(5), &by(&table, 5)), Some(again));
+        assert_eq!(table.look_up(&key(2), &by(&table, 2)), None);
     }
 
     /// Keys of more words than stand in a flow: all of them count, in slots of several blocks and in those used again.

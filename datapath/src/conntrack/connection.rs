@@ -12,10 +12,11 @@ use super::spec::{Alg, TimeoutPolicyId};
 use super::tcp::TcpState;
 use super::tuple::{Direction, Tuple, Zone};
 use base::Instant;
+use once_cell::race::OnceBox;
 use packet::DpPort;
 use packet::wire::{PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock};
 
 /// Coarse time as connections keep it: units of 2^24 ns (16.8 ms), wrapping after 2.2 years.
 const TICK_SHIFT: u32 = 24;
@@ -34,7 +35,8 @@ pub(super) fn coarse_span(time: std::time::Duration) -> u32 {
 /// Flags and protocol state of a connection, one word.
 ///
 /// Bits 0 to 3 and 4 to 7 are the TCP states of the original and the replying end; for other protocols bits 0 to 3 say
-/// whether one, several, or packets of both directions were seen.
+/// whether one, several, or packets of both directions were seen. The rest never changes: from bit 16 on the timeout policy, from bit
+/// 32 on the port that the connection counts for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct State(pub u64);
 
@@ -55,6 +57,31 @@ impl State {
     pub const EMBRYONIC: u64 = 1 << 14;
     /// A gateway reads it.
     pub const ALG: u64 = 1 << 15;
+
+    const POLICY_SHIFT: u32 = 16;
+    const ORIGIN_SHIFT: u32 = 32;
+
+    /// What a new connection begins with. A policy beyond [`TimeoutPolicyId::MAX`] is none.
+    const fn first(flags: u64, policy: Option<TimeoutPolicyId>, origin: DpPort) -> State {
+        let policy = match policy {
+            Some(TimeoutPolicyId(id)) if id <= TimeoutPolicyId::MAX.0 => id as u64 + 1,
+            _ => 0,
+        };
+        State(
+            flags & u16::MAX as u64 | policy << Self::POLICY_SHIFT | (origin.0 as u64) << Self::ORIGIN_SHIFT,
+        )
+    }
+
+    const fn policy(self) -> Option<TimeoutPolicyId> {
+        match (self.0 >> Self::POLICY_SHIFT) as u16 {
+            0 => None,
+            id => Some(TimeoutPolicyId(id as u32 - 1)),
+        }
+    }
+
+    const fn origin(self) -> DpPort {
+        DpPort((self.0 >> Self::ORIGIN_SHIFT) as u32)
+    }
 
     #[inline]
     pub const fn has(self, flag: u64) -> bool {
@@ -157,15 +184,14 @@ pub struct Connection {
     mark: AtomicU32,
     pub(super) original: Tuple,
     pub(super) reply: Tuple,
-    pub(super) origin: DpPort,
-    policy: u32,
-    extra: OnceLock<Box<Extra>>,
+    extra: OnceBox<Extra>,
 }
 
 /// What a new connection is made of.
 pub(super) struct Birth {
     pub original: Tuple,
     pub reply: Tuple,
+    /// Flags, and the state of its protocol.
     pub state: u64,
     pub origin: DpPort,
     pub policy: Option<TimeoutPolicyId>,
@@ -177,7 +203,7 @@ pub(super) struct Birth {
 
 impl Connection {
     pub(super) fn new(birth: Birth) -> Connection {
-        let extra = OnceLock::new();
+        let extra = OnceBox::new();
         if let Some(value) = birth.extra {
             // A fresh cell is empty.
             let _ = extra.set(Box::new(value));
@@ -185,15 +211,13 @@ impl Connection {
         Connection {
             original: birth.original,
             reply: birth.reply,
-            state: AtomicU64::new(birth.state),
+            state: AtomicU64::new(State::first(birth.state, birth.policy, birth.origin).0),
             ends: [AtomicU64::new(0), AtomicU64::new(0)],
             windows: [AtomicU32::new(0), AtomicU32::new(0)],
             last_seen: AtomicU32::new(coarse(birth.now)),
             armed: AtomicU32::new(0),
             mark: AtomicU32::new(0),
             revision: AtomicU32::new(birth.revision),
-            origin: birth.origin,
-            policy: birth.policy.map_or(u32::MAX, |id| id.0),
             extra,
         }
     }
@@ -237,7 +261,7 @@ impl Connection {
 
     /// The port that the packet came in on which made the connection.
     pub fn origin(&self) -> DpPort {
-        self.origin
+        State(self.state.load(Ordering::Relaxed)).origin()
     }
 
     /// The mark.
@@ -300,11 +324,11 @@ impl Connection {
     }
 
     pub(super) fn extra(&self) -> Option<&Extra> {
-        self.extra.get().map(|b| &**b)
+        self.extra.get()
     }
 
     pub(super) fn policy(&self) -> Option<TimeoutPolicyId> {
-        (self.policy != u32::MAX).then_some(TimeoutPolicyId(self.policy))
+        self.load().policy()
     }
 
     /// Writes the bits of the masks; `revision` gives a new even revision if anything changes.
@@ -314,22 +338,24 @@ impl Connection {
         label: Option<(u128, u128)>,
         revision: impl FnOnce() -> u32,
     ) {
-        let old_mark = self.mark();
-        let new_mark = mark.map_or(old_mark, |(value, mask)| old_mark & !mask | value & mask);
-        let old_label = self.label();
-        let new_label = label.map_or(old_label, |(value, mask)| old_label & !mask | value & mask);
-        if (new_mark, new_label) == (old_mark, old_label) {
+        if !self.would_change(mark, label) {
             return;
         }
-        if new_label != 0 {
+        if label.is_some_and(|(value, mask)| value & mask != 0) {
             self.extra.get_or_init(Box::default);
         }
         self.lock_metadata();
-        self.mark.store(new_mark, Ordering::Release);
-        if let Some(extra) = self.extra.get() {
+        // Read only now, as another writer may have changed the other bits.
+        if let Some((value, mask)) = mark {
+            self.mark.store(self.mark() & !mask | value & mask, Ordering::Release);
+        }
+        if let (Some((value, mask)), Some(extra)) = (label, self.extra.get()) {
             let [high, low] = &extra.label;
-            high.store((new_label >> 64) as u64, Ordering::Release);
-            low.store(new_label as u64, Ordering::Release);
+            let write = |half: &AtomicU64, value: u64, mask: u64| {
+                half.store(half.load(Ordering::Acquire) & !mask | value & mask, Ordering::Release);
+            };
+            write(high, (value >> 64) as u64, (mask >> 64) as u64);
+            write(low, value as u64, mask as u64);
         }
         self.revision.store(revision() & !1, Ordering::Release);
     }
@@ -406,10 +432,27 @@ impl Connection {
 mod tests {
     use super::*;
 
-    /// With the two counters of an `Arc` and the 8 bytes of the allocator, 176 bytes.
+    /// With the two counters of an `Arc` and the 8 bytes of the allocator, which gives multiples of 16, 160 bytes.
     #[test]
     fn stays_small() {
-        assert!(size_of::<Connection>() <= 152, "{}", size_of::<Connection>());
+        assert!(size_of::<Connection>() <= 136, "{}", size_of::<Connection>());
+    }
+
+    #[test]
+    fn what_never_changes_shares_a_word_with_the_state() {
+        let most = TimeoutPolicyId::MAX;
+        for policy in [None, Some(TimeoutPolicyId(0)), Some(most)] {
+            for origin in [DpPort(0), DpPort(u32::MAX)] {
+                for flags in [0, u64::from(u16::MAX)] {
+                    let state = State::first(flags, policy, origin);
+                    assert_eq!((state.policy(), state.origin()), (policy, origin));
+                    assert_eq!(state.has(State::DEAD), flags != 0);
+                    let moved = state.with_seen(SEEN_BOTH).with_tcp(Direction::Reply, TcpState::Established);
+                    assert_eq!((moved.policy(), moved.origin()), (policy, origin));
+                }
+            }
+        }
+        assert_eq!(State::first(0, Some(TimeoutPolicyId(most.0 + 1)), DpPort(1)).policy(), None);
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl Pass<'_> {
             Some(parent) => metadata::describe_foreseen(state, parent, key),
             None => metadata::describe_packet(state, self.spec.zone, Some(&parsed.tuple), key),
         }
-        Tracked { class: CtClass::new(state, 0), state, hold: None, drop: None }
+        Tracked { class: CtClass::new(state, 0), state, hold: None, drop: None, changes: 0 }
     }
 
     fn committed(
@@ -111,7 +111,13 @@ impl Pass<'_> {
             }
         }
         metadata::describe(connection, state, key);
-        Tracked { class: CtClass::new(state, connection.revision()), state, hold: None, drop: None }
+        Tracked {
+            class: CtClass::new(state, connection.revision()),
+            state,
+            hold: None,
+            drop: None,
+            changes: 0,
+        }
     }
 
     /// Whether the packet would not go on as it is if it had a connection.
@@ -129,6 +135,7 @@ impl Pass<'_> {
         let quota = &tracker.quota;
         let admission = match quota.admit(self.spec.zone, self.origin, self.config) {
             Admission::After(victim) => {
+                self.count_change();
                 tracker.end(&victim, &tracker.counts.evicted);
                 quota.readmit(self.spec.zone, self.config)
             }
@@ -167,6 +174,7 @@ impl Pass<'_> {
 
     /// Tries one reply tuple.
     fn try_insert(&self, parsed: &Parsed, reply: Tuple, foreseen: Option<&Expectation>) -> Attempt {
+        self.count_change();
         let connection = Arc::new(self.give_birth(parsed, reply, foreseen));
         for _ in 0..RETRIES_MAX {
             let until = self.now + timeout_of(&connection, self.config);
@@ -181,6 +189,10 @@ impl Pass<'_> {
             self.tracker.end(&other, &self.tracker.counts.expired);
         }
         Attempt::OriginalTaken
+    }
+
+    fn count_change(&self) {
+        self.changes.set(self.changes.get() + 1);
     }
 
     fn give_birth(&self, parsed: &Parsed, reply: Tuple, foreseen: Option<&Expectation>) -> Connection {

@@ -67,6 +67,7 @@ use parse::Parsed;
 use pass::Pass;
 use ports::PortMaps;
 use quota::Quota;
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use table::Table;
@@ -153,7 +154,9 @@ impl ConnTracker {
         now: Instant,
     ) -> Tracked {
         let config = self.config.load();
-        Pass { tracker: self, config: &config, spec, origin, now }.run(frame, key)
+        let pass = Pass { tracker: self, config: &config, spec, origin, now, changes: Cell::new(0) };
+        let tracked = pass.run(frame, key);
+        Tracked { changes: pass.changes.get(), ..tracked }
     }
 
     /// [`track`](Self::track) for a packet of a connection that a cached flow holds, with atomics alone. Leaves the `CT_*`

@@ -13,6 +13,7 @@ use base::Instant;
 use packet::rewrite::{self, Endpoints, EndsRewrite, Network, Quoted};
 use packet::wire::PROTO_TCP;
 use packet::{DpPort, Frame, PacketKey, slot};
+use std::cell::Cell;
 use std::sync::Arc;
 
 /// How much earlier, in coarse units (a second is 60), a visit must be due to be worth a lock.
@@ -28,6 +29,8 @@ pub(super) struct Pass<'a> {
     pub spec: &'a CtSpec,
     pub origin: DpPort,
     pub now: Instant,
+    /// For [`Tracked::changes`].
+    pub changes: Cell<u32>,
 }
 
 /// A connection that a packet was found to belong to.
@@ -136,15 +139,18 @@ impl Pass<'_> {
         if !is_error && !connection.load().has(State::RELATED) {
             self.set_metadata(connection);
         }
+        // Before mark and label: if another worker changes them now, the class is one that has passed, and nothing is kept for it.
+        let revision = connection.revision();
         metadata::describe(connection, bits, key);
         let state = connection.load();
         let holds = *by_tuple && !is_error && !state.has(State::ALG | State::DEAD);
         Some(Tracked {
-            class: CtClass::new(bits, connection.revision()),
+            class: CtClass::new(bits, revision),
             state: bits,
             hold: (holds && may_hold(connection, state, *direction))
                 .then(|| (Arc::clone(connection), *direction)),
             drop: None,
+            changes: 0,
         })
     }
 
@@ -188,13 +194,13 @@ impl Pass<'_> {
         count(&self.tracker.counts.invalid);
         let state = CtState::INV | CtState::TRK;
         metadata::describe_packet(state, self.spec.zone, tuple, key);
-        Tracked { class: CtClass::new(state, 0), state, hold: None, drop: None }
+        Tracked { class: CtClass::new(state, 0), state, hold: None, drop: None, changes: 0 }
     }
 
     /// A packet that must not go on.
     pub fn refuse(&self, state: CtState, parsed: &Parsed, key: &mut PacketKey, why: Drop) -> Tracked {
         metadata::describe_packet(state, self.spec.zone, Some(&parsed.tuple), key);
-        Tracked { class: CtClass::new(state, 0), state, hold: None, drop: Some(why) }
+        Tracked { class: CtClass::new(state, 0), state, hold: None, drop: Some(why), changes: 0 }
     }
 }
 

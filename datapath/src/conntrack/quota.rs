@@ -164,7 +164,7 @@ impl Quota {
 
     /// Notes an admitted connection that stands in the table, as embryonic.
     pub fn settle(&self, connection: &Arc<Connection>) {
-        let port = connection.origin;
+        let port = connection.origin();
         let shard = self.shard(port);
         let mut origins = shard.lock();
         let origin = origins.entry(port).or_default();
@@ -191,7 +191,7 @@ impl Quota {
         if !connection.clear_flag(State::EMBRYONIC) {
             return;
         }
-        let port = connection.origin;
+        let port = connection.origin();
         let shard = self.shard(port);
         let mut origins = shard.lock();
         let Some(origin) = origins.get_mut(&port) else { return };

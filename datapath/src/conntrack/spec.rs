@@ -52,6 +52,11 @@ impl Alg {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct TimeoutPolicyId(pub u32);
 
+impl TimeoutPolicyId {
+    /// The largest that a connection can have of its own; zones may have any.
+    pub const MAX: TimeoutPolicyId = TimeoutPolicyId(u16::MAX as u32 - 1);
+}
+
 /// Which end of a new connection is translated.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum NatKind {
@@ -282,6 +287,8 @@ pub struct Tracked {
     pub hold: Option<(Arc<Connection>, Direction)>,
     /// Set if the packet must not go on: it was to be translated and could not be.
     pub drop: Option<Drop>,
+    /// Connections made for the packet, those among them whose tuples another has, and ended to make room: its work.
+    pub changes: u32,
 }
 
 #[cfg(test)]

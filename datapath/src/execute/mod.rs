@@ -14,6 +14,7 @@ mod tunnel;
 use crate::action::{DpAction, RecircId, UpcallCookie};
 use crate::cache::Link;
 use crate::conntrack::{ConnTracker, Connection, CtClass, Direction};
+use crate::cost;
 use crate::drop::Drop;
 use crate::fragments::{FragmentLimits, Reassembler};
 use crate::meter::{self, Excess, Verdict};
@@ -39,6 +40,10 @@ pub(crate) struct Executor {
     pub fragments: Reassembler,
     /// Frames that are to be looked up again, beside the one at hand.
     pub waiting: VecDeque<Waiting>,
+    /// What frames cost ([`cost`]) since this was last taken, beyond the price of each one received.
+    pub work: u64,
+    /// The price of a frame of the port that the frames at hand came from; copies have it too.
+    pub frame_price: u32,
     /// Secret of the source ports of tunnel packets.
     seed: HashSeed,
     /// Room for the fragments of a packet that goes into a tunnel.
@@ -157,6 +162,8 @@ impl Executor {
             tracker,
             fragments: Reassembler::new(fragments),
             waiting: VecDeque::new(),
+            work: 0,
+            frame_price: cost::FRAME,
             seed,
             pieces: Vec::new(),
             answers: RateLimit::new(ANSWERS_PER_SECOND, ANSWERS_PER_SECOND),
@@ -341,12 +348,19 @@ impl Executor {
         self.waiting.push_back(Waiting { frame, key, id });
     }
 
-    fn count_clones(&self, ingress: PortIndex, n: u64) {
+    fn count_clones(&mut self, ingress: PortIndex, n: u64) {
         if n > 0
             && let Some(counters) = self.ports.counters(ingress)
         {
             counters.clones.add(n);
+            self.work += n * u64::from(self.frame_price);
         }
+    }
+
+    /// Notes what the frame at hand costs beyond the price of every frame.
+    #[inline]
+    pub fn charge(&mut self, units: u32) {
+        self.work += u64::from(units);
     }
 
     /// A copy of at most `max_len` bytes. What was left for others to compute is forgotten if something is missing.
@@ -376,6 +390,7 @@ impl Executor {
         origin: &Origin<'_>,
         slow: &S,
     ) {
+        self.charge(cost::COPY);
         let result = if max_len as usize >= frame.len() {
             slow.punt(frame, frame.len(), origin.key, cookie)
         } else {

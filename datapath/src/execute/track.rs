@@ -4,6 +4,7 @@ use super::{Executor, Held, HeldPass, Next, Origin};
 use crate::action::DpAction;
 use crate::cache::Link;
 use crate::conntrack::CtSpec;
+use crate::cost;
 use crate::drop::Drop;
 use crate::fragments::{Context, Offered, Whole};
 use crate::slowpath::SlowPath;
@@ -20,6 +21,7 @@ impl Executor {
     ) -> Option<Drop> {
         let port = origin.key.in_port();
         let tracked = self.tracker.track(frame, origin.key, spec, port, origin.now);
+        self.charge(cost::TRACK + tracked.changes * cost::CONNECTION);
         let (class, hold) = (tracked.class, tracked.hold);
         origin.held = hold.map(|(connection, direction)| Held { connection, direction, class });
         tracked.drop
@@ -84,6 +86,7 @@ impl Executor {
     ) {
         let context =
             Context { ingress: origin.key.in_port(), zone: spec.zone.0, at: place_of(rest, origin.key) };
+        self.charge(cost::FRAGMENT);
         match self.fragments.offer(frame, origin.key, context, &mut self.pool, origin.now) {
             Offered::Held => {}
             Offered::Dropped(frame, reason) => self.drop_frame(frame, origin.ingress, reason),
@@ -105,7 +108,9 @@ impl Executor {
         key.set_in_port(port);
         let mut lost = (!readable).then_some(Drop::Rewrite);
         if readable {
-            lost = self.tracker.track(whole.frame_mut(), &mut key, spec, port, origin.now).drop;
+            let tracked = self.tracker.track(whole.frame_mut(), &mut key, spec, port, origin.now);
+            self.charge(cost::TRACK + tracked.changes * cost::CONNECTION);
+            lost = tracked.drop;
         }
         let mut fragments = Vec::new();
         whole.into_fragments(&mut self.pool, |frame| fragments.push(frame));

@@ -10,12 +10,13 @@ use packet::wire::ETHERTYPE_IPV4;
 use packet::{DpPort, Frame, PacketKey, Segmentation, Segments, fragment, slot};
 
 impl Executor {
-    /// Encapsulates a frame and does the rest of the program to what comes out: to each segment of a super-frame.
+    /// Encapsulates a frame and does the rest of the program to what comes out: to each segment of a super-frame, unless the port
+    /// it goes to cuts it.
     pub(super) fn run_in_tunnel<S: SlowPath>(
         &mut self,
         push: &TunnelPush,
         rest: &[DpAction],
-        frame: Frame,
+        mut frame: Frame,
         origin: &mut Origin<'_>,
         slow: &S,
     ) -> Option<Next> {
@@ -23,6 +24,13 @@ impl Executor {
             return self.run_encapsulated(push, rest, frame, origin, slow);
         }
         let ingress = origin.ingress;
+        if let [DpAction::Output(port)] = rest
+            && self.ports.cuts_in_tunnels(*port)
+            && tunnel::push_uncut(&mut frame, push, self.seed).is_ok()
+        {
+            self.output(*port, frame, ingress);
+            return None;
+        }
         let mut segments = match Segments::new(frame) {
             Ok(segments) => segments,
             Err(frame) => {

@@ -15,6 +15,7 @@ use super::{
     DeviceChange, LinkReport, Losses, Port, PortConfigError, PortError, Rx, RxLoss, Tx, TxLost, plain,
     reason_of, vnet,
 };
+use crate::cost;
 use crate::drop::Drop;
 use packet::{Batch, Frame, FramePool, PacketKey, Segmentation};
 use std::io::{self, IoSlice};
@@ -162,6 +163,10 @@ impl Rx for AfPacketRx {
 
     fn is_drained(&self) -> bool {
         self.demand.is_drained()
+    }
+
+    fn frame_price(&self) -> u32 {
+        cost::KERNEL_FRAME
     }
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {

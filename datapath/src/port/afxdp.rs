@@ -17,6 +17,7 @@ use super::{
     DeviceChange, LinkReport, Losses, Port, PortConfigError, PortError, Rx, RxLoss, Tx, TxLost, plain,
     reason_of,
 };
+use crate::cost;
 use crate::drop::Drop;
 use packet::{Batch, Frame, FramePool, PacketKey, Segmentation};
 use std::io;
@@ -152,6 +153,7 @@ impl Port for AfXdpPort {
             outbox: Outbox::new(),
             losses: Losses::default(),
             is_down: false,
+            has_rest: false,
             failed: None,
             _held: self.held.clone(),
         }))
@@ -225,6 +227,10 @@ impl Rx for AfXdpRx {
         self.is_drained
     }
 
+    fn frame_price(&self) -> u32 {
+        cost::KERNEL_FRAME
+    }
+
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.receiver.as_fd())
     }
@@ -236,6 +242,8 @@ struct AfXdpTx {
     losses: Losses,
     /// Whether the device was down the last time, so that it is to be asked before it gets more.
     is_down: bool,
+    /// Whether frames wait that the device had no room for.
+    has_rest: bool,
     failed: Option<PortError>,
     _held: Arc<Held>,
 }
@@ -256,12 +264,20 @@ impl Tx for AfXdpTx {
     }
 
     fn flush(&mut self, pool: &mut FramePool) -> Result<(), PortError> {
+        if self.has_rest && self.outbox.is_empty() {
+            let sender = self.sender.clone();
+            self.finish(&mut lock(&sender), (0, 0));
+        }
         self.send_out(pool);
         self.failed.take().map_or(Ok(()), Err)
     }
 
     fn take_lost(&mut self) -> Option<TxLost> {
         self.losses.take()
+    }
+
+    fn has_rest(&self) -> bool {
+        self.has_rest
     }
 }
 
@@ -342,8 +358,9 @@ impl AfXdpTx {
     }
 
     /// Why frames were not sent, if they were not.
-    fn learn(&mut self, result: &io::Result<()>) -> Option<Drop> {
+    fn learn(&mut self, result: &io::Result<bool>) -> Option<Drop> {
         self.is_down = false;
+        self.has_rest = matches!(result, Ok(false));
         let error = result.as_ref().err()?;
         match error.raw_os_error() {
             Some(errno::ENXIO | errno::ENODEV) => {
@@ -356,5 +373,62 @@ impl AfXdpTx {
             }
             _ => Some(reason_of(error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sys::affinity::ThreadId;
+    use sys::netlink::Netlink;
+    use sys::netns::run_in;
+    use sys::poll::Poller;
+
+    /// As in `sys`, where it is said why this device has no room. Before Linux 6.16 it loses frames instead.
+    #[test]
+    fn what_the_device_has_no_room_for_goes_with_later_flushes() {
+        let work = || {
+            let [near, far] = ["near", "far"].map(|name| IfName::new(name).unwrap());
+            Netlink::open().unwrap().create_veth(&near, &far).unwrap();
+            let xdp = XdpOptions { mode: Some(XdpMode::Native), ..XdpOptions::default() };
+            let open = |name| AfXdpPort::open(&AfXdpConfig { xdp, ..AfXdpConfig::new(name) }).unwrap();
+            let (mut port, mut other) = (open(near), open(far));
+            let own = ThreadId::own();
+            let cpu = own.cpus().unwrap()[0];
+            own.bind(&[cpu]).unwrap();
+            let script = format!(
+                "set -e; mount -t sysfs sysfs /sys; echo 1 > /sys/class/net/far/threaded; tc qdisc add dev near root pfifo
+                until grep -q up /sys/class/net/near/operstate; do sleep 0.01; done
+                for thread in $(pgrep napi/far); do taskset -pc {cpu} $thread && chrt -ip 0 $thread || true; done"
+            );
+            let made = std::process::Command::new("unshare").args(["-m", "sh", "-c", &script]).status();
+            assert!(made.unwrap().success());
+            let mut tx = port.new_tx().unwrap();
+            // All at once, as if by other workers too.
+            for _ in 1..xdp::TX_FRAMES_MAX {
+                lock(&port.senders[0]).push(&[2; 60]).unwrap();
+            }
+            let mut pool = FramePool::new(64);
+            tx.send(Frame::from_bytes(&[2; 60]), &mut pool).map_err(|(_, reason)| reason).unwrap();
+            let (mut poller, mut had_rest) = (Poller::new().unwrap(), false);
+            for _ in 0..5_000 {
+                tx.flush(&mut pool).unwrap();
+                if !tx.has_rest() {
+                    break;
+                }
+                had_rest = true;
+                poller.wait(Some(std::time::Duration::from_millis(1)), &mut Vec::new()).unwrap();
+            }
+            assert_eq!((tx.has_rest(), lock(&port.senders[0]).pending(), tx.take_lost()), (false, 0, None));
+            let receiver = &mut other.receivers[0];
+            for _ in 0..5_000 {
+                if !had_rest || receiver.waiting() >= xdp::TX_FRAMES_MAX {
+                    return;
+                }
+                poller.wait(Some(std::time::Duration::from_millis(1)), &mut Vec::new()).unwrap();
+            }
+            panic!("{} frames", receiver.waiting());
+        };
+        run_in(&Netns::new_unnamed().unwrap(), work).unwrap();
     }
 }

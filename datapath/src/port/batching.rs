@@ -15,7 +15,7 @@ const _: () =
 /// Fewest frames to ask for at a time.
 const EXPECTED_MIN: usize = 2;
 /// Waiting frames that are looked at to find the stream that a segment belongs to.
-const JOIN_SCAN_MAX: usize = 8;
+pub(super) const JOIN_SCAN_MAX: usize = 8;
 
 /// How many frames to ask for at a time: more than there were the last time, so that it shows when there are no more.
 #[derive(Clone, Copy, Debug)]

@@ -22,6 +22,7 @@ mod plain;
 mod ring;
 mod vnet;
 
+use crate::cost;
 use crate::drop::Drop;
 use base::Counter;
 use packet::{Batch, Frame, FramePool};
@@ -133,6 +134,12 @@ pub trait Rx: Send {
         false
     }
 
+    /// What moving a frame costs, from its reception to its being sent, in units of [`crate::cost`]. That of a frame's bytes is left
+    /// out: turns are not to favour small frames.
+    fn frame_price(&self) -> u32 {
+        cost::FRAME
+    }
+
     /// A descriptor that polls readable (level-triggered) while there may be something to receive. A port without one never
     /// has anything unless somebody puts it there in the same thread.
     fn poll_fd(&self) -> Option<BorrowedFd<'_>>;
@@ -192,6 +199,12 @@ pub trait Tx: Send {
     /// The frame and why it was not sent.
     fn send(&mut self, frame: Frame, pool: &mut FramePool) -> Result<(), (Frame, Drop)>;
 
+    /// Whether it takes packets of UDP tunnels whose inner frame is still to be cut (`packet::tunnel::push_uncut`). Each such
+    /// packet counts as one frame.
+    fn cuts_in_tunnels(&self) -> bool {
+        false
+    }
+
     /// Sends what is kept; frames go back to the pool.
     ///
     /// # Errors
@@ -203,6 +216,12 @@ pub trait Tx: Send {
     /// `send` decides at once needs none of this.
     fn take_lost(&mut self) -> Option<TxLost> {
         None
+    }
+
+    /// Whether the last flush left something for which the device had no room: then the worker flushes again soon, though nothing
+    /// more may come to be sent.
+    fn has_rest(&self) -> bool {
+        false
     }
 }
 

@@ -18,6 +18,7 @@ use super::ring::LazyRing;
 use super::{
     DeviceChange, LinkReport, Losses, Port, PortConfigError, PortError, Rx, RxLoss, Tx, TxLost, vnet,
 };
+use crate::cost;
 use crate::drop::Drop;
 use packet::{Batch, Frame, FramePool, Segmentation};
 use std::io::{self, IoSlice};
@@ -465,6 +466,10 @@ impl Rx for TapRx {
         self.demand.is_drained()
     }
 
+    fn frame_price(&self) -> u32 {
+        cost::KERNEL_FRAME
+    }
+
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.queue.as_fd())
     }
@@ -507,6 +512,8 @@ impl TapTx {
                     written = all.len();
                     failures.iter_mut().zip(results).for_each(|(f, result)| *f = result.err());
                 }
+                // None was written, nor will any be this way: before Linux 6.4 a TAP is not for rings.
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => self.ring.give_up(),
                 // Some may have been written: sending them twice would be worse than losing them.
                 Err(_) => {
                     self.ring.give_up();

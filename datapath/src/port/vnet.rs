@@ -5,8 +5,8 @@ use packet::{Checksum, Frame, Segmentation};
 use sys::vnet::{VnetChecksum, VnetError, VnetGso, VnetHeader, VnetSegmentation};
 
 /// A partial checksum that lies in no frame: `Frame::validate_offload` refuses it, so a frame whose header made no sense ends
-/// as the drop that it is, counted where all others are.
-const IMPOSSIBLE: Checksum = Checksum::Partial { start: u16::MAX, offset: u16::MAX };
+/// as the drop that it is, counted where all others are. It begins where it still can be counted when a VLAN tag is put back.
+const IMPOSSIBLE: Checksum = Checksum::Partial { start: u16::MAX / 2, offset: u16::MAX };
 
 /// Notes in a received frame what its header says.
 pub(super) fn apply(frame: &mut Frame, header: Result<VnetHeader, VnetError>) {
@@ -116,5 +116,12 @@ mod tests {
             VnetGso { segmentation: VnetSegmentation::UdpFragments, ecn: false, size: 100, header_length: 0 };
         apply(&mut received, Ok(VnetHeader { checksum: VnetChecksum::Complete, gso: Some(fragments) }));
         assert!(received.validate_offload().is_err());
+        // Also behind a tag that the kernel had taken out, and in the longest frame.
+        for length in [60, packet::frame::FRAME_LEN_MAX - 4] {
+            let mut received = Frame::from_bytes(&vec![0x50; length]);
+            apply(&mut received, Err(VnetError::Truncated(3)));
+            received.push_front(4).unwrap();
+            assert!(received.validate_offload().is_err(), "{length}");
+        }
     }
 }

@@ -9,6 +9,7 @@ use crate::action::{DpAction, RecircId};
 use crate::cache::{
     Chain, FlowCache, FlowSlot, MaskedKey, Memo, NewFlow, PortShare, Stored, TableIndex, ends_in_pass,
 };
+use crate::cost;
 use crate::drop::Drop;
 use crate::execute::{Executor, Held, Next, Origin, Waiting};
 use crate::ports::PortIndex;
@@ -111,9 +112,9 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             }
         }
         self.moved = false;
-        let mut hits = 0;
+        let (mut hits, mut followed) = (0, 0);
         for (mut frame, staged) in batch.drain().zip(&mut staging.0) {
-            match self.count_simple_hit(&mut frame, staged) {
+            match self.count_simple_hit(&mut frame, staged, &mut followed) {
                 Some(port) => {
                     hits += 1;
                     self.executor.output(port, frame, ingress);
@@ -122,6 +123,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             }
         }
         self.stats.cache.hits.add(hits);
+        self.executor.charge(followed * cost::LINK);
     }
 
     /// Looks all frames of a batch up among so many flows that memory has to be waited for: what one step reads is asked for in
@@ -156,14 +158,14 @@ impl<'a, S: SlowPath> Pass<'a, S> {
 
     /// Finds out where a frame's flow is cached.
     #[inline]
-    fn look_up(&self, staged: &mut Staged) {
-        staged.slot = staged.table.and_then(|table| self.cache.find(table, &staged.key, &staged.masked));
+    fn look_up(&mut self, staged: &mut Staged) {
+        staged.slot = staged.table.and_then(|table| self.cache.look_up(table, &staged.key, &staged.masked));
     }
 
     /// Most frames: they hit a flow that is good and all of whose program is one output, or one pass through the tracker and
     /// then an output. Tracks and counts such a frame at its flow and says where it goes.
     #[inline(always)]
-    fn count_simple_hit(&mut self, frame: &mut Frame, staged: &Staged) -> Option<DpPort> {
+    fn count_simple_hit(&mut self, frame: &mut Frame, staged: &Staged, followed: &mut u32) -> Option<DpPort> {
         let (table, slot) = (staged.table?, staged.slot?);
         if self.moved {
             return None;
@@ -185,6 +187,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             }
             link.count(bytes, flags, self.now);
             output = link.only_output;
+            *followed += 1;
         }
         hot.count(bytes, flags, self.now);
         Some(output)
@@ -230,21 +233,30 @@ impl<'a, S: SlowPath> Pass<'a, S> {
     #[inline]
     fn stage(&mut self, frame: &mut Frame, staged: &mut Staged) {
         (staged.table, staged.slot, staged.refused) = (None, None, None);
-        if std::mem::take(&mut staged.has_metadata) {
+        if staged.has_metadata {
+            staged.has_metadata = false;
             staged.key = PacketKey::default();
         }
-        let protocol = frame.encapsulated.take();
-        if let Some(protocol) = protocol {
-            staged.has_metadata = true;
-            if tunnel::pop(frame, protocol, &mut staged.key, self.slow.geneve_map()).is_err() {
-                staged.refused = Some(Drop::BadTunnel);
-                return;
-            }
+        if frame.encapsulated.is_some() {
+            return self.stage_encapsulated(frame, staged);
+        }
+        match staged.key.extract_headers(frame).and_then(|()| frame.validate_offload()) {
+            Ok(()) => self.classify(staged),
+            Err(malformed) => staged.refused = Some(malformed_drop(malformed)),
+        }
+    }
+
+    /// Pops the outer headers of a frame that is a tunnel's packet, and stages what is inside.
+    #[inline(never)]
+    fn stage_encapsulated(&mut self, frame: &mut Frame, staged: &mut Staged) {
+        let Some(protocol) = frame.encapsulated.take() else { return };
+        staged.has_metadata = true;
+        if tunnel::pop(frame, protocol, &mut staged.key, self.slow.geneve_map()).is_err() {
+            staged.refused = Some(Drop::BadTunnel);
+            return;
         }
         let extracted = staged.key.extract_headers(frame);
-        if protocol.is_some() {
-            frame.recognise_offload();
-        }
+        frame.recognise_offload();
         match extracted.and_then(|()| frame.validate_offload()) {
             Ok(()) => self.classify(staged),
             Err(malformed) => staged.refused = Some(malformed_drop(malformed)),
@@ -257,12 +269,8 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         let class = FrameClass::of(&staged.key);
         staged.table = match self.class {
             Some((known, table)) if known == class => table,
-            _ => match self.slow.profile(class) {
-                Ok(profile) => {
-                    let table = self.table(profile);
-                    self.class = Some((class, table));
-                    table
-                }
+            _ => match self.find_table(class) {
+                Ok(table) => table,
                 Err(reason) => {
                     staged.refused = Some(reason);
                     return;
@@ -272,6 +280,15 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         if let Some(table) = staged.table {
             self.cache.masked(table, &staged.key, &mut staged.masked);
         }
+    }
+
+    /// The table of a class of frames, which is then known.
+    #[inline(never)]
+    fn find_table(&mut self, class: FrameClass) -> Result<Option<TableIndex>, Drop> {
+        let profile = self.slow.profile(class)?;
+        let table = self.table(profile);
+        self.class = Some((class, table));
+        Ok(table)
     }
 
     fn table(&mut self, profile: &Profile) -> Option<TableIndex> {
@@ -288,6 +305,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
     #[inline(never)]
     fn forward_one(&mut self, frame: Frame, staged: &mut Staged, ingress: PortIndex) {
         staged.has_metadata = true;
+        self.executor.charge(cost::LONG_WAY);
         if let Some(reason) = staged.refused {
             self.executor.drop_frame(frame, ingress, reason);
             return;
@@ -321,6 +339,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             }
             self.lookups_left -= 1;
             self.stats.cache.recirculated.add(1);
+            self.executor.charge(cost::LOOK_UP);
             self.restage(&mut frame, id, staged);
             if let Some(reason) = staged.refused {
                 self.executor.drop_frame(frame, ingress, reason);
@@ -348,6 +367,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             Home::New { table, masked, shared } => {
                 let copy = self.cache.copy_of(shared.0, shared.1, &memo);
                 let share = self.executor.ports.share(ingress);
+                self.executor.charge(cost::INSERTION);
                 copy.zip(share).and_then(|(flow, share)| {
                     let stored = self.cache.insert((table, &masked), key, share, flow, self.now).ok()?;
                     self.moved = true;
@@ -480,6 +500,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
                 match next {
                     Some(Next::Follow(followed)) => {
                         let followed_link = link?;
+                        self.executor.charge(cost::LINK);
                         followed_link.count(bytes, flags, self.now);
                         if followed_link.only_output != DpPort::NONE {
                             self.executor.output(followed_link.only_output, followed, ingress);
@@ -504,7 +525,12 @@ impl<'a, S: SlowPath> Pass<'a, S> {
     /// Translates a key and carries out what else that means. Also says whether the flow may be cached.
     fn translate(&mut self, key: &PacketKey) -> (NewFlow, bool) {
         let stamp = self.slow.revision();
-        let Translation { program, deps, credits, effects, cacheable } = self.slow.translate(&Upcall { key });
+        let Translation { program, deps, credits, effects, cacheable, tables } =
+            self.slow.translate(&Upcall { key });
+        let effects_cost = cost::EFFECT.saturating_mul(effects.len() as u32);
+        self.executor.charge(cost::TRANSLATION);
+        self.executor.charge(cost::TABLE.saturating_mul(tables));
+        self.executor.charge(effects_cost);
         if !effects.is_empty() {
             self.slow.commit(&effects, self.now);
             // What this frame taught must count for the next one of the same batch.
@@ -594,6 +620,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         share: PortShare,
         flow: NewFlow,
     ) -> Result<FlowSlot, NewFlow> {
+        self.executor.charge(cost::INSERTION);
         let Stored { slot, evicted } = self.cache.insert(place, &staged.key, share, flow, self.now)?;
         self.moved = true;
         self.stats.cache.evicted.add(evicted);

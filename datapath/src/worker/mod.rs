@@ -33,10 +33,12 @@ use recorder::Recorder;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
-use turns::{Pace, Turns};
+use turns::{Account, Pace, Turn, Turns};
 
 /// Pause before a receiving side that failed is tried again.
 pub const RX_RETRY: Duration = Duration::from_millis(500);
+/// Pause before a device that had no room is given again what it left.
+pub const TX_RETRY: Duration = Duration::from_millis(1);
 /// A receiving side that had nothing is tried without having been woken every so many steps, so that a shell which does not
 /// call [`Worker::wake_rx`] loses speed and not frames.
 const RX_RESCAN_STEPS: u64 = 64;
@@ -85,10 +87,8 @@ struct RxEntry {
     token: RxToken,
     /// Whether there may be something to receive.
     ready: bool,
-    /// How much it gave in its last turn.
-    pace: Pace,
-    /// The same when the round began.
-    turn: Pace,
+    /// Whether and when it has a turn.
+    account: Account,
     /// Not to be tried before this time: it failed.
     resume_at: Option<Instant>,
     /// Whether the failure has been reported.
@@ -97,10 +97,22 @@ struct RxEntry {
     gone: bool,
 }
 
+impl RxEntry {
+    /// Whether it is to be asked for frames: not if it is known to have none, or failed a moment ago.
+    fn may_give(&self, now: Instant, rescan: bool) -> bool {
+        match self.resume_at {
+            Some(at) => at <= now,
+            None => self.ready || rescan || self.queue.rx.poll_fd().is_none(),
+        }
+    }
+}
+
 /// What a round is about, and has done.
 struct Round {
     first: usize,
     now: Instant,
+    /// Whether sides are asked that were not said to have frames.
+    rescan: bool,
     frames: usize,
     /// Whether a device is gone.
     gone: bool,
@@ -123,6 +135,8 @@ pub struct Worker<S: SlowPath> {
     stats: Arc<WorkerStats>,
     next_token: u64,
     poll_generation: u64,
+    /// When to flush again what devices had no room for.
+    flush_at: Option<Instant>,
     stopped: bool,
 }
 
@@ -151,6 +165,7 @@ impl<S: SlowPath> Worker<S> {
             stats: stats.clone(),
             next_token: 0,
             poll_generation: 0,
+            flush_at: None,
             stopped: false,
         };
         (worker, WorkerPeer::new(sender, stats, wake))
@@ -173,6 +188,7 @@ impl<S: SlowPath> Worker<S> {
         }
         let frames = injected + self.receive(now);
         self.executor.ports.flush(&mut self.executor.pool, &mut self.events_pending);
+        self.flush_at = self.executor.ports.is_any_unflushed().then(|| now + TX_RETRY);
         let expired = self.cache.sweep_if_due(now, &**self.snapshot.load());
         self.stats.cache.expired.add(expired as u64);
         self.executor.expire_fragments(now);
@@ -192,7 +208,7 @@ impl<S: SlowPath> Worker<S> {
         let resume = self.receivers.iter().filter_map(|r| r.resume_at).min();
         let fragments = self.executor.fragments.next_expiry();
         let connections = self.executor.tracker.next_expiry();
-        [self.cache.sweep_due(), resume, fragments, connections].into_iter().flatten().min()
+        [self.cache.sweep_due(), resume, fragments, connections, self.flush_at].into_iter().flatten().min()
     }
 
     /// The descriptors to wait for (readable, level-triggered). They change only when [`Self::poll_generation`] does.
@@ -225,18 +241,25 @@ impl<S: SlowPath> Worker<S> {
             return 0;
         }
         let first = self.turns.begin(count);
-        let any_busy = self.receivers.iter().any(|r| r.pace == Pace::Busy);
+        let mut any_busy = false;
         for entry in &mut self.receivers {
-            entry.turn = entry.pace;
+            entry.account.begin();
+            any_busy |= entry.account.turn != Turn::Quiet;
         }
-        let mut round = Round { first, now, frames: 0, gone: false };
-        self.batch.set_limit(Batch::MAX);
-        self.take_turns(Pace::Quiet, &mut round);
+        let rescan = self.stats.steps.get().is_multiple_of(RX_RESCAN_STEPS);
+        let mut round = Round { first, now, rescan, frames: 0, gone: false };
+        self.take_turns(Turn::Quiet, &mut round);
         if any_busy {
-            let is_quiet_traffic = self.executor.ports.is_quiet_one_unflushed();
-            self.batch.set_limit(self.turns.busy_batch(is_quiet_traffic, Batch::MAX));
+            self.turns.end_quiet(self.executor.ports.is_quiet_one_unflushed());
             self.executor.ports.flush(&mut self.executor.pool, &mut self.events_pending);
-            self.take_turns(Pace::Busy, &mut round);
+            let before = round.frames;
+            self.take_turns(Turn::Busy, &mut round);
+            if round.frames == before
+                && self.turns.let_in(&mut self.receivers, |r| &mut r.account, |r| r.may_give(now, rescan))
+            {
+                self.take_turns(Turn::Busy, &mut round);
+            }
+            self.turns.settle(&mut self.receivers, |r| &mut r.account);
         }
         if round.gone {
             self.remove_receivers(|r| r.gone);
@@ -244,21 +267,20 @@ impl<S: SlowPath> Worker<S> {
         round.frames
     }
 
-    /// Takes a batch from each receiving side that had this pace when the round began.
-    fn take_turns(&mut self, pace: Pace, round: &mut Round) {
-        let rescan = self.stats.steps.get().is_multiple_of(RX_RESCAN_STEPS);
+    /// Takes a batch from each receiving side that has its turn now.
+    fn take_turns(&mut self, turn: Turn, round: &mut Round) {
         let count = self.receivers.len();
         for n in 0..count {
             let at = (round.first + n) % count;
             let Some(entry) = self.receivers.get_mut(at) else { continue };
-            if entry.turn != pace || entry.resume_at.is_some_and(|t| t > round.now) {
+            if entry.account.turn != turn || !entry.may_give(round.now, round.rescan) {
                 continue;
             }
             if entry.resume_at.take().is_some() {
                 self.poll_generation += 1;
-            } else if !entry.ready && !rescan && entry.queue.rx.poll_fd().is_some() {
-                continue;
             }
+            let limit = if turn == Turn::Quiet { Batch::MAX } else { self.turns.batch(&entry.account) };
+            self.batch.set_limit(limit);
             // With many busy ports the buffers would run out before the end of the round, and new ones are dear.
             if self.executor.pool.len() < Batch::MAX {
                 self.executor.ports.flush(&mut self.executor.pool, &mut self.events_pending);
@@ -276,16 +298,6 @@ impl<S: SlowPath> Worker<S> {
         let result = entry.queue.rx.recv(&mut self.executor.pool, &mut self.batch);
         let frames = self.batch.len();
         entry.ready = frames > 0 && !entry.queue.rx.is_drained();
-        let pace = entry.pace.after(frames);
-        if pace != std::mem::replace(&mut entry.pace, pace)
-            && let Some(port) = self.executor.ports.get_mut(index)
-        {
-            // A port may have several receiving sides, such as a socket for each family of addresses.
-            match pace {
-                Pace::Busy => port.busy += 1,
-                Pace::Quiet => port.busy = port.busy.saturating_sub(1),
-            }
-        }
         match result {
             Ok(()) => entry.reported = false,
             Err(error) => {
@@ -303,6 +315,8 @@ impl<S: SlowPath> Worker<S> {
             }
         }
         let gone = entry.gone;
+        // What injected frames cost is nobody's.
+        (self.executor.work, self.executor.frame_price) = (0, entry.account.frame_price());
         if frames > 0 {
             let bytes = self.batch.frames().iter().map(|f| f.len() as u64).sum();
             entry.queue.load.frames.add(frames as u64);
@@ -313,7 +327,25 @@ impl<S: SlowPath> Worker<S> {
             }
             self.forward_batch(port, index, now);
         }
+        self.settle_turn(at, frames);
         (frames, gone)
+    }
+
+    /// Has a side pay for what its frames cost.
+    fn settle_turn(&mut self, at: usize, frames: usize) {
+        let Some(entry) = self.receivers.get_mut(at) else { return };
+        let cost =
+            std::mem::take(&mut self.executor.work) + frames as u64 * u64::from(entry.account.frame_price());
+        let before = entry.account.pay(frames, cost);
+        if before != entry.account.pace
+            && let Some(port) = self.executor.ports.get_mut(entry.index)
+        {
+            // A port may have several receiving sides, such as a socket for each family of addresses.
+            match entry.account.pace {
+                Pace::Busy => port.busy += 1,
+                Pace::Quiet => port.busy = port.busy.saturating_sub(1),
+            }
+        }
     }
 
     /// Forwards what is in the batch under the newest snapshot.

@@ -1,7 +1,7 @@
 //! Commands: carried out between batches, never during one.
 
 use super::forward::Pass;
-use super::turns::Pace;
+use super::turns::{Account, Pace};
 use super::{RxEntry, RxToken, Worker};
 use crate::command::{COMMANDS_PER_STEP_MAX, Command, FragmentDump, Reply, WorkerConfig};
 use crate::port::RxQueue;
@@ -149,6 +149,7 @@ impl<S: SlowPath> Worker<S> {
             entry.receivers += 1;
         }
         self.executor.ports.grant_at_least(index, queue.flows);
+        let account = Account::new(queue.rx.frame_price());
         let token = RxToken(self.next_token);
         self.next_token += 1;
         self.poll_generation += 1;
@@ -158,8 +159,7 @@ impl<S: SlowPath> Worker<S> {
             queue,
             token,
             ready: true,
-            pace: Pace::default(),
-            turn: Pace::default(),
+            account,
             resume_at: None,
             reported: false,
             gone: false,
@@ -178,7 +178,7 @@ impl<S: SlowPath> Worker<S> {
             removed.push(entry.queue);
             let Some(port) = self.executor.ports.get_mut(entry.index) else { continue };
             port.receivers = port.receivers.saturating_sub(1);
-            port.busy = port.busy.saturating_sub(u32::from(entry.pace == Pace::Busy));
+            port.busy = port.busy.saturating_sub(u32::from(entry.account.pace == Pace::Busy));
             if port.receivers == 0 {
                 self.cache.flush_share(port.share);
                 self.remove_port_if_unused(entry.index);

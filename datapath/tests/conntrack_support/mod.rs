@@ -93,7 +93,7 @@ impl World {
     }
 
     fn nothing(&self) -> Tracked {
-        Tracked { class: CtClass::default(), state: CtState::NONE, hold: None, drop: None }
+        Tracked { class: CtClass::default(), state: CtState::NONE, hold: None, drop: None, changes: 0 }
     }
 
     /// Another pass of the same frame, with what its key holds.

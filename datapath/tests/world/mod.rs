@@ -82,11 +82,19 @@ pub struct Answer {
     pub credits: Vec<Arc<dyn Credit>>,
     pub effects: Vec<Domain>,
     pub cacheable: bool,
+    pub tables: u32,
 }
 
 impl Answer {
     pub fn new(actions: Vec<DpAction>) -> Answer {
-        Answer { actions, deps: Deps::default(), credits: Vec::new(), effects: Vec::new(), cacheable: true }
+        Answer {
+            actions,
+            deps: Deps::default(),
+            credits: Vec::new(),
+            effects: Vec::new(),
+            cacheable: true,
+            tables: 1,
+        }
     }
 }
 
@@ -160,6 +168,7 @@ impl SlowPath for Fake {
             credits: answer.credits.into(),
             effects: answer.effects,
             cacheable: answer.cacheable,
+            tables: answer.tables,
         }
     }
 
@@ -272,6 +281,8 @@ struct SinkState {
     kept: VecDeque<Frame>,
     lose: usize,
     lost: Option<TxLost>,
+    cuts_in_tunnels: bool,
+    stalled: u32,
     failure: Option<PortError>,
 }
 
@@ -300,6 +311,16 @@ impl Sink {
         self.0.lock().unwrap().lose = frames;
     }
 
+    /// Takes super-frames in tunnels.
+    pub fn cut_in_tunnels(&self) {
+        self.0.lock().unwrap().cuts_in_tunnels = true;
+    }
+
+    /// Sends nothing at so many flushes.
+    pub fn stall(&self, flushes: u32) {
+        self.0.lock().unwrap().stalled = flushes;
+    }
+
     /// The next flush fails.
     pub fn fail(&self, error: PortError) {
         self.0.lock().unwrap().failure = Some(error);
@@ -318,6 +339,10 @@ impl Tx for Sink {
 
     fn flush(&mut self, pool: &mut FramePool) -> Result<(), PortError> {
         let mut state = self.0.lock().unwrap();
+        if state.stalled > 0 {
+            state.stalled -= 1;
+            return Ok(());
+        }
         while let Some(frame) = state.kept.pop_front() {
             if state.lose > 0 {
                 state.lose -= 1;
@@ -328,6 +353,7 @@ impl Tx for Sink {
                 let mut copy = Frame::from_bytes(frame.bytes());
                 (copy.layers, copy.checksum, copy.segmentation) =
                     (frame.layers, frame.checksum, frame.segmentation);
+                copy.inner_segmentation = frame.inner_segmentation;
                 state.sent.push(copy);
             }
             pool.give(frame);
@@ -337,6 +363,14 @@ impl Tx for Sink {
 
     fn take_lost(&mut self) -> Option<TxLost> {
         self.0.lock().unwrap().lost.take()
+    }
+
+    fn cuts_in_tunnels(&self) -> bool {
+        self.0.lock().unwrap().cuts_in_tunnels
+    }
+
+    fn has_rest(&self) -> bool {
+        !self.0.lock().unwrap().kept.is_empty()
     }
 }
 

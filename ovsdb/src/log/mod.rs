@@ -31,14 +31,14 @@ const FILE_MODE: u32 = 0o640;
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The operating system refused.
-    #[error("{path}: {doing} failed: {source}", path = .path.display())]
+    #[error("{path}: {doing} failed: {error}", path = .path.display())]
     Io {
         /// The file.
         path: PathBuf,
         /// What was attempted.
         doing: &'static str,
-        /// What the system said.
-        source: io::Error,
+        /// What the system said. Not named `source`: it is part of the text.
+        error: io::Error,
     },
     /// Another process has the database open.
     #[error("{path}: database is in use by another process", path = .path.display())]
@@ -149,7 +149,7 @@ pub struct FileJournal {
 
 fn io_error<'a>(path: &'a Path, doing: &'static str) -> impl FnOnce(io::Error) -> LogError + use<'a> {
     let path = path.to_owned();
-    move |source| LogError::Io { path, doing, source }
+    move |error| LogError::Io { path, doing, error }
 }
 
 /// A record as bytes.
@@ -203,7 +203,7 @@ fn write_anew(path: &Path, records: &[&Value]) -> Result<(File, u64), LogError> 
         Err(source) => {
             // The temporary file is useless now; that it may stay is no further harm.
             let _ = std::fs::remove_file(&temporary);
-            Err(LogError::Io { path: temporary, doing: "write", source })
+            Err(LogError::Io { path: temporary, doing: "write", error: source })
         }
     }
 }
@@ -298,7 +298,7 @@ fn take_lock(path: &Path) -> Result<File, LogError> {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(LogError::Locked { path: lock_path }),
         Err(std::fs::TryLockError::Error(source)) => {
-            Err(LogError::Io { path: lock_path, doing: "lock", source })
+            Err(LogError::Io { path: lock_path, doing: "lock", error: source })
         }
     }
 }
@@ -311,7 +311,7 @@ impl Journal for FileJournal {
         let bytes = encode(record);
         if let Err(source) = self.file.write_all_at(&bytes, self.length) {
             self.take_back();
-            return Err(LogError::Io { path: self.path.clone(), doing: "write", source });
+            return Err(LogError::Io { path: self.path.clone(), doing: "write", error: source });
         }
         self.length += bytes.len() as u64;
         Ok(())
@@ -333,7 +333,7 @@ impl Journal for FileJournal {
                 // After a failed sync the kernel may have dropped the pages, and a later sync would report success.
                 self.take_back();
                 self.suspect = true;
-                Err(LogError::Io { path: self.path.clone(), doing: "sync", source })
+                Err(LogError::Io { path: self.path.clone(), doing: "sync", error: source })
             }
         }
     }

@@ -23,7 +23,7 @@ use std::net::IpAddr;
 pub use ecn::{decapsulated, encapsulated};
 pub use options::{GeneveMap, GeneveMapError, GeneveOption};
 pub use pop::pop;
-pub use push::{inner_mtu, overhead, push};
+pub use push::{inner_mtu, overhead, push, push_uncut};
 pub use too_big::too_big;
 
 /// UDP port of VXLAN (IANA, RFC 7348 section 5).

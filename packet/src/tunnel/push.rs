@@ -1,6 +1,7 @@
 //! Putting the headers of a tunnel in front of a frame.
 
 use std::net::IpAddr;
+use std::ops::Range;
 
 use base::HashSeed;
 
@@ -12,6 +13,7 @@ use super::{Inherit, SOURCE_PORT_MIN, TTL_DEFAULT, TunnelError, TunnelProtocol, 
 use crate::checksum::Sum;
 use crate::frame::{Checksum, Frame, Layers, Segmentation};
 use crate::rewrite::{Network, is_fragment, network, put_checksum, transport};
+use crate::segment::Cuts;
 use crate::wire::*;
 
 /// Length of a UDP header.
@@ -65,35 +67,33 @@ pub fn push(frame: &mut Frame, push: &TunnelPush, seed: HashSeed) -> Result<(), 
     if frame.segmentation != Segmentation::None {
         return Err(TunnelError::SuperFrame);
     }
-    if push.src.is_ipv4() != push.dst.is_ipv4() {
-        return Err(TunnelError::Addresses);
-    }
-    let is_critical = push.protocol == TunnelProtocol::Geneve && any_critical(&push.options)?;
-    // Of a frame for flannel the IP packet is sent, of any other all, its padding too.
-    let sent = match (push.protocol, network(frame)) {
-        (TunnelProtocol::Flannel, Some((Network::Ipv4, l3))) => l3..frame.packet_end(),
-        (TunnelProtocol::Flannel, _) => return Err(TunnelError::NotIpv4),
-        _ => 0..frame.len(),
-    };
-    let header = Header {
-        push,
-        inner: Inner::of(frame, push, seed),
-        is_critical,
-        total_len: network_len(push) + tunnel_len(push) + sent.len(),
-    };
-    if header.total_len > push.mtu as usize {
-        return Err(TunnelError::TooBig);
-    }
+    let header = Header::of(frame, frame.len(), push, seed)?;
     frame.complete_checksum();
-    frame.truncate(sent.end);
-    frame.pull_front(sent.start).map_err(|_| TunnelError::NotIpv4)?;
-    let header_len = ETHERNET_LEN + network_len(push) + tunnel_len(push);
-    // Cannot fail: the packet fits the MTU, which is less than the longest frame.
-    let space = frame.push_front(header_len).map_err(|_| TunnelError::TooBig)?;
-    header.write(&mut Writer(space));
+    header.put_before(frame)?;
     header.finish_checksum(frame.bytes_mut());
     frame.layers = Layers::default();
     frame.checksum = Checksum::Unknown;
+    Ok(())
+}
+
+/// As [`push()`], in front of a super-frame, which stays whole: for ports that cut such packets themselves, by
+/// [`Cuts`](crate::segment::Cuts). The lengths in the outer headers are those of the first segment's packet. A UDP checksum, if
+/// there is to be one, is left to who sends the segments, with the sum of the pseudo header in its field. The layers and the
+/// partial checksum go on being the inner packet's; its segmentation becomes the inner one.
+///
+/// # Errors
+/// As [`push()`]; [`TooBig`](TunnelError::TooBig) is about the first segment. [`SuperFrame`](TunnelError::SuperFrame): there is
+/// nothing to be cut.
+pub fn push_uncut(frame: &mut Frame, push: &TunnelPush, seed: HashSeed) -> Result<(), TunnelError> {
+    let cuts = match frame.segmentation {
+        Segmentation::None => None,
+        _ => Cuts::of(frame),
+    };
+    let first_len = cuts.ok_or(TunnelError::SuperFrame)?.segment_len();
+    let header = Header::of(frame, first_len, push, seed)?;
+    header.put_before(frame)?;
+    header.leave_checksum(frame.bytes_mut());
+    frame.inner_segmentation = std::mem::take(&mut frame.segmentation);
     Ok(())
 }
 
@@ -192,9 +192,47 @@ struct Header<'a> {
     is_critical: bool,
     /// Length of the outer IP packet.
     total_len: usize,
+    /// What of the frame is sent.
+    sent: Range<usize>,
 }
 
-impl Header<'_> {
+impl<'a> Header<'a> {
+    /// For a frame of which the first `len` bytes travel in the first packet.
+    fn of(
+        frame: &Frame,
+        len: usize,
+        push: &'a TunnelPush,
+        seed: HashSeed,
+    ) -> Result<Header<'a>, TunnelError> {
+        if push.src.is_ipv4() != push.dst.is_ipv4() {
+            return Err(TunnelError::Addresses);
+        }
+        let is_critical = push.protocol == TunnelProtocol::Geneve && any_critical(&push.options)?;
+        // Of a frame for flannel the IP packet is sent, of any other all, its padding too.
+        let sent = match (push.protocol, network(frame)) {
+            (TunnelProtocol::Flannel, Some((Network::Ipv4, l3))) => l3..frame.packet_end(),
+            (TunnelProtocol::Flannel, _) => return Err(TunnelError::NotIpv4),
+            _ => 0..frame.len(),
+        };
+        let first_end = sent.end.min(len);
+        let total_len = network_len(push) + tunnel_len(push) + first_end.saturating_sub(sent.start);
+        if total_len > push.mtu as usize {
+            return Err(TunnelError::TooBig);
+        }
+        Ok(Header { push, inner: Inner::of(frame, push, seed), is_critical, total_len, sent })
+    }
+
+    /// Cuts off what is not sent, and puts everything in front but the checksum that covers the payload.
+    fn put_before(&self, frame: &mut Frame) -> Result<(), TunnelError> {
+        frame.truncate(self.sent.end);
+        frame.pull_front(self.sent.start).map_err(|_| TunnelError::NotIpv4)?;
+        let header_len = ETHERNET_LEN + network_len(self.push) + tunnel_len(self.push);
+        // Cannot fail: the longest frame has room for as much as the headroom holds.
+        let space = frame.push_front(header_len).map_err(|_| TunnelError::TooBig)?;
+        self.write(&mut Writer(space));
+        Ok(())
+    }
+
     fn protocol(&self) -> u8 {
         if self.push.protocol.is_udp() { PROTO_UDP } else { PROTO_GRE }
     }
@@ -290,17 +328,34 @@ impl Header<'_> {
         }
     }
 
-    /// Fills the checksum of the UDP or GRE header of the finished frame, if it is wanted.
-    fn finish_checksum(&self, frame: &mut [u8]) {
+    /// Sum of the pseudo header of UDP; that of GRE has none.
+    fn pseudo_sum(&self, frame: &[u8]) -> Option<Sum> {
+        if !self.push.protocol.is_udp() {
+            return Some(Sum::ZERO);
+        }
         let l3 = ETHERNET_LEN;
         let l4 = l3 + network_len(self.push);
-        let addresses = frame.get(if self.push.dst.is_ipv4() { l3 + 12..l4 } else { l3 + 8..l4 });
-        let (true, Some(addresses)) = (self.push.csum, addresses) else { return };
-        let (start, offset) = if self.push.protocol.is_udp() {
-            (Sum::of(addresses).with(PROTO_UDP as u16).with(self.payload_len()), 6)
-        } else {
-            (Sum::ZERO, 4)
-        };
+        let addresses = frame.get(if self.push.dst.is_ipv4() { l3 + 12..l4 } else { l3 + 8..l4 })?;
+        Some(Sum::of(addresses).with(PROTO_UDP as u16).with(self.payload_len()))
+    }
+
+    /// Leaves the checksum of the UDP header to others, if it is wanted.
+    fn leave_checksum(&self, frame: &mut [u8]) {
+        let at = ETHERNET_LEN + network_len(self.push) + 6;
+        if self.push.csum
+            && self.push.protocol.is_udp()
+            && let Some(sum) = self.pseudo_sum(frame)
+        {
+            // Not zero, which would say that there is none: the protocol's number is part of it.
+            put_at(frame, at, sum.folded().to_be_bytes());
+        }
+    }
+
+    /// Fills the checksum of the UDP or GRE header of the finished frame, if it is wanted.
+    fn finish_checksum(&self, frame: &mut [u8]) {
+        let l4 = ETHERNET_LEN + network_len(self.push);
+        let (true, Some(start)) = (self.push.csum, self.pseudo_sum(frame)) else { return };
+        let offset = if self.push.protocol.is_udp() { 6 } else { 4 };
         let Some(covered) = frame.get_mut(l4..) else { return };
         let checksum = start.with_bytes(covered).checksum();
         put_checksum(covered, offset, self.protocol(), checksum);

@@ -47,9 +47,9 @@ pub struct PortCounters {
     pub tx_packets: u64,
     /// Bytes sent.
     pub tx_bytes: u64,
-    /// Frames that the device had no room for.
+    /// Frames that the device had no room for, or refused because it is down.
     pub tx_dropped: u64,
-    /// Frames that the device refused.
+    /// Frames that the device says it could not send; none says so.
     pub tx_errors: u64,
 }
 

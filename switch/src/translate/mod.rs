@@ -324,6 +324,7 @@ fn dropped(fwd: &Forwarding, why: Drop, domain: Domain) -> Translation<Effect> {
         credits: Box::default(),
         effects: Vec::new(),
         cacheable: true,
+        tables: 0,
     }
 }
 
@@ -482,12 +483,14 @@ impl<'a> Walk<'a> {
         if let Some(trace) = &mut self.trace {
             trace.finish(&self.flow);
         }
+        let tables = u32::try_from(self.credits.lookups.len()).unwrap_or(u32::MAX);
         Translation {
             program: Program { actions: self.out.into_boxed_slice() },
             deps: Deps(self.deps.into_boxed_slice()),
             credits: Box::new([Arc::new(self.credits)]),
             effects: self.effects,
             cacheable: self.cacheable,
+            tables,
         }
     }
 

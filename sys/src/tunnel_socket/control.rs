@@ -12,8 +12,8 @@ const ALIGNMENT: usize = size_of::<usize>();
 pub(super) const NAME_LENGTH: usize = size_of::<libc::sockaddr_in6>();
 /// Bytes of a `struct sockaddr_in`.
 const NAME4_LENGTH: usize = size_of::<libc::sockaddr_in>();
-/// Room for all control messages of one datagram: four of at most 40 bytes.
-pub(super) const CONTROL_LENGTH: usize = 256;
+/// Room for all control messages of one datagram: an address of at most 40 bytes and three of 24, or an error of 64.
+pub(super) const CONTROL_LENGTH: usize = 128;
 
 /// A socket address of either family.
 #[derive(Clone, Copy)]

@@ -19,12 +19,15 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use libc::{c_int, c_uint};
 
 use crate::sockopt::{self, check};
+use crate::udp::UDP_SEGMENT;
 use control::{Control, Name, int};
 
 /// The most datagrams (or joined ones) that one [`TunnelSocket::recv`] takes.
-pub const RECEIVE_MAX: usize = 16;
+pub const RECEIVE_MAX: usize = 32;
 /// The most datagrams (or joined ones) that one [`TunnelSocket::send`] takes.
 pub const SEND_MAX: usize = 16;
+/// The most datagrams that one [`TunnelSocket::send_parts`] takes.
+pub const PARTS_MAX: usize = 64;
 /// The most segments in one datagram to be cut; kernels before 6.9 allow no more.
 pub const SEGMENTS_MAX: usize = 64;
 /// The most bytes of UDP payload in one datagram, joined or not, over either family.
@@ -35,7 +38,6 @@ const BUFFER: c_int = 4 << 20;
 
 // `linux/udp.h`; the libc crate has them for one C library only.
 const UDP_NO_CHECK6_RX: c_int = 102;
-const UDP_SEGMENT: c_int = 103;
 const UDP_GRO: c_int = 104;
 
 /// The protocol in IP that the tunnel uses.
@@ -376,6 +378,45 @@ impl TunnelSocket {
                 self.fd.as_raw_fd(),
                 messages.as_mut_ptr(),
                 datagrams.len().min(SEND_MAX) as c_uint,
+                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+            )
+        };
+        Ok(check(result)? as usize)
+    }
+
+    /// Sends a datagram for each of `parts`, in order: to where `like` goes and as it says, but with the part's pieces for a payload.
+    /// At most [`PARTS_MAX`]. Says how many were sent.
+    ///
+    /// # Errors
+    /// As [`TunnelSocket::send`].
+    pub fn send_parts<'p>(
+        &self,
+        like: &Datagram<'_>,
+        parts: impl IntoIterator<Item = &'p [IoSlice<'p>]>,
+    ) -> io::Result<usize> {
+        let (mut name, name_length) = Name::new(like.destination, like.port);
+        let mut control = Control::EMPTY;
+        let control_length = instruct(&mut control, like);
+        let mut messages = [EMPTY_MESSAGE; PARTS_MAX];
+        let mut count = 0;
+        for (message, part) in messages.iter_mut().zip(parts) {
+            let header = &mut message.msg_hdr;
+            header.msg_name = name.0.as_mut_ptr().cast();
+            header.msg_namelen = name_length as libc::socklen_t;
+            header.msg_iov = part.as_ptr().cast_mut().cast();
+            header.msg_iovlen = part.len() as _;
+            header.msg_control = control.0.as_mut_ptr().cast();
+            header.msg_controllen = control_length as _;
+            count += 1;
+        }
+        // SAFETY: the first `count` messages each point to the name and the control buffer, which they share, and to the pieces
+        // of a part (an `IoSlice` is an `iovec`), with their lengths; all of them outlive the call. The kernel reads them only,
+        // and writes how much it sent into the messages.
+        let result = unsafe {
+            libc::sendmmsg(
+                self.fd.as_raw_fd(),
+                messages.as_mut_ptr(),
+                count,
                 libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
             )
         };

@@ -101,6 +101,9 @@ pub enum XdpError {
     /// A queue that another AF_XDP socket has.
     #[error("queue {0} has an AF_XDP socket already")]
     QueueOccupied(u16),
+    /// The memory of a queue may not be locked.
+    #[error("queue {0}: {mib} MiB may not be locked in memory; CAP_IPC_LOCK or a larger RLIMIT_MEMLOCK is needed", mib = socket::UMEM_LEN >> 20)]
+    MemoryLimit(u16),
     /// A queue that does not exist, or whose driver cannot do it.
     #[error("no AF_XDP socket on queue {queue} in {mode} mode: {source}")]
     Queue {
@@ -138,7 +141,10 @@ impl XdpDevice {
             if options.mode.is_none_or(|wanted| wanted == mode) {
                 outcome = XdpDevice::open_in(mode, index, options);
                 match outcome {
-                    Ok(_) | Err(XdpError::Occupied | XdpError::QueueOccupied(_)) => break,
+                    Ok(_)
+                    | Err(XdpError::Occupied | XdpError::QueueOccupied(_) | XdpError::MemoryLimit(_)) => {
+                        break;
+                    }
                     Err(_) => {}
                 }
             }
@@ -167,6 +173,8 @@ impl XdpDevice {
         let open = |queue| {
             open(queue).map_err(|source: io::Error| match source.raw_os_error() {
                 Some(errno::EBUSY) => XdpError::QueueOccupied(queue),
+                // Nothing else in the making of a socket gives it.
+                Some(errno::ENOBUFS) => XdpError::MemoryLimit(queue),
                 _ => XdpError::Queue { queue, mode, source },
             })
         };

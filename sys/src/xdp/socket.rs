@@ -15,9 +15,13 @@ use crate::errno;
 use crate::interface::IfIndex;
 use crate::sockopt::{self, check, check_count};
 
-const UMEM_LEN: usize = (RX_FRAMES_MAX + TX_FRAMES_MAX) * CHUNK_LEN;
+pub(super) const UMEM_LEN: usize = (RX_FRAMES_MAX + TX_FRAMES_MAX) * CHUNK_LEN;
 /// Where the chunks for sending begin.
 const TX_START: usize = RX_FRAMES_MAX * CHUNK_LEN;
+
+/// Entries of the ring of chunks to be received into: two for each chunk. The kernel shows us frames before it shows which entries
+/// it took their chunks from, so a chunk that comes back at once may find as many entries in use as there are chunks.
+const FILL_ENTRIES: usize = 2 * RX_FRAMES_MAX;
 
 /// Bytes that may wait in the kernel to be sent, with what it needs beside them: more than there are chunks for.
 const SEND_BUFFER: c_int = 4 << 20;
@@ -101,9 +105,9 @@ pub(super) fn open_queue(
     };
     // The memory stays pinned as long as the socket lives; `Socket` unmaps it behind that.
     sockopt::set(&fd, libc::SOL_XDP, libc::XDP_UMEM_REG, &region)?;
-    let (rx, tx) = (RX_FRAMES_MAX as u32, TX_FRAMES_MAX as u32);
+    let (rx, tx, fill) = (RX_FRAMES_MAX as u32, TX_FRAMES_MAX as u32, FILL_ENTRIES as u32);
     for (ring, size) in [
-        (libc::XDP_UMEM_FILL_RING, rx),
+        (libc::XDP_UMEM_FILL_RING, fill),
         (libc::XDP_UMEM_COMPLETION_RING, tx),
         (libc::XDP_RX_RING, rx),
         (libc::XDP_TX_RING, tx),
@@ -117,7 +121,7 @@ pub(super) fn open_queue(
     let borrowed = fd.as_fd();
     let filled = Consumer::map(borrowed, libc::XDP_PGOFF_RX_RING, &places.rx, rx)?;
     let to_send = Producer::map(borrowed, libc::XDP_PGOFF_TX_RING, &places.tx, tx)?;
-    let mut free = Producer::map(borrowed, libc::XDP_UMEM_PGOFF_FILL_RING as _, &places.fr, rx)?;
+    let mut free = Producer::map(borrowed, libc::XDP_UMEM_PGOFF_FILL_RING as _, &places.fr, fill)?;
     let sent = Consumer::map(borrowed, libc::XDP_UMEM_PGOFF_COMPLETION_RING as _, &places.cr, tx)?;
     for chunk in 0..RX_FRAMES_MAX {
         free.push((chunk * CHUNK_LEN) as u64);
@@ -342,15 +346,15 @@ impl XdpSender {
         self.sent.release();
     }
 
-    /// Has the kernel send what was taken. Mostly it has done so when this returns; what it had no room for goes with the next
-    /// call.
+    /// Has the kernel send what was taken. Mostly it has done so when this returns. False if the device has no room for the rest:
+    /// that goes with a later call, and not without one.
     ///
     /// # Errors
     /// `ENETDOWN` when the device is down: frames are then sent when it is up again. `ENXIO` when it is gone.
-    pub fn flush(&mut self) -> io::Result<()> {
+    pub fn flush(&mut self) -> io::Result<bool> {
         self.to_send.publish();
         if self.wakeup == Wakeup::IfNeeded && !self.to_send.needs_wakeup() {
-            return Ok(());
+            return Ok(true);
         }
         let mut before = self.to_send.pending();
         loop {
@@ -365,14 +369,14 @@ impl XdpSender {
                     0,
                 )
             };
-            let Err(error) = check_count(result) else { return Ok(()) };
+            let Err(error) = check_count(result) else { return Ok(true) };
             match error.raw_os_error() {
                 // Also said when a call has done its share and there is more.
                 Some(errno::EAGAIN | errno::EBUSY | errno::ENOBUFS | libc::EINTR) => {
                     let now = self.to_send.pending();
                     // A device that does not take more now must not be waited for.
                     if now == 0 || now >= before {
-                        return Ok(());
+                        return Ok(now == 0);
                     }
                     before = now;
                 }
@@ -384,5 +388,28 @@ impl XdpSender {
     /// How many frames the kernel has not looked at yet.
     pub fn pending(&mut self) -> usize {
         self.to_send.pending() as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::IfName;
+    use crate::netlink::Netlink;
+    use crate::scratch::Scratch;
+
+    /// Every chunk may come back before the kernel says that it took any from the ring; none may be lost for that.
+    #[test]
+    fn chunks_find_room_before_the_kernel_has_shown_what_it_took() {
+        Scratch::new().run(|| {
+            let [near, far] = ["near", "far"].map(|name| IfName::new(name).unwrap());
+            Netlink::open().unwrap().create_veth(&near, &far).unwrap();
+            // Nothing comes, as the device is down: all entries stay as they are.
+            let index = IfIndex::of(&near).unwrap();
+            let (mut receiver, _sender) = open_queue(index, 0, XdpMode::Native, Wakeup::IfNeeded).unwrap();
+            assert_eq!(receiver.free.pending(), RX_FRAMES_MAX as u32);
+            assert!((0..RX_FRAMES_MAX).all(|chunk| receiver.free.push((chunk * CHUNK_LEN) as u64)));
+            assert!(!receiver.free.push(0), "more than there are chunks");
+        });
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::IfName;
+use crate::affinity::ThreadId;
 use crate::netlink::{AdminState, LinkChange, Netlink};
 use crate::packet_socket::{FRAMES_MAX, PacketOffload, PacketOptions, PacketSocket};
 use crate::poll::{Interest, PollToken, Poller};
@@ -164,6 +165,45 @@ fn frames_wait_until_there_is_room_and_none_is_lost_in_silence() {
             // More than the kernel sends with one call.
             sender.flush().unwrap();
             assert_eq!(seen(&kernel, TX_FRAMES_MAX), all);
+        }
+    });
+}
+
+/// A veth's queue stops when the other end does not keep up, if it has a queueing discipline (Linux 6.16); before, it loses
+/// frames. With NAPI in a thread the other end does not.
+#[test]
+fn what_a_device_has_no_room_for_is_left_and_said_to_be() {
+    Scratch::new().run(|| {
+        let (near, far) = pair();
+        let (_device, _receiver, mut sender) = open(near, Some(XdpMode::Native));
+        let (_other_device, mut receiver, _other_sender) = open(far, Some(XdpMode::Native));
+        let own = ThreadId::own();
+        let cpu = own.cpus().unwrap()[0];
+        own.bind(&[cpu]).unwrap();
+        // The discipline comes into force when the kernel has noticed the carrier. The thread runs when this one does not.
+        let script = format!(
+            "set -e; mount -t sysfs sysfs /sys; echo 1 > /sys/class/net/far/threaded; tc qdisc add dev near root pfifo
+            until grep -q up /sys/class/net/near/operstate; do sleep 0.01; done
+            for thread in $(pgrep napi/far); do taskset -pc {cpu} $thread && chrt -ip 0 $thread || true; done"
+        );
+        let made = std::process::Command::new("unshare").args(["-m", "sh", "-c", &script]).status().unwrap();
+        assert!(made.success());
+        let mut poller = Poller::new().unwrap();
+        for round in 0..5 {
+            // Some of the last round's may still be on their way.
+            (0..TX_FRAMES_MAX).map_while(|n| sender.push(&frame(n + round, 60)).ok()).for_each(drop);
+            for _ in 0..5_000 {
+                let is_all = sender.flush().unwrap();
+                assert_eq!(is_all, sender.pending() == 0);
+                let mut buffers = vec![[0; 60]; TX_FRAMES_MAX];
+                let mut lengths = vec![0; TX_FRAMES_MAX];
+                receiver.recv_many(buffers.iter_mut().map(|b| &mut b[..]), &mut lengths);
+                if is_all {
+                    break;
+                }
+                poller.wait(Some(Duration::from_millis(1)), &mut Vec::new()).unwrap();
+            }
+            assert_eq!(sender.pending(), 0);
         }
     });
 }

@@ -1,4 +1,4 @@
-//! Arguments of the dpctl/ commands about connections and fragments, as ovs-dpctl(8) takes them. Pure.
+//! Arguments of the dpctl/ commands, as ovs-dpctl(8) takes them. Pure.
 //!
 //! Where OVS 3.1 takes what makes no sense (`zone=70000`, `default=5x`, a datapath that is not there), it is refused here,
 //! in the words that OVS has for what it does refuse.
@@ -17,6 +17,11 @@ pub fn invalid(what: &str) -> String {
 /// There is no such datapath.
 pub fn no_datapath() -> String {
     invalid("datapath not found")
+}
+
+/// Something is not there: OVS's program, words, and the C library's text for `ENOENT`.
+pub fn no_file(what: &str) -> String {
+    format!("ovs-vswitchd: {what} (No such file or directory)")
 }
 
 /// Whether this is a name of the datapath.

@@ -1,9 +1,10 @@
-//! The dpif-netdev/pmd-rxq- commands of ovs-vswitchd(8), in OVS 3.1's text: workers are what OVS calls PMD threads, receiving
+//! The dpif-netdev/pmd- commands of ovs-vswitchd(8), in OVS 3.1's text: workers are what OVS calls PMD threads, receiving
 //! sides its rx queues.
 
 use super::{Answer, Command, command, dp};
 use crate::daemon::Daemon;
 use crate::devices::ShownSide;
+use crate::workers::Work;
 use std::fmt::Write as _;
 use switch::balance::{SAMPLE_INTERVAL, SAMPLES_MAX, percent};
 
@@ -12,6 +13,18 @@ pub(super) const COMMANDS: &[Command] = &[
     command("dpif-netdev/pmd-rxq-rebalance", "[dp]", 0, 1, |d, a, _| Answer::Now(rebalance(d, a))),
     command("dpif-netdev/pmd-rxq-show", "[-pmd core] [-secs secs] [dp]", 0, 5, |d, a, _| {
         Answer::Now(Ok(show(d, &Options::parse(a))))
+    }),
+    command("dpif-netdev/pmd-stats-clear", "[-pmd core] [dp]", 0, 3, |d, a, _| {
+        let wanted = Options::parse(a).core;
+        for worker in 0..d.workers.count() {
+            if wanted.is_none_or(|only| only == d.workers.cpu_of(worker)) {
+                d.workers.count_anew(worker);
+            }
+        }
+        Answer::Now(Ok(String::new()))
+    }),
+    command("dpif-netdev/pmd-stats-show", "[-pmd core] [dp]", 0, 3, |d, a, _| {
+        Answer::Now(Ok(stats(d, &Options::parse(a))))
     }),
 ];
 
@@ -73,6 +86,49 @@ fn show(daemon: &Daemon, options: &Options) -> String {
     out
 }
 
+fn stats(daemon: &Daemon, options: &Options) -> String {
+    let mut out = String::new();
+    for (worker, work) in daemon.workers.work().enumerate() {
+        let core = daemon.workers.cpu_of(worker);
+        if options.core.is_none_or(|only| only == core) {
+            let _ = writeln!(out, "pmd thread numa_id 0 core_id {core}:");
+            out.push_str(&work_lines(&work));
+        }
+    }
+    out
+}
+
+/// OVS's lines but for the size of its batches. It has several caches, of which ours is most like the last. Its cycles are
+/// those of the processor where it can read them, else nanoseconds of the kernel's clock; here they are the latter.
+fn work_lines(work: &Work) -> String {
+    let Work { received, recirculated, hits, translated, lost, elapsed, busy } = *work;
+    let ratio = |of: u64, by: u64| if by == 0 { 0.0 } else { of as f64 / by as f64 };
+    let mut out = String::new();
+    for (what, count) in [("packets received", received), ("packet recirculations", recirculated)] {
+        let _ = writeln!(out, "  {what}: {count}");
+    }
+    let passes = ratio(received + recirculated, received);
+    let _ = writeln!(out, "  avg. datapath passes per packet: {passes:.2}");
+    for cache in ["phwol", "mfex opt", "simple match", "emc", "smc"] {
+        let _ = writeln!(out, "  {cache} hits: 0");
+    }
+    let _ = writeln!(out, "  megaflow hits: {hits}");
+    let _ = writeln!(out, "  avg. subtable lookups per megaflow hit: {:.2}", ratio(hits, hits));
+    let _ = writeln!(out, "  miss with success upcall: {translated}");
+    let _ = writeln!(out, "  miss with failed upcall: {lost}");
+    let idle = elapsed.saturating_sub(busy);
+    for (what, time) in [("idle", idle), ("processing", busy)] {
+        let _ = writeln!(out, "  {what} cycles: {time} ({:.2}%)", 100.0 * ratio(time, elapsed));
+    }
+    if received > 0 {
+        for (what, time) in [("", elapsed), ("processing ", busy)] {
+            let each = ratio(time, received);
+            let _ = writeln!(out, "  avg {what}cycles per packet: {each:.2} ({time}/{received})");
+        }
+    }
+    out
+}
+
 fn side_line(side: &ShownSide<'_>, elapsed: Option<u64>, samples: usize) -> String {
     let ShownSide { interface, number, busy, .. } = side;
     let usage = usage(busy.sum(samples), elapsed);
@@ -116,6 +172,27 @@ mod tests {
         for ignored in ["", "-pmd", "-secs", "-pmd x", "nosuch", "a b c", "-x"] {
             assert_eq!(options(ignored), (None, 12), "{ignored}");
         }
+    }
+
+    /// The lines of Debian's 3.1.0, without that of output batches; numbers by hand.
+    #[test]
+    fn work_is_told_in_the_lines_of_ovs() {
+        let work =
+            Work { received: 4, recirculated: 2, hits: 3, translated: 2, lost: 1, elapsed: 1_000, busy: 250 };
+        assert_eq!(
+            work_lines(&work),
+            "  packets received: 4\n  packet recirculations: 2\n  avg. datapath passes per packet: 1.50\n  \
+             phwol hits: 0\n  mfex opt hits: 0\n  simple match hits: 0\n  emc hits: 0\n  smc hits: 0\n  \
+             megaflow hits: 3\n  avg. subtable lookups per megaflow hit: 1.00\n  \
+             miss with success upcall: 2\n  miss with failed upcall: 1\n  idle cycles: 750 (75.00%)\n  \
+             processing cycles: 250 (25.00%)\n  avg cycles per packet: 250.00 (1000/4)\n  \
+             avg processing cycles per packet: 62.50 (250/4)\n"
+        );
+        let idle = work_lines(&Work { elapsed: 9, ..Work::default() });
+        assert!(
+            idle.contains("packet: 0.00\n") && idle.ends_with("  processing cycles: 0 (0.00%)\n"),
+            "{idle}"
+        );
     }
 
     #[test]

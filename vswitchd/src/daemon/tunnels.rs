@@ -27,8 +27,7 @@ impl Daemon {
 
     /// The tunnel that an interface is.
     pub fn tunnel_of(&self, interface: &str) -> Option<&TunnelConfig> {
-        let mut ports = self.config.bridges.values().flat_map(|b| b.ports.values());
-        match &ports.find_map(|p| p.interfaces.get(interface))?.kind {
+        match &self.interface(interface)?.kind {
             InterfaceKind::Tunnel(tunnel) => Some(tunnel),
             _ => None,
         }

@@ -22,15 +22,15 @@ pub const LOCK: &str = "ovs_vswitchd";
 #[derive(Debug, Error)]
 pub enum LinkError {
     /// The file.
-    #[error("{0}")]
+    #[error(transparent)]
     Journal(#[from] LogError),
     /// A directory for it.
-    #[error("{path}: cannot be made: {source}")]
+    #[error("{path}: cannot be made: {error}")]
     Directory {
         /// Which.
         path: String,
-        /// What the system said.
-        source: std::io::Error,
+        /// What the system said. Not named `source`: it is part of the text.
+        error: std::io::Error,
     },
     /// The engine itself refuses.
     #[error("{0}")]
@@ -83,7 +83,7 @@ impl Link {
     pub fn embedded(file: &Path, now: Instant) -> Result<(Link, Opened), LinkError> {
         if let Some(dir) = file.parent().filter(|d| !d.as_os_str().is_empty()) {
             std::fs::create_dir_all(dir)
-                .map_err(|source| LinkError::Directory { path: dir.display().to_string(), source })?;
+                .map_err(|error| LinkError::Directory { path: dir.display().to_string(), error })?;
         }
         let schema: Arc<DatabaseSchema> = Arc::new(ovsdb::schema::open_vswitch().clone());
         let (journal, database, opened): (FileJournal, Database, Opened) = FileJournal::open(file, schema)?;

@@ -201,6 +201,11 @@ impl Devices {
         before.iter().zip(self.loads(workers)).filter(|(before, now)| before.worker != now.worker).count()
     }
 
+    /// How many receiving sides the device of an interface has; 0 without one.
+    pub fn side_count(&self, name: &str) -> usize {
+        self.slots.get(name).and_then(|slot| slot.device.as_ref()).map_or(0, |device| device.sides.len())
+    }
+
     /// The receiving sides, by interface and number.
     pub fn shown_sides(&self) -> impl Iterator<Item = ShownSide<'_>> {
         let open =

@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 use benches::compare::{CASES, Case, Figure, Limits};
 use clap::{Parser, Subcommand};
 use measure::{Row, Settings};
+use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -74,10 +75,8 @@ fn main() -> Result<()> {
     let chosen: Vec<Case> = CASES.iter().filter(wanted).copied().collect();
     ensure!(!chosen.is_empty(), "no case of that name; --list shows them");
     if arguments.list {
-        for case in &chosen {
-            println!("{}: {}\n  {}", case.name, case.title, case.rules().join("\n  "));
-        }
-        return Ok(());
+        let line = |case: &Case| format!("{}: {}\n  {}\n", case.name, case.title, case.rules().join("\n  "));
+        return print(&chosen.iter().map(line).collect::<String>());
     }
     let settings = Settings {
         unpacked: arguments.unpacked,
@@ -100,11 +99,22 @@ fn main() -> Result<()> {
         rows.push((case, row));
     }
     let text = report::text(&rows, &facts);
-    println!("{text}");
+    print(&format!("{text}\n"))?;
     std::fs::write(settings.dir.join("report.md"), &text)?;
     let json = serde_json::to_string_pretty(&report::json(&rows, &facts))?;
     std::fs::write(settings.dir.join("report.json"), json + "\n")?;
     Ok(())
+}
+
+/// Prints a whole list or report. Whoever reads it may have seen enough before its end.
+///
+/// # Errors
+/// Standard output cannot be written to for another reason.
+fn print(text: &str) -> Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("standard output"),
+    }
 }
 
 /// Whether a name is the one wanted, or begins with what stands before an asterisk.

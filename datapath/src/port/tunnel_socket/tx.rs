@@ -1,17 +1,21 @@
 //! The sending side: frames wait until the flush, are sorted by flow, and go several a call; equal ones of a flow as one.
+//!
+//! Super-frames come whole and are cut here: each segment's headers are made, and the kernel takes the payload from where it lies.
 
 use super::Reports;
 use super::outer::Outer;
 use crate::drop::Drop;
 use crate::port::{Losses, PortError, Tx, TxLost, reason_of};
-use packet::{Checksum, Frame, FramePool, Segmentation};
+use packet::{Checksum, Cuts, Frame, FramePool, Segmentation};
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use sys::errno;
 use sys::tunnel_socket::{
-    Carrier, Datagram, Fragmentation, IpFamily, PAYLOAD_MAX, SEGMENTS_MAX, SEND_MAX, TunnelSocket,
+    Carrier, Datagram, Fragmentation, IpFamily, PARTS_MAX, PAYLOAD_MAX, SEGMENTS_MAX, SEND_MAX, TunnelSocket,
 };
+
+const _: () = assert!(SEGMENTS_MAX <= PARTS_MAX);
 
 /// Sockets of a worker for each address family, and so source ports that its packets can have. A power of two.
 pub const SOURCES: usize = 16;
@@ -51,6 +55,8 @@ impl Sender {
 struct Queued {
     frame: Frame,
     outer: Outer,
+    /// How it is to be cut, if it is a super-frame.
+    cuts: Option<Cuts>,
     /// Keeps the order within a flow.
     number: usize,
 }
@@ -73,7 +79,8 @@ impl Queued {
     /// Whether the two can be parts of one datagram.
     fn joins(&self, next: &Queued) -> bool {
         let (a, b) = (&self.outer, &next.outer);
-        (a.src, a.dst, a.dst_port, a.tos, a.ttl) == (b.src, b.dst, b.dst_port, b.tos, b.ttl)
+        next.cuts.is_none()
+            && (a.src, a.dst, a.dst_port, a.tos, a.ttl) == (b.src, b.dst, b.dst_port, b.tos, b.ttl)
             && a.src_port == b.src_port
     }
 }
@@ -92,6 +99,8 @@ pub(super) struct TunnelTx {
     senders: [Vec<Sender>; 2],
     is_udp: bool,
     queue: Vec<Queued>,
+    /// Room for the headers of segments.
+    headers: Vec<u8>,
     losses: Losses,
     reports: Arc<Reports>,
 }
@@ -116,7 +125,7 @@ impl TunnelTx {
         let [v4, v6] = families;
         let senders = [open(IpFamily::V4, v4)?, open(IpFamily::V6, v6)?];
         let queue = Vec::with_capacity(QUEUE_MAX);
-        Ok(TunnelTx { senders, is_udp, queue, losses: Losses::default(), reports })
+        Ok(TunnelTx { senders, is_udp, queue, headers: Vec::new(), losses: Losses::default(), reports })
     }
 
     /// Sends all that waits.
@@ -137,7 +146,8 @@ impl TunnelTx {
             let at = group.source.checked_rem(senders.len());
             match at.and_then(|at| senders.get_mut(at)) {
                 Some(sender) => {
-                    let mut batch = SendBatch { sender, reports: &self.reports, losses: &mut self.losses };
+                    let (reports, losses, headers) = (&*self.reports, &mut self.losses, &mut self.headers);
+                    let mut batch = SendBatch { sender, reports, losses, headers };
                     batch.send(frames, pieces, group);
                 }
                 None => lose(&mut self.losses, Drop::TxError, frames),
@@ -155,6 +165,7 @@ struct SendBatch<'a> {
     sender: &'a mut Sender,
     reports: &'a Reports,
     losses: &'a mut Losses,
+    headers: &'a mut Vec<u8>,
 }
 
 impl SendBatch<'_> {
@@ -169,6 +180,13 @@ impl SendBatch<'_> {
         let mut is_retry = false;
         while at < frames.len() {
             let (Some(frames), Some(payloads)) = (frames.get(at..), payloads.get(at..)) else { return };
+            if let Some(Queued { frame, outer, cuts: Some(cuts), .. }) = frames.first() {
+                if let Err(reason) = self.send_cut(frame.bytes(), outer, *cuts) {
+                    lose(self.losses, reason, frames.get(..1).unwrap_or(frames));
+                }
+                at += 1;
+                continue;
+            }
             let joins = self.sender.joins && group.is_checked && at >= single_until;
             let (datagrams, lens, count) = arrange(frames, payloads, joins);
             let first_len = lens.first().copied().unwrap_or(1).max(1);
@@ -205,6 +223,105 @@ impl SendBatch<'_> {
                 }
             }
         }
+    }
+
+    /// Sends the segments of a super-frame, as many as possible as one datagram.
+    fn send_cut(&mut self, frame: &[u8], outer: &Outer, cuts: Cuts) -> Result<(), Drop> {
+        let mut headers = std::mem::take(self.headers);
+        let result = self.send_cut_by(&mut headers, frame, outer, cuts);
+        *self.headers = headers;
+        result
+    }
+
+    fn send_cut_by(
+        &mut self,
+        room: &mut Vec<u8>,
+        frame: &[u8],
+        outer: &Outer,
+        mut cuts: Cuts,
+    ) -> Result<(), Drop> {
+        let (header_len, payload_at) = (cuts.header_len(), outer.payload().start);
+        let segment_len = cuts.segment_len().saturating_sub(payload_at).max(1);
+        let most = (PAYLOAD_MAX / segment_len).clamp(1, SEGMENTS_MAX);
+        // In parts of about the same size.
+        let count = cuts.remaining().div_ceil(cuts.remaining().div_ceil(most).max(1)).max(1);
+        room.resize(count * header_len, 0);
+        while cuts.remaining() > 0 {
+            let mut payloads = [const { 0..0 }; SEGMENTS_MAX];
+            let mut made = 0;
+            for (payload, headers) in payloads.iter_mut().zip(room.chunks_exact_mut(header_len)) {
+                let Some(place) = cuts.next_segment(frame, headers) else { break };
+                *payload = place;
+                made += 1;
+            }
+            let mut parts = [[IoSlice::new(&[]); 2]; SEGMENTS_MAX];
+            let segments = room.chunks_exact(header_len).zip(&payloads).take(made);
+            for (part, (headers, payload)) in parts.iter_mut().zip(segments) {
+                *part = [headers.get(payload_at..), frame.get(payload.clone())]
+                    .map(|piece| IoSlice::new(piece.unwrap_or_default()));
+            }
+            self.send_segments(parts.get(..made).unwrap_or_default(), segment_len, outer)?;
+            if made == 0 {
+                return Err(Drop::BadOffload);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends segments, all of one length, but for the last which may be shorter.
+    fn send_segments(
+        &mut self,
+        segments: &[[IoSlice<'_>; 2]],
+        segment_len: usize,
+        outer: &Outer,
+    ) -> Result<(), Drop> {
+        let segment_size = u16::try_from(segment_len).ok().filter(|_| segments.len() > 1);
+        let mut datagram = Datagram {
+            destination: outer.dst,
+            port: outer.dst_port,
+            source: outer.src,
+            tos: outer.tos,
+            ttl: outer.ttl,
+            segment_size,
+            payload: segments.as_flattened(),
+        };
+        let mut joins = self.sender.joins && outer.is_checked;
+        let (mut at, mut is_retry) = (0, false);
+        while at < segments.len() {
+            let result = if joins {
+                self.sender.socket.send(&[datagram]).map(|_| segments.len())
+            } else {
+                datagram.segment_size = None;
+                let parts = segments.iter().skip(at).map(|segment| &segment[..]);
+                self.sender.socket.send_parts(&datagram, parts)
+            };
+            match result {
+                Ok(0) => return Err(Drop::TxError),
+                Ok(sent) => {
+                    at += sent;
+                    is_retry = false;
+                    if at < segments.len() {
+                        self.take_reports();
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if joins && is_about_joining(&error) => {
+                    joins = false;
+                    self.sender.joins &= error.raw_os_error() != Some(errno::EIO);
+                    self.take_reports();
+                }
+                Err(error) => {
+                    let reason = reason_of(&error);
+                    // The error may be an earlier datagram's.
+                    if self.take_reports() && reason != Drop::TxFull && !is_retry {
+                        is_retry = true;
+                        continue;
+                    }
+                    return Err(reason);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Takes in what the socket tells of earlier datagrams. Says whether it told anything.
@@ -248,6 +365,9 @@ fn arrange<'a>(
     let (mut frames, mut payloads) = (frames, payloads);
     for (datagram, len) in datagrams.iter_mut().zip(&mut lens) {
         let (Some(first), Some(size)) = (frames.first(), payloads.first().map(|p| p.len())) else { break };
+        if first.cuts.is_some() {
+            break;
+        }
         *len = if joins { run_len(frames, payloads) } else { 1 };
         let (pieces, payloads_after) = payloads.split_at((*len).min(payloads.len()));
         *datagram = Datagram {
@@ -292,18 +412,33 @@ impl Tx for TunnelTx {
         if frame.segmentation != Segmentation::None {
             return Err((frame, Drop::BadOffload));
         }
-        if matches!(frame.checksum, Checksum::Partial { .. }) {
+        if matches!(frame.checksum, Checksum::Partial { .. })
+            && frame.inner_segmentation == Segmentation::None
+        {
             frame.complete_checksum();
         }
-        let outer = match Outer::read(frame.bytes()) {
+        let mut outer = match Outer::read(frame.bytes()) {
             Some(outer) if (outer.dst_port != 0) == self.is_udp => outer,
             _ => return Err((frame, Drop::TxError)),
         };
+        let is_uncut = frame.inner_segmentation != Segmentation::None;
+        let cuts = if is_uncut { Cuts::of(&frame) } else { None };
+        if is_uncut {
+            // What the outer header says is the length of the first segment's packet.
+            outer.payload.1 = frame.len() as u32;
+            if cuts.is_none() {
+                return Err((frame, Drop::BadOffload));
+            }
+        }
         if self.queue.len() >= QUEUE_MAX {
             self.transmit(pool);
         }
-        self.queue.push(Queued { frame, outer, number: self.queue.len() });
+        self.queue.push(Queued { frame, outer, cuts, number: self.queue.len() });
         Ok(())
+    }
+
+    fn cuts_in_tunnels(&self) -> bool {
+        self.is_udp
     }
 
     fn flush(&mut self, pool: &mut FramePool) -> Result<(), PortError> {

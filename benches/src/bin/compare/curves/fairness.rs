@@ -1,6 +1,6 @@
-//! What a port can take from others of its worker. Each receiving side gives one batch a turn, so a port that always has
-//! frames gets as many turns as any other, and what it takes is the time that its frames cost: the victim's frames a second of
-//! the worker's time say how much that is, beside a neighbour that sends what the victim does.
+//! What a port can take from others of its worker. Receiving sides that always have frames get the same share of the work, as the
+//! worker counts it; the victim's frames a second of the worker's time say how much it got in truth, beside a neighbour that
+//! sends what the victim does.
 
 use anyhow::{Result, ensure};
 use benches::compare::cases::{Case, Figure, Transport, Work};
@@ -192,12 +192,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everybody_has_a_turn_and_the_victim_loses_nothing() {
+    fn everybody_has_a_share_and_dear_frames_have_fewer_turns() {
         for attack in ATTACKS {
-            let outcome = attack.measure(1, Duration::from_millis(2)).unwrap();
+            let outcome = attack.measure(1, Duration::from_millis(4)).unwrap();
             let turns = if attack.kind == Kind::SynFlood { 0.5 } else { 1.0 };
             assert!((outcome.neighbour.attackers - turns).abs() < 0.05, "{}: {outcome:?}", attack.name);
-            assert!((outcome.attack.attackers - turns).abs() < 0.05, "{}: {outcome:?}", attack.name);
+            // A set-up is some ten times the work of a frame like the victim's.
+            let dear = 0.02 * turns..turns * if attack.kind == Kind::SynFlood { 0.2 } else { 1.05 };
+            assert!(dear.contains(&outcome.attack.attackers), "{}: {outcome:?}", attack.name);
             assert_eq!(outcome.alone.attackers, 0.0);
         }
     }

@@ -8,7 +8,7 @@ mod fairness;
 mod memory;
 mod report;
 
-use crate::{machine, matches};
+use crate::{machine, matches, print};
 use anyhow::{Result, ensure};
 use clap::Args;
 use curve::CURVES;
@@ -47,9 +47,8 @@ pub fn run(settings: &Settings, core: usize, dir: &Path) -> Result<()> {
     );
     if settings.list {
         let names = curves.iter().map(|c| (c.name, c.title)).chain(attacks.iter().map(|a| (a.name, a.title)));
-        names.for_each(|(name, title)| println!("{name}: {title}"));
-        println!("memory: of a cached flow and of a connection");
-        return Ok(());
+        let names = names.chain([("memory", "of a cached flow and of a connection")]);
+        return print(&names.map(|(name, title)| format!("{name}: {title}\n")).collect::<String>());
     }
     let (rounds, window) = (settings.rounds.max(1), Duration::from_millis(settings.window_ms));
     let facts = machine();
@@ -69,7 +68,7 @@ pub fn run(settings: &Settings, core: usize, dir: &Path) -> Result<()> {
         found.attacks.push((attack, attack.measure(rounds, window)?));
     }
     let text = report::text(&found, &facts);
-    println!("{text}");
+    print(&format!("{text}\n"))?;
     let dir = dir.join("curves");
     std::fs::create_dir_all(&dir)?;
     std::fs::write(dir.join("report.md"), &text)?;

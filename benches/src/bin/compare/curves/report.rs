@@ -87,23 +87,24 @@ fn attacks(out: &mut String, attacks: &[(&Attack, Outcome)]) {
     if attacks.is_empty() {
         return;
     }
-    *out += "\nA port beside the victim's on one worker, as shipped; both always have frames, and each gets a batch a turn.\n\n";
-    *out += "| the port sends | victim's frames a second ÷ alone | a frame of it costs, in victim's | step p99 ÷ alone |\n";
-    *out += "| --- | --- | --- | --- |\n";
+    *out += "\nA port beside the victim's on one worker, as shipped; both always have frames.\n\n";
+    *out += "| the port sends | victim's frames a second ÷ alone | a frame of it costs, in victim's | its frames for one of the victim's | step p99 ÷ alone |\n";
+    *out += "| --- | --- | --- | --- | --- |\n";
     for (attack, outcome) in attacks {
         let rows = [("frames as the victim's", &outcome.neighbour), (attack.title, &outcome.attack)];
         for (title, windows) in rows {
             let _ = writeln!(
                 out,
-                "| {title} | {:.2} | {:.2} | {:.2} |",
+                "| {title} | {:.2} | {:.2} | {:.2} | {:.2} |",
                 left(windows, &outcome.alone),
                 attackers_frame(windows, &outcome.alone),
+                windows.attackers,
                 ratio(&windows.step_p99, &outcome.alone.step_p99),
             );
         }
     }
-    *out += "\nOne port that always has frames, and whose frames cost what the victim's do, leaves it half of the worker: that is \
-            fair.\nMore than that is left beside a port whose frames are dropped early, less beside one whose frames cost more.\n";
+    *out += "\nOne port that always has frames leaves a victim that has one half of the worker, and one that has two, two thirds: \
+            that is fair.\n";
 }
 
 /// Everything, for other programs: nanoseconds, frames a second, microseconds, bytes.
@@ -169,8 +170,8 @@ mod tests {
         };
         let text = text(&found, &[]);
         assert!(text.contains("| 10 | 60.0 | 1.20 | 10.0 | 5.0 | 5.0 |"), "{text}");
-        assert!(text.contains("| frames as the victim's | 0.50 | 1.00 | 1.00 |"), "{text}");
-        assert!(text.contains("| only misses | 0.25 | 3.00 | 1.00 |"), "{text}");
+        assert!(text.contains("| frames as the victim's | 0.50 | 1.00 | 1.00 | 1.00 |"), "{text}");
+        assert!(text.contains("| only misses | 0.25 | 3.00 | 1.00 | 1.00 |"), "{text}");
         assert_eq!(json(&found, &[])["curves"][0]["points"][1]["ratio"], 1.2);
     }
 }

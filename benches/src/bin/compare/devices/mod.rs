@@ -11,7 +11,7 @@ mod report;
 mod spaces;
 mod systems;
 
-use crate::{machine, matches};
+use crate::{machine, matches, print};
 use anyhow::{Context as _, Result, bail, ensure};
 use benches::compare::clock::pause;
 use cases::{CASES, Case, Place};
@@ -73,10 +73,9 @@ fn chosen<T>(option: &str, all: Vec<(&'static str, T)>, wanted: &[String]) -> Re
 pub fn run(settings: &Settings, unpacked: PathBuf, dir: &Path) -> Result<()> {
     let (cases, systems) = (settings.cases()?, settings.systems()?);
     if settings.list {
-        cases.iter().for_each(|case| println!("{}: {}", case.name, case.title));
-        println!();
-        systems.iter().for_each(|system| println!("{}: {}", system.name, system.title));
-        return Ok(());
+        let cases = cases.iter().map(|case| format!("{}: {}\n", case.name, case.title));
+        let systems = systems.iter().map(|system| format!("{}: {}\n", system.name, system.title));
+        return print(&cases.chain(["\n".to_owned()]).chain(systems).collect::<String>());
     }
     ensure!(
         settings.seconds > 0.0 && settings.seconds <= 3_600.0,
@@ -110,7 +109,7 @@ pub fn run(settings: &Settings, unpacked: PathBuf, dir: &Path) -> Result<()> {
     }
     facts.push(("load after".to_owned(), crate::load_average()));
     let text = report::text(&rows, &facts);
-    println!("{text}");
+    print(&format!("{text}\n"))?;
     for (name, content) in [
         ("report.md", text),
         ("report.json", serde_json::to_string_pretty(&report::json(&rows, &facts))? + "\n"),
