@@ -69,7 +69,7 @@ pub fn probe() -> io::Result<RingSetup> {
     first_taken(|setup| setup.build(1)).map(|(setup, _)| setup)
 }
 
-/// A ring for one file. The kernel is told of the file beforehand, which spares it looking for it with every request.
+/// A ring for one file.
 pub struct IoRing<F: AsFd> {
     ring: IoUring,
     target: Target,
@@ -80,26 +80,29 @@ pub struct IoRing<F: AsFd> {
 
 /// What requests call the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Target {
-    /// The first of those that the ring knows.
+pub enum Target {
+    /// The kernel is told of the file beforehand, which spares it looking for it with every request. If the process is killed, the
+    /// file stays open until the kernel has freed the ring, some tens of milliseconds later.
     Registered,
-    /// Its descriptor, where the kernel did not want to know it.
+    /// Its descriptor.
     Descriptor,
 }
 
 impl<F: AsFd> IoRing<F> {
-    /// A ring for `file`, to be made by the thread that will use it.
+    /// A ring for `file`, to be made by the thread that will use it. If the kernel does not want to know the file, its descriptor
+    /// is used.
     ///
     /// # Errors
     /// The kernel has no io_uring or refuses it.
-    pub fn new(file: F) -> io::Result<Self> {
+    pub fn new(file: F, target: Target) -> io::Result<Self> {
         let (_, ring) = first_taken(|setup| setup.build(REQUESTS_MAX as u32))?;
-        Ok(Self::with(ring, file))
+        Ok(Self::with(ring, file, target))
     }
 
-    fn with(ring: IoUring, file: F) -> Self {
-        let registered = ring.submitter().register_files(&[file.as_fd().as_raw_fd()]);
-        let target = registered.map_or(Target::Descriptor, |()| Target::Registered);
+    fn with(ring: IoUring, file: F, wanted: Target) -> Self {
+        let is_registered = wanted == Target::Registered
+            && ring.submitter().register_files(&[file.as_fd().as_raw_fd()]).is_ok();
+        let target = if is_registered { Target::Registered } else { Target::Descriptor };
         IoRing { ring, target, file, results: [0; REQUESTS_MAX] }
     }
 
@@ -244,15 +247,13 @@ mod tests {
 
     /// Rings of every kind that there may be, for the same file.
     fn rings(file: &OwnedFd) -> Vec<IoRing<&OwnedFd>> {
-        let mut rings: Vec<_> = SETUPS
-            .iter()
-            .map(|setup| IoRing::with(setup.build(REQUESTS_MAX as u32).unwrap(), file))
-            .collect();
-        assert!(rings.iter().all(|ring| ring.target == Target::Registered));
-        // A kernel that does not want to know files.
-        let ring = RingSetup::Basic.build(REQUESTS_MAX as u32).unwrap();
-        rings.push(IoRing { ring, target: Target::Descriptor, file, results: [0; REQUESTS_MAX] });
-        rings
+        let kinds = SETUPS.map(|setup| [(setup, Target::Registered), (setup, Target::Descriptor)]);
+        let ring_of = |(setup, target): (RingSetup, _)| {
+            let ring = IoRing::with(setup.build(REQUESTS_MAX as u32).unwrap(), file, target);
+            assert_eq!(ring.target, target);
+            ring
+        };
+        kinds.into_iter().flatten().map(ring_of).collect()
     }
 
     #[test]
@@ -276,7 +277,7 @@ mod tests {
     #[test]
     fn a_call_without_buffers_does_nothing_and_one_with_too_many_uses_the_first() {
         let (one, other) = pair();
-        let (mut writer, mut reader) = (IoRing::new(&one).unwrap(), IoRing::new(&other).unwrap());
+        let (mut writer, mut reader) = (rings(&one).remove(0), rings(&other).remove(0));
         assert_eq!(writer.write([]).unwrap().count(), 0);
         let mut sent = 0;
         while sent < REQUESTS_MAX + 8 {
@@ -308,7 +309,7 @@ mod tests {
 
     #[test]
     fn what_a_read_or_write_refuses_is_its_own_error() {
-        for kind in 0..=SETUPS.len() {
+        for kind in 0..2 * SETUPS.len() {
             let (one, other) = pair();
             drop(other);
             let mut writer = rings(&one).swap_remove(kind);
@@ -322,7 +323,8 @@ mod tests {
         for setup in SETUPS {
             for _ in 0..100 {
                 let (one, other) = pair();
-                let mut ring = IoRing::with(setup.build(REQUESTS_MAX as u32).unwrap(), one);
+                let mut ring =
+                    IoRing::with(setup.build(REQUESTS_MAX as u32).unwrap(), one, Target::Registered);
                 assert_eq!(sizes(ring.write([&b"x"[..]]).unwrap()), [Some(1)]);
                 drop(ring);
                 let refused = rustix::io::write(&other, b"x").unwrap_err();

@@ -1,8 +1,8 @@
 //! A port's io_uring, made by the thread that uses it when it first does.
 
 use std::sync::Arc;
-use sys::io_ring::IoRing;
-use sys::tap::TapQueue;
+use sys::io_ring::{IoRing, Target};
+use sys::tap::{TapQueue, TapQueues};
 
 /// A ring, or the knowledge that there is none.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl LazyRing {
     #[inline]
     pub fn of(&mut self, queue: &Arc<TapQueue>) -> Option<&mut IoRing<Arc<TapQueue>>> {
         if let LazyRing::Unasked = self {
-            *self = IoRing::new(Arc::clone(queue))
+            *self = IoRing::new(Arc::clone(queue), target_of(queue))
                 .map_or(LazyRing::Refused, |ring| LazyRing::Ready(Box::new(ring)));
         }
         match self {
@@ -45,5 +45,14 @@ impl LazyRing {
     #[cold]
     pub fn give_up(&mut self) {
         *self = LazyRing::Refused;
+    }
+}
+
+/// A device with one queue can be opened again when the ring of a process that was killed has let go of it; one with many could be
+/// before, and would for a while give frames to the old queues, which nobody reads.
+fn target_of(queue: &TapQueue) -> Target {
+    match queue.queues() {
+        TapQueues::Single => Target::Registered,
+        TapQueues::Multiple => Target::Descriptor,
     }
 }
