@@ -78,8 +78,8 @@ mod tests {
                 std::thread::Builder::new()
                     .spawn_scoped(scope, || {
                         let delay = RunDelay::of_this_thread();
-                        let before = delay.read().unwrap();
                         let start = monotonic();
+                        let before = delay.read().unwrap();
                         while delay.read().unwrap() < before + Duration::from_micros(100) {
                             assert!(monotonic().saturating_since(start) < Duration::from_secs(30));
                         }

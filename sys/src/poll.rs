@@ -155,7 +155,7 @@ impl Poller {
         self.wait_once(timeout, events).map(drop)
     }
 
-    /// As [`Poller::wait`], but sleeps until a point of the monotonic clock. Cheaper where most sleeps end before their deadline
+    /// As [`Poller::wait`], but sleeps until a point of the monotonic clock, whatever signals come. Cheaper where most sleeps end before their deadline
     /// and the next one's is no earlier: nothing is told to the kernel then.
     ///
     /// # Errors
@@ -166,11 +166,12 @@ impl Poller {
                 self.timer.set_no_later_than(deadline)?;
             }
             let end = self.wait_once(None, events)?;
-            // The deadline of an earlier sleep is none of this one's.
-            if end == SleepEnd::Timer && deadline.is_none_or(|at| clock::monotonic() < at) {
-                continue;
+            match end {
+                // The deadline of an earlier sleep is none of this one's.
+                SleepEnd::Timer if deadline.is_none_or(|at| clock::monotonic() < at) => {}
+                SleepEnd::Signal => {}
+                SleepEnd::Timer | SleepEnd::Other => return Ok(()),
             }
-            return Ok(());
         }
     }
 
@@ -183,7 +184,7 @@ impl Poller {
         });
         let ready = match epoll::wait(&self.epoll, &mut room, timeout.as_ref()) {
             Ok((ready, _)) => ready,
-            Err(Errno::INTR) => return Ok(SleepEnd::Other),
+            Err(Errno::INTR) => return Ok(SleepEnd::Signal),
             Err(error) => return Err(error.into()),
         };
         let mut end = if ready.len() == 1 { SleepEnd::Timer } else { SleepEnd::Other };
@@ -225,7 +226,9 @@ impl AsFd for Poller {
 enum SleepEnd {
     /// The timer, and nothing else.
     Timer,
-    /// A descriptor, a waker, a signal, the time-out.
+    /// A signal.
+    Signal,
+    /// A descriptor, a waker, the time-out.
     Other,
 }
 
