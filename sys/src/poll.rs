@@ -155,8 +155,8 @@ impl Poller {
         self.wait_once(timeout, events).map(drop)
     }
 
-    /// As [`Poller::wait`], but sleeps until a point of the monotonic clock, whatever signals come. Cheaper where most sleeps end before their deadline
-    /// and the next one's is no earlier: nothing is told to the kernel then.
+    /// As [`Poller::wait`], but sleeps until a point of the monotonic clock, whatever signals come. Cheaper where most sleeps end
+    /// before their deadline and the next one's is no earlier: nothing is told to the kernel then.
     ///
     /// # Errors
     /// As [`Poller::wait`].

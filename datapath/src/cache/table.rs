@@ -354,94 +354,116 @@ mod tests {
         }
     }
 
+    /// A table under a profile of more words than stand in a flow, and what flows in it are made of.
+    struct Wide {
+        table: ProfileTable,
+        seed: HashSeed,
+        share: PortShare,
+        memo: Arc<Memo>,
+    }
+
+    impl Wide {
+        fn new(slots: &[packet::Slot]) -> Wide {
+            let mut mask = Mask::empty();
+            slots.iter().for_each(|s| mask.add_all(*s));
+            let profile = Profile::new(ProfileId(1), mask);
+            assert!(profile.words.len() > FLOW_WORDS);
+            let share = crate::cache::share::Shares::default().add();
+            let program = Default::default();
+            let memo = Arc::new(Memo { program, deps: Default::default(), credits: Box::default() });
+            Wide { table: ProfileTable::new(&profile), seed: HashSeed::new(1, 2), share, memo }
+        }
+
+        fn key(n: u32) -> PacketKey {
+            let mut key = PacketKey::default();
+            key.set(slot::IPV6_DST, n.into());
+            key
+        }
+
+        fn by(&self, n: u32) -> MaskedKey {
+            masked_key(&self.table, self.seed, &Self::key(n))
+        }
+
+        fn insert(&mut self, n: u32) -> FlowSlot {
+            let new = NewFlow { memo: Arc::clone(&self.memo), stamp: Revision(0) };
+            let by = self.by(n);
+            self.table.insert(self.seed, &by, &Self::key(n), self.share, new, Instant::ZERO)
+        }
+
+        fn find(&self, n: u32) -> Option<FlowSlot> {
+            self.table.find(&Self::key(n), &self.by(n))
+        }
+
+        fn look_up(&mut self, n: u32) -> Option<FlowSlot> {
+            let by = self.by(n);
+            self.table.look_up(&Self::key(n), &by)
+        }
+
+        fn remove(&mut self, slot: FlowSlot) -> Option<(PortShare, u32)> {
+            self.table.remove(self.seed, slot)
+        }
+    }
+
     /// The flow that was looked up last is known by all of its key, and no longer when it is gone or its slot is another's.
     #[test]
     fn the_last_flow_is_remembered_while_it_is_there() {
-        let mut mask = Mask::empty();
-        [slot::IN_PORT, slot::IPV6_SRC, slot::IPV6_DST, slot::DL_SRC, slot::DL_DST, slot::TP_DST]
-            .into_iter()
-            .for_each(|s| mask.add_all(s));
-        let profile = Profile::new(ProfileId(1), mask);
-        assert!(profile.words.len() > FLOW_WORDS);
-        let mut table = ProfileTable::new(&profile);
-        let seed = HashSeed::new(1, 2);
-        let share = crate::cache::share::Shares::default().add();
-        let program = Default::default();
-        let memo = Arc::new(Memo { program, deps: Default::default(), credits: Box::default() });
-        let key = |n: u128| {
-            let mut key = PacketKey::default();
-            key.set(slot::IPV6_DST, n);
-            key
-        };
-        let by = |table: &ProfileTable, n| masked_key(table, seed, &key(n));
-        let insert = |table: &mut ProfileTable, n| {
-            let new = NewFlow { memo: Arc::clone(&memo), stamp: Revision(0) };
-            table.insert(seed, &by(table, n), &key(n), share, new, Instant::ZERO)
-        };
-        assert_eq!(table.look_up(&key(0), &MaskedKey { hash: 0, ..by(&table, 0) }), None);
-        let (first, second) = (insert(&mut table, 1), insert(&mut table, 2));
+        let mut wide = Wide::new(&[
+            slot::IN_PORT,
+            slot::IPV6_SRC,
+            slot::IPV6_DST,
+            slot::DL_SRC,
+            slot::DL_DST,
+            slot::TP_DST,
+        ]);
+        let unknown = MaskedKey { hash: 0, ..wide.by(0) };
+        assert_eq!(wide.table.look_up(&Wide::key(0), &unknown), None);
+        let (first, second) = (wide.insert(1), wide.insert(2));
         for (n, slot) in [(1, first), (1, first), (2, second), (2, second), (1, first)] {
-            assert_eq!(table.look_up(&key(n), &by(&table, n)), Some(slot));
-            assert_eq!(table.recent, (by(&table, n).hash, slot));
+            assert_eq!(wide.look_up(n), Some(slot));
+            assert_eq!(wide.table.recent, (wide.by(n).hash, slot));
             // Another key with the same hash.
-            let same_hash = MaskedKey { hash: by(&table, n).hash, ..by(&table, 3) };
-            assert_eq!(table.look_up(&key(3), &same_hash), None);
+            let same_hash = MaskedKey { hash: wide.by(n).hash, ..wide.by(3) };
+            assert_eq!(wide.table.look_up(&Wide::key(3), &same_hash), None);
         }
-        assert!(table.remove(seed, first).is_some());
-        assert_eq!(table.look_up(&key(1), &by(&table, 1)), None);
-        let again = insert(&mut table, 5);
-        assert_eq!(again, first, "slots are used again");
-        assert_eq!(table.look_up(&key(1), &by(&table, 1)), None);
-        assert_eq!(table.look_up(&key(5), &by(&table, 5)), Some(again));
-        assert!(table.remove(seed, second).is_some());
-        assert_eq!(table.look_up(&key(5), &by(&table, 5)), Some(again));
-        assert_eq!(table.look_up(&key(2), &by(&table, 2)), None);
+        assert!(wide.remove(first).is_some());
+        assert_eq!(wide.look_up(1), None);
+        assert_eq!(wide.insert(5), first, "slots are used again");
+        assert_eq!((wide.look_up(1), wide.look_up(5)), (None, Some(first)));
+        assert!(wide.remove(second).is_some());
+        assert_eq!((wide.look_up(5), wide.look_up(2)), (Some(first), None));
     }
 
     /// Keys of more words than stand in a flow: all of them count, in slots of several blocks and in those used again.
     #[test]
     fn wide_keys_count_to_their_last_word() {
-        let mut mask = Mask::empty();
-        let slots =
-            [slot::IN_PORT, slot::DL_TYPE, slot::DL_SRC, slot::NW_FRAG, slot::IPV6_SRC, slot::IPV6_DST];
-        slots.into_iter().for_each(|s| mask.add_all(s));
-        let profile = Profile::new(ProfileId(1), mask);
-        assert!(profile.words.len() > FLOW_WORDS);
-        let mut table = ProfileTable::new(&profile);
-        let seed = HashSeed::new(1, 2);
-        let share = crate::cache::share::Shares::default().add();
-        let program = Default::default();
-        let memo = Arc::new(Memo { program, deps: Default::default(), credits: Box::default() });
-        let key = |n: u32| {
-            let mut key = PacketKey::default();
-            key.set(slot::IPV6_DST, n.into());
-            key
-        };
-        let insert = |table: &mut ProfileTable, n: u32| {
-            let new = NewFlow { memo: Arc::clone(&memo), stamp: Revision(0) };
-            table.insert(seed, &masked_key(table, seed, &key(n)), &key(n), share, new, Instant::ZERO)
-        };
-        let find = |table: &ProfileTable, n: u32| table.find(&key(n), &masked_key(table, seed, &key(n)));
+        let mut wide = Wide::new(&[
+            slot::IN_PORT,
+            slot::DL_TYPE,
+            slot::DL_SRC,
+            slot::NW_FRAG,
+            slot::IPV6_SRC,
+            slot::IPV6_DST,
+        ]);
         for n in 0..1_500 {
-            assert_eq!(insert(&mut table, n), n);
+            assert_eq!(wide.insert(n), n);
         }
         for n in 600..700 {
-            assert_eq!(table.remove(seed, n), Some((share, 0)));
-            assert_eq!(table.remove(seed, n), None);
+            assert_eq!(wide.remove(n), Some((wide.share, 0)));
+            assert_eq!(wide.remove(n), None);
         }
-        assert_eq!(table.len(), 1_400);
-        let reused: Vec<_> = (2_000..2_100).map(|n| (n, insert(&mut table, n))).collect();
+        assert_eq!(wide.table.len(), 1_400);
+        let reused: Vec<_> = (2_000..2_100).map(|n| (n, wide.insert(n))).collect();
         assert!(reused.iter().all(|(_, slot)| (600..700).contains(slot)));
         for (n, slot) in (0..600).chain(700..1_500).map(|n| (n, n)).chain(reused) {
-            assert_eq!(find(&table, n), Some(slot));
-            assert_eq!(table.key(slot), key(n));
-            let by = masked_key(&table, seed, &key(n));
-            assert_eq!(ProfileTable::hash_of(&table.flows, table.first_pairs, seed, slot), by.hash);
+            assert_eq!(wide.find(n), Some(slot));
+            let Wide { table, seed, .. } = &wide;
+            assert_eq!(table.key(slot), Wide::key(n));
+            let by = wide.by(n);
+            assert_eq!(ProfileTable::hash_of(&table.flows, table.first_pairs, *seed, slot), by.hash);
             assert!(
-                table.is(slot, &key(n), &by)
-                    && !table.is(slot, &key(n + 1), &masked_key(&table, seed, &key(n + 1)))
+                table.is(slot, &Wide::key(n), &by) && !table.is(slot, &Wide::key(n + 1), &wide.by(n + 1))
             );
         }
-        assert!((600..700).chain(1_500..2_000).all(|n| find(&table, n).is_none()));
+        assert!((600..700).chain(1_500..2_000).all(|n| wide.find(n).is_none()));
     }
 }
