@@ -26,6 +26,9 @@ use switch::ofproto::{ConnId, ConnKind, Outgoing};
 use switch::tunnel::{HostPort, TunnelConfig, TunnelKind};
 use switch::vlan::VlanConfig;
 
+mod bundles;
+mod monitors;
+
 const START: Instant = Instant::from_nanos(1_000_000_000_000);
 
 fn at(seconds: u64) -> Instant {
@@ -177,6 +180,10 @@ fn flow(text: &str) -> FlowMod {
 
 fn flow_mod(text: &str) -> Message {
     Message::FlowMod(flow(text))
+}
+
+fn group_mod(command: GroupCommand, text: &str) -> Message {
+    Message::GroupMod(parse_group_mod(text, command, &NoPortNames).unwrap())
 }
 
 /// The only message that this connection heard.
@@ -477,187 +484,6 @@ fn in_port(port: OfPort) -> flowtable::Match {
 
 fn table_mod() -> TableMod {
     TableMod { table: TableId(0), bits: 0, eviction: false, vacancy: None }
-}
-
-/// `OFPBF_ATOMIC`.
-const ATOMIC: BundleFlags = 1;
-
-fn control(kind: BundleControlKind) -> Message {
-    Message::BundleControl(BundleControl { bundle: 3, kind, flags: ATOMIC })
-}
-
-fn add(message: Message) -> Message {
-    let flags = ATOMIC;
-    Message::BundleAdd(BundleAdd {
-        bundle: 3,
-        flags,
-        xid: Xid(7),
-        message: Box::new(message),
-        quote: vec![9; 16],
-    })
-}
-
-#[test]
-fn bundles_take_effect_as_a_whole_or_not_at_all() {
-    let mut lab = Lab::small();
-    let conn = lab.connect(1, ConnKind::Service, OfVersion::V14);
-    let before = lab.flows();
-    lab.say(conn, control(BundleControlKind::OpenRequest));
-    lab.told(conn, add(flow_mod("tcp,actions=drop")));
-    let nobody = PortMod {
-        port: OfPort(77),
-        hw_addr: 0,
-        config: PortConfig(0),
-        mask: PortConfig(0),
-        advertise: LinkModes::default(),
-    };
-    lab.told(conn, add(Message::PortMod(nobody)));
-    assert_eq!(lab.flows(), before, "nothing happens before the commit");
-    let heard = lab.say(conn, control(BundleControlKind::CommitRequest));
-    let errors: Vec<_> = heard
-        .iter()
-        .map(|(_, o)| match o {
-            Outgoing::Error(_, error, quote) => (*error, quote.len()),
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    // The message at fault with its own bytes, then the commit.
-    assert_eq!(errors, [(OfError::PortModFailedBadPort, 16), (OfError::BundleFailedMsgFailed, 8)]);
-    assert_eq!(lab.flows(), before);
-    // A frame that cannot be sent is found before rules change.
-    lab.say(conn, control(BundleControlKind::OpenRequest));
-    lab.told(conn, add(flow_mod("tcp,actions=drop")));
-    let bad =
-        PacketOut { buffer: None, metadata: in_port(OfPort::NORMAL), actions: vec![], data: vec![0; 60] };
-    lab.told(conn, add(Message::PacketOut(bad)));
-    assert_eq!(lab.say(conn, control(BundleControlKind::CommitRequest)).len(), 2);
-    assert_eq!((lab.flows(), lab.brain.drain_commands()), (before, vec![]));
-    // Nor is there a bundle with a message that cannot be.
-    lab.say(conn, control(BundleControlKind::OpenRequest));
-    lab.told(conn, add(flow_mod("actions=enqueue:1:2")));
-    let errors = lab.say(conn, control(BundleControlKind::CommitRequest));
-    assert!(matches!(errors[0], (_, Outgoing::Error(_, OfError::BadActionBadQueue, _))), "{errors:?}");
-    // And one that can be carried out is.
-    lab.say(conn, control(BundleControlKind::OpenRequest));
-    lab.told(conn, add(flow_mod("delete")));
-    lab.told(conn, add(flow_mod("priority=3,actions=drop")));
-    let reply = only(lab.say(conn, control(BundleControlKind::CommitRequest)), conn);
-    assert!(matches!(reply, Message::BundleControl(c) if c.kind == BundleControlKind::CommitReply));
-    assert_eq!(lab.flows(), ["priority=3,actions=drop"]);
-}
-
-fn group_mod(command: GroupCommand, text: &str) -> Message {
-    Message::GroupMod(parse_group_mod(text, command, &NoPortNames).unwrap())
-}
-
-#[test]
-fn a_group_takes_its_rules_along_and_bundles_take_groups() {
-    let mut lab = Lab::small();
-    let conn = lab.connect(1, ConnKind::Primary, OfVersion::V14);
-    let all = "group_id=1,type=all,bucket=output:2";
-    lab.told(conn, flow_mod("priority=0,actions=drop"));
-    assert_eq!(lab.refused(conn, flow_mod("tcp,actions=group:1")), OfError::BadActionBadOutGroup);
-    lab.told(conn, group_mod(GroupCommand::Add, all));
-    assert_eq!(lab.refused(conn, group_mod(GroupCommand::Add, all)), OfError::GroupModFailedGroupExists);
-    lab.told(conn, flow_mod("tcp,send_flow_rem,cookie=5,actions=group:1"));
-    lab.told(conn, flow_mod("udp,actions=write_actions(group:1)"));
-    // What names the group alone goes by `out_group`.
-    let mut of_group = flow("delete");
-    of_group.out_group = 2;
-    lab.told(conn, Message::FlowMod(of_group.clone()));
-    assert_eq!(lab.flows().len(), 3);
-    // Without the group there are no rules that name it, and who asked hears why they went.
-    let heard = lab.say(conn, group_mod(GroupCommand::Delete, "group_id=1"));
-    let Message::FlowRemoved(removed) = only(heard, conn) else { panic!("no FLOW_REMOVED") };
-    assert_eq!((removed.reason, removed.cookie), (FlowRemovedReason::GroupDelete, 5));
-    assert_eq!(lab.flows(), ["priority=0,actions=drop"]);
-
-    let bundle = |lab: &mut Lab, messages: &[Message]| {
-        lab.say(conn, control(BundleControlKind::OpenRequest));
-        messages.iter().for_each(|m| lab.told(conn, add(m.clone())));
-        lab.say(conn, control(BundleControlKind::CommitRequest))
-    };
-    // A rule may name a group that an earlier message adds; if a later one fails neither comes to be.
-    let first = [group_mod(GroupCommand::Add, all), flow_mod("tcp,actions=group:1")];
-    let fails = [&first[..], &[flow_mod("udp,actions=group:9")]].concat();
-    let heard = bundle(&mut lab, &fails);
-    assert!(matches!(heard[0], (_, Outgoing::Error(_, OfError::BadActionBadOutGroup, _))), "{heard:?}");
-    assert_eq!(lab.flows(), ["priority=0,actions=drop"]);
-    assert_eq!(lab.refused(conn, flow_mod("tcp,actions=group:1")), OfError::BadActionBadOutGroup);
-    // One that deletes the group again leaves nothing of what named it.
-    let gone = [&first[..], &[group_mod(GroupCommand::Delete, "group_id=1"), flow_mod("udp,actions=drop")]];
-    only(bundle(&mut lab, &gone.concat()), conn);
-    assert_eq!(lab.flows(), ["udp,actions=drop", "priority=0,actions=drop"]);
-    only(bundle(&mut lab, &first), conn);
-    of_group.out_group = 1;
-    lab.told(conn, Message::FlowMod(of_group));
-    assert_eq!(lab.flows(), ["udp,actions=drop", "priority=0,actions=drop"]);
-}
-
-#[test]
-fn bundles_that_are_left_alone_go() {
-    let mut lab = Lab::small();
-    let conn = lab.connect(1, ConnKind::Service, OfVersion::V14);
-    lab.say(conn, control(BundleControlKind::OpenRequest));
-    assert_eq!(lab.brain.next_deadline(), Some(at(10)));
-    lab.now = at(6);
-    lab.told(conn, add(flow_mod("actions=drop")));
-    assert_eq!(lab.run_at(10), vec![], "it was touched");
-    assert!(matches!(lab.run_at(16)[..], [(_, Outgoing::Error(_, OfError::BundleFailedTimeout, _))]));
-    assert_eq!(lab.refused(conn, control(BundleControlKind::CommitRequest)), OfError::BundleFailedBadId);
-}
-
-fn monitor(id: u32, flags: u16) -> Message {
-    Message::MultipartRequest(MultipartRequest::FlowMonitor(vec![FlowMonitor {
-        id,
-        command: MonitorCommand::Add,
-        flags: MonitorFlags(flags),
-        out_port: OfPort::ANY,
-        out_group: GROUP_ANY,
-        table: TableId::ALL,
-        matching: flowtable::Match::any(),
-    }]))
-}
-
-fn updates(message: Message) -> Vec<FlowUpdate> {
-    match message {
-        Message::MultipartReply { reply: MultipartReply::FlowMonitor(updates), .. } => updates,
-        other => panic!("{other:?}"),
-    }
-}
-
-#[test]
-fn monitors_see_what_is_there_and_what_others_do() {
-    let mut lab = Lab::small();
-    let (one, two) = (
-        lab.connect(1, ConnKind::Service, OfVersion::V10),
-        lab.connect(2, ConnKind::Service, OfVersion::V10),
-    );
-    let all = MonitorFlags::INITIAL
-        | MonitorFlags::ADD
-        | MonitorFlags::DELETE
-        | MonitorFlags::MODIFY
-        | MonitorFlags::ACTIONS;
-    let seen = updates(only(lab.say(one, monitor(1, all)), one));
-    assert!(
-        matches!(&seen[..], [FlowUpdate::Full(u)] if u.event == MonitorEvent::Initial && u.actions.len() == 1)
-    );
-    assert_eq!(lab.refused(one, monitor(1, all)), OfError::FlowMonitorFailedMonitorExists);
-    let event =
-        |lab: &mut Lab, by: ConnId, text: &str| match &updates(only(lab.say(by, flow_mod(text)), one))[..] {
-            [FlowUpdate::Full(u)] => Some((u.event, u.actions.clone())),
-            [FlowUpdate::Abbrev(Xid(7))] => None,
-            other => panic!("{other:?}"),
-        };
-    let drop = Vec::<OfAction>::new();
-    assert_eq!(event(&mut lab, two, "tcp,actions=drop"), Some((MonitorEvent::Added, drop)));
-    let (what, actions) = event(&mut lab, two, "modify tcp,actions=output:2").unwrap();
-    assert_eq!((what, actions.len()), (MonitorEvent::Modified, 1));
-    assert_eq!(event(&mut lab, one, "udp,actions=drop"), None, "its own changes are abbreviated");
-    let (what, _) = event(&mut lab, two, "delete tcp").unwrap();
-    assert_eq!(what, MonitorEvent::Removed(FlowRemovedReason::Delete));
-    lab.told(one, Message::FlowMonitorCancel(1));
-    lab.told(two, flow_mod("delete"));
 }
 
 #[test]
