@@ -54,3 +54,40 @@ fn monitors_see_what_is_there_and_what_others_do() {
     lab.told(one, Message::FlowMonitorCancel(1));
     lab.told(two, flow_mod("delete"));
 }
+
+/// Who watches the rules that send to a port hears too when one ceases to.
+#[test]
+fn monitors_of_a_port_see_rules_turn_away_from_it() {
+    let mut lab = Lab::small();
+    let (one, two) = (
+        lab.connect(1, ConnKind::Service, OfVersion::V10),
+        lab.connect(2, ConnKind::Service, OfVersion::V10),
+    );
+    let Message::MultipartRequest(MultipartRequest::FlowMonitor(mut monitors)) =
+        monitor(1, MonitorFlags::ADD | MonitorFlags::MODIFY | MonitorFlags::DELETE)
+    else {
+        panic!("no monitor")
+    };
+    monitors[0].out_port = OfPort(2);
+    assert_eq!(
+        updates(only(lab.say(one, Message::MultipartRequest(MultipartRequest::FlowMonitor(monitors))), one)),
+        []
+    );
+    let mut events = |text: &str| -> Vec<MonitorEvent> {
+        let said = lab.say(two, flow_mod(text));
+        let seen = said.into_iter().flat_map(|(_, outgoing)| match outgoing {
+            Outgoing::Unasked(message) => updates(message),
+            other => panic!("{other:?}"),
+        });
+        seen.map(|u| match u {
+            FlowUpdate::Full(u) => u.event,
+            other => panic!("{other:?}"),
+        })
+        .collect()
+    };
+    assert_eq!(events("tcp,actions=output:2"), [MonitorEvent::Added]);
+    assert_eq!(events("modify tcp,actions=output:1"), [MonitorEvent::Modified]);
+    assert_eq!(events("modify tcp,actions=drop"), []);
+    assert_eq!(events("tcp,actions=output:2"), [MonitorEvent::Modified]);
+    assert_eq!(events("tcp,actions=output:1"), [MonitorEvent::Modified], "replaced");
+}
