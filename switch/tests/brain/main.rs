@@ -382,6 +382,51 @@ fn forwarded(lab: &mut Lab) -> String {
     switch::trace::trace(&fwd, &key, switch::trace::SideEffects::None).unwrap().text
 }
 
+/// Interfaces that become a bond, or cease to be one, forward as what they are, though nothing happens to their devices.
+#[test]
+fn a_bond_is_made_of_ports_that_are_there() {
+    let mut lab = Lab::new();
+    let apart = bridge("br0", &["p1", "p2", "p3"].map(|name| interface(name, None)));
+    let mut bonded = apart.clone();
+    let interfaces = ["p1", "p2"].map(|name| bonded.ports.remove(name).unwrap().interfaces);
+    let bond = Port {
+        name: "bond0".to_owned(),
+        vlan: VlanConfig::default(),
+        protected: false,
+        interfaces: interfaces.into_iter().flatten().collect(),
+    };
+    bonded.ports.insert(bond.name.clone(), bond);
+    lab.configure(std::slice::from_ref(&apart));
+    for (name, port) in [("br0", 10), ("p1", 11), ("p2", 12), ("p3", 13)] {
+        lab.open(name, port);
+    }
+    let floods = |lab: &mut Lab| -> BTreeSet<u32> {
+        let text = forwarded(lab);
+        let (_, actions) = text.rsplit_once("Datapath actions: ").unwrap();
+        actions.trim().split(',').map(|port| port.parse().unwrap()).collect()
+    };
+    assert_eq!(floods(&mut lab), [10, 12, 13].into());
+    for _ in 0..2 {
+        lab.configure(std::slice::from_ref(&bonded));
+        assert_eq!(floods(&mut lab), [10, 13].into());
+        // The carrier counts in a bond only.
+        let down =
+            |port| OpenDevice { state: DeviceState { link_up: false, ..device(port).state }, ..device(port) };
+        lab.brain.device_open("p1", down(11), lab.now);
+        let bridge = |lab: &mut Lab| lab.brain.publish().bridge_by_name("br0").unwrap().clone();
+        let egress = |lab: &mut Lab| {
+            let bridge = bridge(lab);
+            let bond = bridge.bundle_of(OfPort(1)).unwrap();
+            bridge.egress_of(bond).unwrap().of_port
+        };
+        assert_eq!(egress(&mut lab), OfPort(2));
+        lab.configure(std::slice::from_ref(&apart));
+        assert_eq!(floods(&mut lab), [10, 12, 13].into());
+        assert!(bridge(&mut lab).port(OfPort(1)).unwrap().is_up());
+        lab.open("p1", 11);
+    }
+}
+
 #[test]
 fn a_standalone_bridge_without_its_controllers_helps_itself_after_three_probes() {
     let mut lab = Lab::small();
