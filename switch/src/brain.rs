@@ -124,6 +124,8 @@ pub struct Brain {
     routes: Arc<RouteTable>,
     seed: HashSeed,
     mac_sweep_next: Instant,
+    /// Rules do not go before this time, though theirs be over.
+    pub(crate) expiry_next: Instant,
 }
 
 impl Brain {
@@ -140,6 +142,7 @@ impl Brain {
             routes: Arc::default(),
             seed,
             mac_sweep_next: Instant::ZERO,
+            expiry_next: Instant::ZERO,
         }
     }
 
@@ -240,9 +243,9 @@ impl Brain {
         self.counters = counters;
     }
 
-    /// Does what is due.
-    pub fn run(&mut self, now: Instant) {
-        self.expire_rules(now);
+    /// Does what is due. `fold` has workers credit what their cached flows have counted; it is asked before rules go.
+    pub fn run(&mut self, now: Instant, fold: impl FnOnce()) {
+        self.expire_rules(now, fold);
         self.expire_bundles(now);
         self.watch_controllers(now);
         if now >= self.mac_sweep_next {
@@ -257,6 +260,7 @@ impl Brain {
     /// When `run` has something to do again, whatever else happens.
     pub fn next_deadline(&self) -> Option<Instant> {
         let rules = self.bridges.values().filter_map(|b| b.rules.next_deadline());
+        let rules = rules.map(|due| due.max(self.expiry_next));
         let fail_open = self.bridges.values().filter_map(BridgeState::fail_open_at);
         let bundles = self.connections.values().filter_map(OfConnection::next_deadline);
         let learned = self.staging.published().bridges().any(|b| b.mac().stats().entries > 0);

@@ -5,7 +5,8 @@
 
 use base::{HashSeed, Instant};
 use flowtable::group::GroupCommand;
-use flowtable::text::{NoPortNames, parse_flow_line, parse_group_mod};
+use flowtable::meter::MeterCommand;
+use flowtable::text::{NoPortNames, parse_flow_line, parse_group_mod, parse_meter_mod};
 use flowtable::{FlowModCommand as Wanted, OfAction, OfPort, OnMissing, TableId};
 use openflow::message::*;
 use openflow::{OfError, OfVersion};
@@ -149,7 +150,7 @@ impl Lab {
 
     fn run_at(&mut self, seconds: u64) -> Vec<(ConnId, Outgoing)> {
         self.now = at(seconds);
-        self.brain.run(self.now);
+        self.brain.run(self.now, || {});
         self.brain.drain_outbox()
     }
 }
@@ -184,6 +185,10 @@ fn flow_mod(text: &str) -> Message {
 
 fn group_mod(command: GroupCommand, text: &str) -> Message {
     Message::GroupMod(parse_group_mod(text, command, &NoPortNames).unwrap())
+}
+
+fn meter_mod(command: MeterCommand, text: &str) -> Message {
+    Message::MeterMod(parse_meter_mod(text, command).unwrap())
 }
 
 /// The only message that this connection heard.
@@ -483,6 +488,44 @@ fn rules_expire_at_their_time_and_who_asked_hears_of_it() {
     assert_eq!((removed.duration, removed.hard_timeout), (Duration::from_secs(5), 5));
     assert_eq!((removed.packets, removed.bytes), (Some(0), Some(0)));
     assert_eq!(lab.brain.next_deadline(), None);
+}
+
+/// Workers may know of frames that nobody has been told of: a rule is asked for what they counted before it goes, and who hears of
+/// its end hears all of it.
+#[test]
+fn what_workers_have_counted_is_known_before_rules_go() {
+    let mut lab = Lab::small();
+    let conn = lab.connect(1, ConnKind::Primary, OfVersion::V13);
+    lab.told(conn, flow_mod("udp,idle_timeout=1,send_flow_rem,actions=drop"));
+    let rules = lab.brain.bridge("br0").unwrap().rules.tables().clone();
+    let rule = rules.iter().flat_map(|t| t.rules()).find(|r| r.idle_timeout == 1).unwrap().clone();
+    for second in 1..4 {
+        lab.now = at(second);
+        lab.brain.run(lab.now, || rule.stats.add(1, 60, at(second)));
+        assert_eq!(lab.brain.drain_outbox(), vec![], "used a moment ago");
+    }
+    lab.now = at(4);
+    lab.brain.run(lab.now, || rule.stats.add(1, 60, at(3)));
+    let Message::FlowRemoved(removed) = only(lab.brain.drain_outbox(), conn) else {
+        panic!("no FLOW_REMOVED")
+    };
+    assert_eq!((removed.packets, removed.bytes), (Some(4), Some(240)));
+    lab.brain.run(at(5), || panic!("nothing is due"));
+    // Nor does what is to go with its group or meter go before.
+    for text in ["udp,send_flow_rem,actions=group:7", "tcp,send_flow_rem,actions=meter:7,output:1"] {
+        let group = text.contains("group");
+        let change = |add: bool| match group {
+            true if add => group_mod(GroupCommand::Add, "group_id=7,type=all,bucket=1"),
+            true => group_mod(GroupCommand::Delete, "group_id=7"),
+            false if add => meter_mod(MeterCommand::Add, "meter=7,kbps,band=type=drop,rate=9"),
+            false => meter_mod(MeterCommand::Delete, "meter=7"),
+        };
+        lab.told(conn, change(true));
+        lab.told(conn, flow_mod(text));
+        let message = change(false);
+        assert!(Brain::needs_counters(&message));
+        assert!(matches!(only(lab.say(conn, message), conn), Message::FlowRemoved(_)), "{text}");
+    }
 }
 
 #[test]
