@@ -365,8 +365,17 @@ fn rules_go_when_control_changes_hands_as_in_ovs() {
     lab.told(conn, flow_mod("tcp,actions=drop"));
     lab.configure(&[with(&["ptcp:6653"], FailMode::Standalone)]);
     assert_eq!(count(&lab), 2);
+    lab.told(conn, group_mod(GroupCommand::Add, "group_id=7,type=all,bucket=1"));
+    lab.told(conn, meter_mod(MeterCommand::Add, "meter=7,kbps,band=type=drop,rate=9"));
+    let others = |lab: &mut Lab| {
+        let fwd = lab.brain.publish();
+        let bridge = fwd.bridge_by_name("br0").unwrap();
+        (bridge.groups().len(), bridge.meters().iter().count())
+    };
+    assert_eq!(others(&mut lab), (1, 1));
     lab.configure(&[with(&["tcp:127.0.0.1"], FailMode::Standalone)]);
     assert_eq!(count(&lab), 0, "the first controller finds no rules");
+    assert_eq!(others(&mut lab), (0, 0), "nor groups or meters");
     lab.told(conn, flow_mod("tcp,actions=drop"));
     lab.configure(&[with(&["tcp:127.0.0.1", "tcp:127.0.0.2"], FailMode::Standalone)]);
     lab.configure(&[with(&["tcp:127.0.0.2"], FailMode::Secure)]);
