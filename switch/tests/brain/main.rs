@@ -22,7 +22,7 @@ use switch::config::{
     RxQueues,
 };
 use switch::forwarding::{Forwarding, NoPunt, PacketInCause, Punted, Solicitation};
-use switch::mac::MacAddr;
+use switch::mac::{MacAddr, MacKey};
 use switch::ofproto::{ConnId, ConnKind, Outgoing};
 use switch::tunnel::{HostPort, TunnelConfig, TunnelKind};
 use switch::vlan::VlanConfig;
@@ -348,6 +348,38 @@ fn patches_find_each_other_across_bridges_in_any_order() {
     // One that names another that does not name it back has no peer.
     lab.configure(&[left, bridge("br1", &[patch("b", "c")])]);
     assert_eq!(peer(&lab, "br0", "a"), Some(Device::Patch(None)));
+}
+
+/// A station that has gone to another host is looked for there, though a bridge next door knows it behind its patch port.
+#[test]
+fn stations_of_a_port_that_goes_are_forgotten_by_all_bridges() {
+    let mut lab = Lab::new();
+    let right = bridge("br1", &[patch("b", "a")]);
+    lab.configure(&[bridge("br0", &[patch("a", "b"), interface("p1", None)]), right.clone()]);
+    let key = |mac| MacKey { vlan: 0, mac: MacAddr(mac) };
+    let learn = |lab: &mut Lab, name: &str, port: &str, mac| {
+        let fwd = lab.brain.publish();
+        let bridge = fwd.bridge_by_name(name).unwrap();
+        let bundle = bridge.bundles().find(|b| &*b.name == port).unwrap().id;
+        bridge.mac().learn(key(mac), bundle, lab.now);
+    };
+    let known = |lab: &mut Lab| -> Vec<u64> {
+        let fwd = lab.brain.publish();
+        let mut macs: Vec<u64> =
+            fwd.bridge_by_name("br1").unwrap().mac().dump().iter().map(|e| e.key.mac.0).collect();
+        macs.sort_unstable();
+        macs
+    };
+    lab.open("p1", 11);
+    learn(&mut lab, "br0", "p1", 1);
+    learn(&mut lab, "br0", "a", 2);
+    for mac in 1..4 {
+        learn(&mut lab, "br1", "b", mac);
+    }
+    lab.brain.device_closed("p1", lab.now);
+    assert_eq!(known(&mut lab), [2, 3]);
+    lab.configure(&[right]);
+    assert_eq!(known(&mut lab), [3], "the bridge went with what it knew");
 }
 
 #[test]
