@@ -499,9 +499,26 @@ impl Staging {
         let before = self.next.bridges.len();
         if let Some(bridge) = self.next.bridge(id) {
             self.next.shared.neighbours.forget(bridge.name());
+            let stations: Vec<MacKey> = bridge.mac().dump().iter().map(|e| e.key).collect();
+            self.forget_elsewhere(id, &stations);
         }
         self.next.bridges.retain(|b| b.id() != id);
         before != self.next.bridges.len()
+    }
+
+    /// Removes a logical port of a bridge. Its stations are forgotten by all bridges: others know them behind a patch port, and
+    /// one that has moved to another bridge, or host, may be silent there.
+    pub fn remove_bundle(&mut self, id: BridgeId, bundle: BundleId) {
+        if let Some(bridge) = self.bridge_mut(id) {
+            let stations = bridge.remove_bundle(bundle);
+            self.forget_elsewhere(id, &stations);
+        }
+    }
+
+    fn forget_elsewhere(&self, id: BridgeId, stations: &[MacKey]) {
+        if !stations.is_empty() {
+            self.next.bridges.iter().filter(|b| b.id() != id).for_each(|b| b.mac().forget(stations));
+        }
     }
 
     /// A bridge.

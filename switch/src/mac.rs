@@ -372,8 +372,19 @@ impl MacTable {
         doomed.len()
     }
 
-    /// Forgets everything about a port that is gone, static entries included.
-    pub fn forget_port(&self, bundle: BundleId) {
+    /// Forgets these stations wherever they are, but for static entries.
+    pub fn forget(&self, stations: &[MacKey]) {
+        let mut state = self.lock();
+        for key in stations {
+            if state.entries.get(key).is_some_and(|s| !s.entry.is_static) {
+                state.remove(*key);
+                self.bump(key.bucket());
+            }
+        }
+    }
+
+    /// Forgets everything about a port that is gone, static entries included; which stations it had.
+    pub fn forget_port(&self, bundle: BundleId) -> Vec<MacKey> {
         let mut state = self.lock();
         let doomed: Vec<MacKey> =
             state.entries.values().filter(|s| s.entry.bundle == bundle).map(|s| s.entry.key).collect();
@@ -382,6 +393,7 @@ impl MacTable {
         }
         state.ports.remove(&bundle);
         self.bump_all(doomed.iter().map(|k| k.bucket()));
+        doomed
     }
 
     /// Forgets entries that have not been used for the aging time, and lets flows whose station was refused ask again. To
@@ -565,8 +577,12 @@ mod tests {
         assert_eq!(t.flush(Flush::Port(A)), 2);
         assert_eq!(t.flush(Flush::Vlan(2)), 1);
         assert_eq!(at(&t, key(1, 2)), Some(B));
-        t.forget_port(B);
+        assert_eq!(t.forget_port(B), [key(1, 2)]);
         assert_eq!(t.stats().entries, 0);
+        t.add_static(key(1, 1), A, Instant::ZERO);
+        t.learn(key(1, 2), A, Instant::ZERO);
+        t.forget(&[key(1, 1), key(1, 2), key(1, 3)]);
+        assert_eq!((at(&t, key(1, 1)), at(&t, key(1, 2))), (Some(A), None));
     }
 
     /// Two quiet ports keep their stations while a third makes up addresses, and the third loses its own oldest.
