@@ -112,7 +112,6 @@ pub struct LinkChange<'a> {
     name: Option<IfName>,
     netns: Option<&'a Netns>,
     queue_length: Option<u32>,
-    super_frame_len: Option<u32>,
     controller: Option<Option<IfIndex>>,
     alias: Option<String>,
 }
@@ -148,11 +147,6 @@ impl<'a> LinkChange<'a> {
         Self { queue_length: Some(packets), ..self }
     }
 
-    /// Set from which length on the kernel cuts a super-frame before the device gets it (`gso_max_size` of ip-link(8)).
-    pub fn super_frame_len(self, bytes: u32) -> Self {
-        Self { super_frame_len: Some(bytes), ..self }
-    }
-
     /// Put a text on it, by which it can be known again whatever it is called and wherever it is moved.
     pub fn alias(self, text: &str) -> Self {
         Self { alias: Some(text.to_owned()), ..self }
@@ -173,7 +167,6 @@ impl<'a> LinkChange<'a> {
         attributes.extend(self.mtu.map(LinkAttribute::Mtu));
         attributes.extend(self.mac.map(|mac| LinkAttribute::Address(mac.to_vec())));
         attributes.extend(self.queue_length.map(LinkAttribute::TxQueueLen));
-        attributes.extend(self.super_frame_len.map(LinkAttribute::GsoMaxSize));
         attributes.extend(self.alias.clone().map(LinkAttribute::IfAlias));
         attributes
             .extend(self.controller.map(|index| LinkAttribute::Controller(index.map_or(0, IfIndex::get))));
