@@ -162,6 +162,24 @@ fn what_has_no_mark_of_ours_is_not_sent() {
     assert!(b.tap.recv(&mut [0; 100]).is_err(), "nothing else");
 }
 
+/// RFC 3168: the mark of congestion stays inside, and the outer packet says only that it may be marked.
+#[test]
+fn kernel_makes_the_congestion_mark() {
+    let [a, b] = ends();
+    let mut sender = a.device.new_sender().unwrap();
+    // Marks are the two lowest bits: what is inside, and so outside.
+    for (inside, outside) in [(0, 0), (1, 1), (2, 2), (3, 2)] {
+        let mut frame = tcp(50, None, &[]);
+        frame[10 + 15] = inside;
+        let key = TunnelKey { tos: 0x28 | 3, ..key("10.1.0.2", "0.0.0.0") };
+        sender.send([(&key, &frame[..])]).unwrap();
+        let (_, bytes) = receive(&b.tap);
+        let arrival = Arrival::read(&bytes).unwrap();
+        assert_eq!(arrival.key.tos, 0x28 | outside, "{inside}");
+        assert_eq!(bytes[PREFIX_LEN + 15], inside);
+    }
+}
+
 #[test]
 fn device_goes_when_dropped_and_with_the_tap() {
     let scratch = Scratch::new();

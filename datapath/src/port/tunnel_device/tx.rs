@@ -28,6 +28,8 @@ pub(super) struct DeviceTx {
     port: u16,
     queue: Vec<Queued>,
     losses: Losses,
+    /// Frames that the kernel has taken since losses were last asked for.
+    sent: u64,
     /// Packets that the device counts as lost behind us, for one of the workers to report.
     undelivered: Arc<AtomicU64>,
     failed: Option<PortError>,
@@ -69,7 +71,7 @@ fn unwrap(frame: &mut Frame, port: u16) -> Option<TunnelKey> {
 impl DeviceTx {
     pub fn new(sender: VxlanSender, port: u16, undelivered: Arc<AtomicU64>) -> DeviceTx {
         let queue = Vec::with_capacity(FRAMES_MAX);
-        DeviceTx { sender, port, queue, losses: Losses::default(), undelivered, failed: None }
+        DeviceTx { sender, port, queue, losses: Losses::default(), sent: 0, undelivered, failed: None }
     }
 
     /// Sends what waits, with one system call if nothing is refused. Whatever is refused, the others are sent all the same.
@@ -79,7 +81,10 @@ impl DeviceTx {
             let frames = rest.iter().map(|queued| (&queued.key, queued.frame.bytes()));
             match self.sender.send(frames) {
                 // Never none of several.
-                Ok(sent) => done += sent.max(1),
+                Ok(sent) => {
+                    done += sent.max(1);
+                    self.sent += sent as u64;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     let bytes = rest.first().map_or(0, |queued| queued.bytes);
@@ -138,12 +143,18 @@ impl Tx for DeviceTx {
     }
 
     fn take_lost(&mut self) -> Option<TxLost> {
-        self.losses.take().or_else(|| {
-            // Mostly none, and then nothing is written that other workers read.
-            let some = self.undelivered.load(Ordering::Relaxed) > 0;
-            let frames = if some { self.undelivered.swap(0, Ordering::Relaxed) } else { 0 };
-            (frames > 0).then_some(TxLost { frames, bytes: 0, reason: Drop::TxError })
-        })
+        if let Some(lost) = self.losses.take() {
+            return Some(lost);
+        }
+        // Mostly none, and then nothing is written that other workers read. No more than were just sent can be told at a time.
+        let sent = std::mem::take(&mut self.sent);
+        if self.undelivered.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let less = |all: u64| Some(all.saturating_sub(sent));
+        let all = self.undelivered.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        let frames = all.unwrap_or_default().min(sent);
+        (frames > 0).then_some(TxLost { frames, bytes: 0, reason: Drop::TxError })
     }
 }
 
