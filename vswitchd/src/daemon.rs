@@ -468,8 +468,8 @@ impl Daemon {
         for step in rest {
             match step {
                 Step::Close { .. } | Step::CloseSocket(_) => {}
-                Step::OpenSocket(socket) => {
-                    let mut device = socket.interface();
+                Step::OpenSocket(socket, carrier) => {
+                    let mut device = socket.interface(carrier);
                     if self.allowed.disable_system {
                         device.kind = InterfaceKind::Dummy;
                     }

@@ -9,7 +9,8 @@ use crate::workers::Workers;
 use base::Instant;
 use datapath::port::{
     AfPacketConfig, AfPacketPort, AfXdpConfig, AfXdpPort, DeviceChange, LinkReport, PcapConfig, PcapPort,
-    Port, PortConfigError, TapConfig, TapPort, TunnelSocketConfig, TunnelSocketPort, XdpMode, XdpOptions,
+    Port, PortConfigError, TapConfig, TapPort, TunnelDeviceConfig, TunnelDevicePort, TunnelSocketConfig,
+    TunnelSocketPort, XdpMode, XdpOptions,
 };
 use datapath::{Command, PortError};
 use packet::DpPort;
@@ -24,7 +25,7 @@ use switch::afxdp::{AfXdpMode, AfXdpOptions};
 use switch::brain::{DeviceState, OpenDevice};
 use switch::config::{InterfaceConfig, InterfaceKind, RxQueues};
 use switch::mac::MacAddr;
-use switch::tunnel::TunnelSocket;
+use switch::tunnel::{TunnelCarrier, TunnelSocket};
 use sys::IfName;
 use sys::io_ring::RingSetup;
 use sys::netlink::Netlink;
@@ -224,7 +225,9 @@ impl Devices {
         let report = match device.port.link() {
             Ok(report) => report,
             // Others may only be on their way to another namespace.
-            Err(PortError::Gone) if matches!(slot.config.kind, InterfaceKind::AfXdp(_)) => {
+            Err(PortError::Gone)
+                if matches!(slot.config.kind, InterfaceKind::AfXdp(_) | InterfaceKind::Socket(..)) =>
+            {
                 return Err(device.dp_port);
             }
             Err(_) => return Ok(None),
@@ -456,7 +459,7 @@ fn open(
             if let Some(stray) = stray {
                 let netns = stray.netns.as_deref().map(Netns::by_path).transpose()?;
                 let there = TapConfig { netns: netns.as_ref(), open: TapOpen::Attach, ..new(stray.name) };
-                match take_over(&there, strays_held_until) {
+                match take_over(strays_held_until, || TapPort::open(&there)) {
                     Ok(port) => return Ok(Box::new(port)),
                     Err(error) => {
                         tracing::info!(target: "netdev", "{}: not taken over: {error}", config.name)
@@ -479,10 +482,9 @@ fn open(
             let files = PcapConfig { rx: rx.as_ref().map(Into::into), tx: tx.as_ref().map(Into::into) };
             pcap(&config.name, &files)
         }
-        InterfaceKind::Socket(socket) => {
-            let TunnelSocket { protocol, port } = *socket;
-            let config = TunnelSocketConfig { name: config.name.clone(), protocol, port };
-            Ok(Box::new(TunnelSocketPort::open(&config)?))
+        InterfaceKind::Socket(socket, carrier) => {
+            let io_uring = may_use_io_uring && *HAS_IO_URING;
+            open_tunnels(config, (*socket, *carrier), strays_held_until, io_uring)
         }
         InterfaceKind::Patch { .. } | InterfaceKind::Tunnel(_) => Err(PortConfigError::Unsupported("device")),
     }
@@ -499,18 +501,52 @@ fn queue_count(name: &str, index: u32) -> Option<usize> {
     Some(queues.filter(|queue| queue.file_name().as_encoded_bytes().starts_with(b"rx-")).count())
 }
 
-/// Opens a TAP of an earlier run. If that was killed, the kernel lets go of its TAPs only when it has freed its io_urings, tens of
-/// milliseconds later.
+/// Opens what an earlier run may have open. If that was killed, the kernel lets go of its TAPs only when it has freed its io_urings,
+/// tens of milliseconds later.
 #[expect(clippy::disallowed_methods, reason = "the kernel does not tell when it lets go of a device")]
-fn take_over(config: &TapConfig<'_>, held_until: Instant) -> Result<TapPort, PortConfigError> {
+fn take_over<P>(
+    held_until: Instant,
+    open: impl Fn() -> Result<P, PortConfigError>,
+) -> Result<P, PortConfigError> {
     loop {
-        let opened = TapPort::open(config);
-        let is_held = matches!(opened, Err(PortConfigError::Tap(TapError::InUse { .. })));
-        if !is_held || sys::clock::monotonic() >= held_until {
+        let opened = open();
+        if !matches!(&opened, Err(error) if is_held(error)) || sys::clock::monotonic() >= held_until {
             return opened;
         }
         std::thread::sleep(HOLD_GLANCE);
     }
+}
+
+/// Whether somebody has what was to be opened.
+fn is_held(error: &PortConfigError) -> bool {
+    matches!(error, PortConfigError::Tap(TapError::InUse { .. }) | PortConfigError::InUse(_))
+}
+
+/// Opens the port that the tunnels of a protocol and UDP port share. Where the kernel's VXLAN device is wanted and cannot be had,
+/// it has sockets.
+fn open_tunnels(
+    config: &InterfaceConfig,
+    (socket, carrier): (TunnelSocket, TunnelCarrier),
+    held_until: Instant,
+    io_uring: bool,
+) -> Result<Box<dyn Port>, PortConfigError> {
+    let TunnelSocket { protocol, port } = socket;
+    let sockets = TunnelSocketConfig { name: config.name.clone(), protocol, port };
+    if carrier == TunnelCarrier::Sockets {
+        return Ok(Box::new(TunnelSocketPort::open(&sockets)?));
+    }
+    let name = |text: &str| IfName::new(text).map_err(|e| PortConfigError::NoDevice(e.to_string()));
+    let device =
+        TunnelDeviceConfig { name: name(&config.name)?, tap: name(&socket.tap_name())?, port, io_uring };
+    let error = match take_over(held_until, || TunnelDevicePort::open(&device)) {
+        Ok(port) => return Ok(Box::new(port)),
+        // The TAP of one that is on its way out: it will be tried again.
+        Err(error @ PortConfigError::Tap(TapError::InUse { .. })) => return Err(error),
+        Err(error) => error,
+    };
+    let port = TunnelSocketPort::open(&sockets)?;
+    tracing::warn!(target: "tunnel", "{}: carried by sockets, not by the kernel's VXLAN device ({error})", config.name);
+    Ok(Box::new(port))
 }
 
 fn xdp_options(options: &AfXdpOptions) -> XdpOptions {

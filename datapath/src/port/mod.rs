@@ -14,6 +14,7 @@ pub mod capture;
 pub mod dummy;
 pub mod pcap;
 pub mod tap;
+pub mod tunnel_device;
 pub mod tunnel_socket;
 
 mod batching;
@@ -36,6 +37,7 @@ pub use afxdp::{AfXdpConfig, AfXdpPort};
 pub use dummy::{DummyEnd, DummyPort};
 pub use pcap::{PcapConfig, PcapPort, WallClock};
 pub use tap::{TapConfig, TapPort};
+pub use tunnel_device::{TunnelDeviceConfig, TunnelDevicePort};
 pub use tunnel_socket::{TunnelSocketConfig, TunnelSocketPort};
 
 pub use sys::xdp::{XdpMode, XdpOptions};
@@ -83,6 +85,9 @@ pub enum PortConfigError {
         /// The largest that is possible.
         most: u32,
     },
+    /// A name or a UDP port that somebody has; the text says which.
+    #[error("{0}")]
+    InUse(String),
     /// A capture file.
     #[error("{path}: {reason}")]
     Capture {

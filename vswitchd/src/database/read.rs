@@ -52,6 +52,7 @@ pub fn wanted(replica: &Replica, allowed: Allowed) -> Wanted {
     out.next_cfg = root.integer("next_cfg").unwrap_or(0);
     out.config.cache = cache(&root, &mut out.warnings);
     out.config.workers = workers(&root, &mut out.warnings);
+    out.config.vxlan_kernel_device = flag(&root, "vxlan-kernel-device");
     out.config.zone_timeouts = zone_timeouts(replica, &root);
     let mut taken = Taken::default();
     for row in root.uuids("bridges").filter_map(|id| replica.get("Bridge", id)) {
