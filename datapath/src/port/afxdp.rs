@@ -369,7 +369,7 @@ impl AfXdpTx {
             }
             Some(errno::ENETDOWN) => {
                 self.is_down = true;
-                Some(Drop::TxError)
+                Some(Drop::TxDown)
             }
             _ => Some(reason_of(error)),
         }

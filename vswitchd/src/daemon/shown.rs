@@ -171,6 +171,6 @@ fn add(sum: &mut PortCounters, c: &datapath::PortCounters) {
     sum.tx_packets += c.tx_packets.get();
     sum.tx_bytes += c.tx_bytes.get();
     // As in OVS, what a device refuses, most of all because it is down, is no error.
-    let dropped = [Drop::TxFull, Drop::TxError, Drop::TxTooBig, Drop::NoPort];
+    let dropped = [Drop::TxFull, Drop::TxDown, Drop::TxError, Drop::TxTooBig, Drop::NoPort];
     sum.tx_dropped += dropped.into_iter().map(|reason| c.drops.get(reason)).sum::<u64>();
 }
