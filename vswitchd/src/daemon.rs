@@ -51,6 +51,9 @@ const SOLICITATIONS_MAX: usize = 256;
 /// How often statistics go to the database unless `stats-update-interval` says otherwise.
 const STATS_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How often it is looked whether a worker answers that did not in time.
+const LATE_GLANCE: Duration = Duration::from_millis(20);
+
 /// News of links taken in one turn.
 const LINK_EVENTS_MAX: usize = 4_096;
 
@@ -82,7 +85,7 @@ impl PuntSink for PuntQueue {
 }
 
 /// How the loop ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum End {
     /// Devices stay for the next start.
     KeepDevices,
@@ -141,7 +144,9 @@ pub struct Daemon {
     /// Why the last report could not be written.
     report_failed: Option<String>,
     warp: Option<Warp>,
-    end: Option<(End, Option<crate::sockets::AppctlReply>)>,
+    end: Option<End>,
+    /// Who has asked for the end, to be told when it has come.
+    end_replies: Vec<crate::sockets::AppctlReply>,
 }
 
 impl Daemon {
@@ -212,12 +217,13 @@ impl Daemon {
             report_failed: None,
             warp: None,
             end: None,
+            end_replies: Vec::new(),
         })
     }
 
     /// Whether the configuration of the database has been carried out once and every socket answers.
     pub fn is_ready(&self) -> bool {
-        self.configured_once
+        self.configured_once && !self.devices.is_any_held()
     }
 
     /// One turn of the loop, including the wait for something to do. `Some` when the daemon is to end.
@@ -249,7 +255,7 @@ impl Daemon {
         self.report(now);
         self.advance_warp();
         self.let_out(now);
-        Ok(self.end.as_ref().map(|(end, _)| *end))
+        Ok(self.end)
     }
 
     /// How long the loop may sleep if nothing comes.
@@ -278,6 +284,10 @@ impl Daemon {
             Some(self.balancer.next_deadline()),
         ];
         let soonest = others.into_iter().flatten().fold(self.stats_next, Instant::min).saturating_since(now);
+        let soonest = match self.devices.awaits_workers() || self.workers.is_any_ending() {
+            true => soonest.min(LATE_GLANCE),
+            false => soonest,
+        };
         // Under a stopped clock deadlines do not come nearer: look again soon, as somebody may start it.
         if self.clock.is_stopped() { soonest.min(STATS_INTERVAL) } else { soonest }
     }
@@ -289,7 +299,7 @@ impl Daemon {
             match signal {
                 DaemonSignal::Terminate | DaemonSignal::Interrupt => {
                     tracing::info!(target: "vswitchd", "terminated by a signal");
-                    self.end.get_or_insert((End::KeepDevices, None));
+                    self.end.get_or_insert(End::KeepDevices);
                 }
                 DaemonSignal::HangUp => {
                     if let Err(error) = self.log.reopen() {
@@ -406,8 +416,10 @@ impl Daemon {
             match answer {
                 appctl::Answer::Now(answer) => self.sockets.answer_appctl(&request.reply, &answer),
                 appctl::Answer::Exit { cleanup } => {
+                    // Whoever wants to clean up has it so, whatever else ends the daemon at the same time.
                     let end = if cleanup { End::Cleanup } else { End::KeepDevices };
-                    self.end.get_or_insert((end, Some(request.reply)));
+                    self.end = self.end.max(Some(end));
+                    self.end_replies.push(request.reply);
                 }
                 appctl::Answer::Walk(walk) => self.connections.begin(walk, request.reply),
                 appctl::Answer::Warp { total, step } => {
@@ -504,7 +516,7 @@ impl Daemon {
         }
         // Nothing sends to them any more.
         self.devices.bury(&mut self.workers);
-        self.devices.listen(&self.workers);
+        self.devices.listen(&mut self.workers);
         let mut sent = false;
         for command in self.brain.drain_commands() {
             match command {
@@ -555,7 +567,8 @@ impl Daemon {
 
     fn report(&mut self, now: Instant) {
         self.report_due |= self.sockets.take_changed();
-        if !self.configured_once || !self.link.is_ours() || !self.report_due {
+        // While a TAP is not taken over yet, whoever waits for the configuration is to wait on.
+        if !self.is_ready() || !self.link.is_ours() || !self.report_due {
             return;
         }
         self.report_due = false;
@@ -701,11 +714,11 @@ impl Daemon {
         if end == End::Cleanup {
             self.devices.discard_all();
         }
-        let Daemon { devices, link, mut sockets, end, .. } = self;
+        let Daemon { devices, link, mut sockets, end_replies, .. } = self;
         drop((devices, link));
         sockets.remove_all();
         drop(pid_file);
-        if let Some((_, Some(reply))) = end {
+        for reply in end_replies {
             sockets.answer_and_end(&reply, &Ok(String::new()));
         }
     }

@@ -5,7 +5,7 @@
 
 mod queues;
 
-use crate::workers::Workers;
+use crate::workers::{LateSide, Workers};
 use base::Instant;
 use datapath::port::{
     AfPacketConfig, AfPacketPort, AfXdpConfig, AfXdpPort, DeviceChange, LinkReport, PcapConfig, PcapPort,
@@ -34,8 +34,8 @@ use sys::xdp::XdpError;
 
 /// Longest wait, of all, for TAPs that a process holds: it may be ending, or not.
 const HOLD_MAX: Duration = Duration::from_secs(1);
-/// How often it is looked meanwhile.
-const HOLD_GLANCE: Duration = Duration::from_millis(2);
+/// How often it is looked meanwhile: the kernel does not tell when it lets go of a device.
+const HOLD_GLANCE: Duration = Duration::from_millis(10);
 /// Pause before a device that could not be opened is tried again without a sign that it would work now.
 const RETRY: Duration = Duration::from_secs(2);
 /// MTU of a device without one of its own.
@@ -47,6 +47,8 @@ struct Device {
     dp_port: DpPort,
     /// By their numbers.
     sides: Vec<Side>,
+    /// Sides that are no more, with their numbers, which a worker that does not answer still has.
+    leaving: Vec<(u16, LateSide)>,
     /// Address of a device that has none of its own.
     made_up_mac: MacAddr,
     report: LinkReport,
@@ -67,6 +69,8 @@ struct Slot {
     retry_at: Instant,
     /// Whether a TAP of this name was ours before, so that finding it gone is worth a word.
     opened_before: bool,
+    /// Whether its TAP is there and a process has it that may be ending.
+    held: bool,
 }
 
 /// Where a TAP of an earlier run was found.
@@ -88,6 +92,8 @@ pub struct Devices {
     retired: Vec<Retired>,
     /// Whether it is to be looked whether sides are where they are pinned.
     pins_due: bool,
+    /// Whether a worker has not answered from which a side was taken, or to which one was given.
+    awaits_workers: bool,
     /// How many sides were pinned when that was last looked at.
     pinned: usize,
     next_port: u32,
@@ -134,14 +140,23 @@ fn find_strays() -> BTreeMap<String, Stray> {
 impl Devices {
     /// No devices; those of an earlier run are looked for, so that pods which still have them are connected again.
     pub fn after_restart(no_io_uring: bool) -> Devices {
+        if no_io_uring {
+            tracing::info!(target: "netdev", "no io_uring (--no-io-uring): TAPs are read and written frame by frame");
+        }
         let strays_held_until = sys::clock::monotonic() + HOLD_MAX;
         Devices { strays: find_strays(), strays_held_until, no_io_uring, ..Devices::default() }
     }
 
     /// An interface is wanted. Opens its device now; a failure is kept as its error and tried again later.
     pub fn want(&mut self, config: &InterfaceConfig, workers: &mut Workers, now: Instant) -> Option<News> {
-        let slot =
-            Slot { config: config.clone(), device: None, error: None, retry_at: now, opened_before: false };
+        let slot = Slot {
+            config: config.clone(),
+            device: None,
+            error: None,
+            retry_at: now,
+            opened_before: false,
+            held: false,
+        };
         self.slots.insert(config.name.clone(), slot);
         self.try_open(&config.name, workers, now)
     }
@@ -265,6 +280,11 @@ impl Devices {
         names.iter().filter_map(|name| self.try_open(name, workers, now)).collect()
     }
 
+    /// Whether the TAP of an interface is in the hands of a process that may be ending, so that nothing can be said of it yet.
+    pub fn is_any_held(&self) -> bool {
+        self.slots.values().any(|slot| slot.held) && sys::clock::monotonic() < self.strays_held_until
+    }
+
     /// When `retry` has something to do.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.slots.values().filter(|s| s.device.is_none() && has_device(&s.config)).map(|s| s.retry_at).min()
@@ -277,12 +297,31 @@ impl Devices {
         if !has_device(&slot.config) {
             return None;
         }
-        let stray = self.strays.remove(&alias_of(&slot.config));
-        let opened =
-            open(&slot.config, stray, self.strays_held_until, !self.no_io_uring).and_then(|mut port| {
-                let report = port.link()?;
-                Ok((port, report))
-            });
+        let alias = alias_of(&slot.config);
+        let may_use_io_uring = !self.no_io_uring;
+        let adopted =
+            match self.strays.get(&alias).map(|stray| take_over(&slot.config, stray, may_use_io_uring)) {
+                // If the process was killed, the kernel lets go of its TAPs only when it has freed its io_urings, tens of
+                // milliseconds later.
+                Some(Err(PortConfigError::Tap(TapError::InUse { .. })))
+                    if sys::clock::monotonic() < self.strays_held_until =>
+                {
+                    (slot.held, slot.retry_at) = (true, now + HOLD_GLANCE);
+                    return None;
+                }
+                Some(Err(error)) => {
+                    tracing::info!(target: "netdev", "{name}: not taken over: {error}");
+                    None
+                }
+                Some(Ok(port)) => Some(port),
+                None => None,
+            };
+        slot.held = false;
+        self.strays.remove(&alias);
+        let opened = adopted.map_or_else(|| open(&slot.config, may_use_io_uring), Ok).and_then(|mut port| {
+            let report = port.link()?;
+            Ok((port, report))
+        });
         let (mut port, report) = match opened {
             Ok(opened) => opened,
             Err(error) => {
@@ -334,7 +373,8 @@ impl Devices {
             );
         }
         let made_up_mac = MacAddr(0xaa55_aa55_0000 + u64::from(made_up));
-        let mut device = Device { port, dp_port, sides: Vec::new(), made_up_mac, report };
+        let mut device =
+            Device { port, dp_port, sides: Vec::new(), leaving: Vec::new(), made_up_mac, report };
         device.take_sides(room.clone());
         self.pins_due = true;
         let state = device.state();
@@ -424,47 +464,51 @@ static HAS_IO_URING: LazyLock<bool> = LazyLock::new(|| match sys::io_ring::probe
     }
 });
 
-fn open(
+/// How a TAP is to be opened, but for its name and place.
+fn tap_config<'a>(
     config: &InterfaceConfig,
-    stray: Option<Stray>,
-    strays_held_until: Instant,
+    alias: &'a str,
+    name: IfName,
+    may_use_io_uring: bool,
+) -> TapConfig<'a> {
+    let queues = match config.rx_queues {
+        RxQueues::Count(count) => count.into(),
+        _ => 1,
+    };
+    TapConfig {
+        queues,
+        // A number that makes no sense will be mended; room cannot be had later.
+        is_multi_queue: config.rx_queues != RxQueues::Default,
+        mac: config.mac.map(MacAddr::to_bytes),
+        mtu: config.mtu_request.map(u32::from),
+        alias: Some(alias),
+        io_uring: may_use_io_uring && *HAS_IO_URING,
+        ..TapConfig::new(name)
+    }
+}
+
+/// Opens a TAP of an earlier run.
+fn take_over(
+    config: &InterfaceConfig,
+    stray: &Stray,
     may_use_io_uring: bool,
 ) -> Result<Box<dyn Port>, PortConfigError> {
+    let netns = stray.netns.as_deref().map(Netns::by_path).transpose()?;
+    let alias = alias_of(config);
+    let there = tap_config(config, &alias, stray.name, may_use_io_uring);
+    Ok(Box::new(TapPort::open(&TapConfig { netns: netns.as_ref(), open: TapOpen::Attach, ..there })?))
+}
+
+fn open(config: &InterfaceConfig, may_use_io_uring: bool) -> Result<Box<dyn Port>, PortConfigError> {
     let name =
         || IfName::new(&config.name).map_err(|e| PortConfigError::NoDevice(format!("{}: {e}", config.name)));
     let mtu = config.mtu_request.map(u32::from);
     match &config.kind {
         InterfaceKind::Tap => {
             let alias = alias_of(config);
-            let mac = config.mac.map(MacAddr::to_bytes);
-            let io_uring = may_use_io_uring && *HAS_IO_URING;
-            let queues = match config.rx_queues {
-                RxQueues::Count(count) => count.into(),
-                _ => 1,
-            };
-            // A number that makes no sense will be mended; room cannot be had later.
-            let is_multi_queue = config.rx_queues != RxQueues::Default;
-            let new = |name| TapConfig {
-                queues,
-                is_multi_queue,
-                mac,
-                mtu,
-                alias: Some(&alias),
-                io_uring,
-                ..TapConfig::new(name)
-            };
-            if let Some(stray) = stray {
-                let netns = stray.netns.as_deref().map(Netns::by_path).transpose()?;
-                let there = TapConfig { netns: netns.as_ref(), open: TapOpen::Attach, ..new(stray.name) };
-                match take_over(&there, strays_held_until) {
-                    Ok(port) => return Ok(Box::new(port)),
-                    Err(error) => {
-                        tracing::info!(target: "netdev", "{}: not taken over: {error}", config.name)
-                    }
-                }
-            }
             let netns = config.netns.as_deref().map(Netns::find).transpose()?;
-            Ok(Box::new(TapPort::open(&TapConfig { netns: netns.as_ref(), ..new(name()?) })?))
+            let new = tap_config(config, &alias, name()?, may_use_io_uring);
+            Ok(Box::new(TapPort::open(&TapConfig { netns: netns.as_ref(), ..new })?))
         }
         InterfaceKind::System => {
             Ok(Box::new(AfPacketPort::open(&AfPacketConfig { mtu, ..AfPacketConfig::new(name()?) })?))
@@ -497,20 +541,6 @@ fn queue_count(name: &str, index: u32) -> Option<usize> {
     }
     let queues = std::fs::read_dir(device.join("queues")).ok()?.flatten();
     Some(queues.filter(|queue| queue.file_name().as_encoded_bytes().starts_with(b"rx-")).count())
-}
-
-/// Opens a TAP of an earlier run. If that was killed, the kernel lets go of its TAPs only when it has freed its io_urings, tens of
-/// milliseconds later.
-#[expect(clippy::disallowed_methods, reason = "the kernel does not tell when it lets go of a device")]
-fn take_over(config: &TapConfig<'_>, held_until: Instant) -> Result<TapPort, PortConfigError> {
-    loop {
-        let opened = TapPort::open(config);
-        let is_held = matches!(opened, Err(PortConfigError::Tap(TapError::InUse { .. })));
-        if !is_held || sys::clock::monotonic() >= held_until {
-            return opened;
-        }
-        std::thread::sleep(HOLD_GLANCE);
-    }
 }
 
 fn xdp_options(options: &AfXdpOptions) -> XdpOptions {
