@@ -139,6 +139,8 @@ pub struct Daemon {
     stats_next: Instant,
     looks: Looks,
     statistics: BTreeMap<String, BTreeMap<&'static str, u64>>,
+    /// What the brain is not told yet, as TAPs of an earlier run are still awaited.
+    withheld: Vec<News>,
     /// Whether something may have changed that the database is to tell.
     report_due: bool,
     /// Why the last report could not be written.
@@ -149,6 +151,8 @@ pub struct Daemon {
     end_replies: Vec<crate::sockets::AppctlReply>,
 }
 
+    /// Whether the next turn is the last.
+    is_last_turn: bool,
 impl Daemon {
     /// Makes everything but serves nothing yet. Signals must have been blocked before any thread was started.
     ///
@@ -217,10 +221,12 @@ impl Daemon {
             report_failed: None,
             warp: None,
             end: None,
+            withheld: Vec::new(),
             end_replies: Vec::new(),
         })
     }
 
+            is_last_turn: false,
     /// Whether the configuration of the database has been carried out once and every socket answers.
     pub fn is_ready(&self) -> bool {
         self.configured_once && !self.devices.is_any_held()
@@ -255,7 +261,9 @@ impl Daemon {
         self.report(now);
         self.advance_warp();
         self.let_out(now);
-        Ok(self.end)
+        // Once more, for what came before the signal and was not seen yet.
+        let is_last = std::mem::replace(&mut self.is_last_turn, self.end.is_some());
+        Ok(self.end.filter(|_| is_last))
     }
 
     /// How long the loop may sleep if nothing comes.
@@ -274,6 +282,7 @@ impl Daemon {
         }
         let looks = self.devices.open().next().is_some().then(|| self.looks.next());
         let others = [
+            || self.is_last_turn
             looks,
             self.brain.next_deadline(),
             self.devices.next_deadline(),
@@ -386,7 +395,12 @@ impl Daemon {
     fn tell(&mut self, news: impl IntoIterator<Item = News>, now: Instant) {
         // Even if there is no news for the brain: an error may have come or gone.
         self.report_due = true;
-        let news = news.into_iter().map(|news| match news {
+        self.withheld.extend(news);
+        // Ports are numbered in the order of their names, not in that in which a process that is ending lets go of them.
+        if self.devices.is_any_held() {
+            return;
+        }
+        let news = std::mem::take(&mut self.withheld).into_iter().map(|news| match news {
             News::Open(name, device) => (name, Some(device)),
             News::Closed(name) => (name, None),
         });
@@ -516,7 +530,9 @@ impl Daemon {
         }
         // Nothing sends to them any more.
         self.devices.bury(&mut self.workers);
-        self.devices.listen(&mut self.workers);
+        if self.withheld.is_empty() {
+            self.devices.listen(&mut self.workers);
+        }
         let mut sent = false;
         for command in self.brain.drain_commands() {
             match command {

@@ -364,7 +364,7 @@ impl Devices {
         }
         let mut awaits = false;
         for device in self.slots.values_mut().filter_map(|s| s.device.as_mut()) {
-            if self.awaits_workers {
+            if self.awaits_workers || !device.leaving.is_empty() {
                 awaits |= device.collect_late(workers);
             }
             for side in &mut device.sides {
