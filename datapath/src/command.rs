@@ -10,7 +10,8 @@ use crate::fragments::{FragmentLimits, FragmentStats, HeldDatagram, Incomplete};
 use crate::port::{PortError, RxQueue, Tx};
 use crate::stats::WorkerStats;
 use crossbeam_channel::{Sender, TrySendError};
-use packet::{DpPort, Frame};
+use flowtable::Mask;
+use packet::{DpPort, Frame, PacketKey};
 use std::fmt;
 use std::sync::Arc;
 use thiserror::Error;
@@ -24,6 +25,9 @@ pub const EVENTS_MAX: usize = 1_024;
 
 /// Where the answer to a command goes: a channel with room for it. A worker never waits for somebody to take an answer.
 pub type Reply<T> = Sender<T>;
+
+/// Says of the key and the mask of a cached flow whether it is meant.
+pub type FlowFilter = Arc<dyn Fn(&PacketKey, &Mask<PacketKey>) -> bool + Send + Sync>;
 
 /// Settings of a worker that can change while it runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -99,6 +103,13 @@ pub enum Command {
         /// Gets their number.
         reply: Option<Reply<usize>>,
     },
+    /// Remove some cached flows; what they counted is credited.
+    RemoveFlows {
+        /// Which, by key and mask.
+        which: FlowFilter,
+        /// Gets their number.
+        reply: Option<Reply<usize>>,
+    },
     /// Show cached flows.
     DumpFlows {
         /// From here on.
@@ -147,6 +158,7 @@ impl fmt::Debug for Command {
             Command::Adopt { .. } => f.write_str("Adopt"),
             Command::AddTx { port, .. } => write!(f, "AddTx({port})"),
             Command::RemoveTx { port, .. } => write!(f, "RemoveTx({port})"),
+            Command::RemoveFlows { .. } => f.write_str("RemoveFlows"),
             Command::Flush { .. } => f.write_str("Flush"),
             Command::DumpFlows { from, .. } => write!(f, "DumpFlows({from:?})"),
             Command::Fold { .. } => f.write_str("Fold"),

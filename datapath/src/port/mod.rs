@@ -39,7 +39,7 @@ pub use pcap::{PcapConfig, PcapPort, WallClock};
 pub use tap::{TapConfig, TapPort};
 pub use tunnel_socket::{TunnelSocketConfig, TunnelSocketPort};
 
-pub use sys::xdp::{XdpMode, XdpOptions};
+pub use sys::xdp::{XdpMode, XdpOptions, XdpStatistics};
 
 /// What went wrong with a port as a whole. A single frame that cannot be sent is a [`Drop`].
 #[derive(Debug, Error)]
@@ -380,6 +380,11 @@ pub trait Port: Send {
 
     /// What was lost before a worker saw it.
     fn losses(&self) -> Vec<Arc<RxLoss>>;
+
+    /// What the kernel counts for each queue, from the first on, if frames are taken by AF_XDP.
+    fn xdp_statistics(&self) -> Vec<XdpStatistics> {
+        Vec::new()
+    }
 
     /// Destinations whose paths were found to take only packets of so many bytes, since this was last asked. Only of ports that
     /// the host routes for.

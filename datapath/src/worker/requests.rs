@@ -80,6 +80,10 @@ impl<S: SlowPath> Worker<S> {
                 let removed = self.cache.flush();
                 answer_if(reply, removed);
             }
+            Command::RemoveFlows { which, reply } => {
+                let removed = self.cache.remove_some(&*which);
+                answer_if(reply, removed);
+            }
             Command::DumpFlows { from, reply } => {
                 answer(&reply, self.cache.dump(from, &**self.snapshot.load()));
             }
