@@ -11,16 +11,19 @@ use crate::appctl::{self, FragmentSettings};
 use crate::args::{Args, Places};
 use crate::clock::Clock;
 use crate::connections::Connections;
+use crate::coverage::Coverage;
 use crate::database::link::{Link, LinkError};
 use crate::database::read::{Allowed, Wanted, wanted};
-use crate::database::write::{Identity, InterfaceStatus, Status, report};
+use crate::database::write::{Counters, Identity, InterfaceStatus, Status, report};
 use crate::devices::{Devices, News};
+use crate::host_statistics::HostStatistics;
 use crate::looks::Looks;
 use crate::routes::Routes;
 use crate::sockets::{Sockets, Sources, WAKER};
 use crate::vlog::Vlog;
 use crate::workers::{Ingredients, Workers};
 pub use balance::Balancer;
+pub use shown::FlowCounts;
 
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
@@ -31,6 +34,7 @@ use datapath::{Command as WorkerCommand, Drop, Event, PortError, SlowPath};
 use flowtable::OfPort;
 use openflow::message::Message;
 use packet::{DpPort, Frame, PacketKey};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,7 +142,14 @@ pub struct Daemon {
     identity: Identity,
     stats_next: Instant,
     looks: Looks,
-    statistics: BTreeMap<String, BTreeMap<&'static str, u64>>,
+    statistics: BTreeMap<String, Counters>,
+    /// How often things happen.
+    rates: Coverage,
+    /// How many cached flows there were of late.
+    pub flow_counts: FlowCounts,
+    /// What `upcall/set-flow-limit` has set.
+    flow_limit_set: Option<usize>,
+    host_statistics: HostStatistics,
     /// What the brain is not told yet, as TAPs of an earlier run are still awaited.
     withheld: Vec<News>,
     /// Whether something may have changed that the database is to tell.
@@ -147,12 +158,12 @@ pub struct Daemon {
     report_failed: Option<String>,
     warp: Option<Warp>,
     end: Option<End>,
+    /// Whether the next turn is the last.
+    is_last_turn: bool,
     /// Who has asked for the end, to be told when it has come.
     end_replies: Vec<crate::sockets::AppctlReply>,
 }
 
-    /// Whether the next turn is the last.
-    is_last_turn: bool,
 impl Daemon {
     /// Makes everything but serves nothing yet. Signals must have been blocked before any thread was started.
     ///
@@ -217,16 +228,20 @@ impl Daemon {
             stats_next: now,
             looks: if args.disable_system { Looks::none() } else { Looks::watch() },
             statistics: BTreeMap::new(),
+            rates: Coverage::default(),
+            flow_counts: FlowCounts::default(),
+            flow_limit_set: None,
+            host_statistics: HostStatistics::default(),
+            withheld: Vec::new(),
             report_due: true,
             report_failed: None,
             warp: None,
             end: None,
-            withheld: Vec::new(),
+            is_last_turn: false,
             end_replies: Vec::new(),
         })
     }
 
-            is_last_turn: false,
     /// Whether the configuration of the database has been carried out once and every socket answers.
     pub fn is_ready(&self) -> bool {
         self.configured_once && !self.devices.is_any_held()
@@ -252,6 +267,7 @@ impl Daemon {
         self.take_punts();
         self.take_solicitations();
         self.take_link_events(now);
+        self.report_due |= self.host_statistics.collect();
         self.follow_routes(false, now);
         self.serve(now);
         self.follow_database(now);
@@ -277,12 +293,12 @@ impl Daemon {
             || self.warp.is_some()
             || !self.punts.is_empty()
             || !self.solicitations.is_empty()
+            || self.is_last_turn
         {
             return Duration::ZERO;
         }
         let looks = self.devices.open().next().is_some().then(|| self.looks.next());
         let others = [
-            || self.is_last_turn
             looks,
             self.brain.next_deadline(),
             self.devices.next_deadline(),
@@ -447,6 +463,18 @@ impl Daemon {
         }
     }
 
+    /// `bridge/reconnect`: ends the connections to the controllers of one bridge or all, to be made again.
+    ///
+    /// # Errors
+    /// There is no such bridge.
+    pub fn reconnect(&mut self, bridge: Option<&String>) -> Result<String, String> {
+        if bridge.is_some_and(|name| self.snapshot.load().bridge_by_name(name).is_none()) {
+            return Err("Unknown bridge".to_owned());
+        }
+        self.sockets.reconnect(bridge.map(String::as_str));
+        Ok(String::new())
+    }
+
     // --- configuration ---
 
     fn follow_database(&mut self, now: Instant) {
@@ -459,6 +487,9 @@ impl Daemon {
         let read = wanted(replica, self.allowed);
         if self.configured_once && read == self.read {
             return;
+        }
+        if read.config.cache != self.read.config.cache {
+            self.flow_limit_set = None;
         }
         for warning in read.warnings.iter().filter(|w| !self.read.warnings.contains(w)) {
             tracing::warn!(target: "bridge", "{warning}");
@@ -612,6 +643,7 @@ impl Daemon {
             controllers: self.sockets.controller_status(&self.brain, self.clock.now()),
             identity: self.identity.clone(),
             cur_cfg: self.read.next_cfg,
+            host_statistics: self.host_statistics.latest().clone(),
             ..Status::default()
         };
         for bridge in self.brain.bridges() {
@@ -691,10 +723,13 @@ impl Daemon {
                     ("tx_errors", c.tx_errors),
                     ("tx_packets", c.tx_packets),
                 ];
-                all.insert(port.name.clone(), columns.into_iter().collect());
+                let columns = columns.into_iter().map(|(name, count)| (Cow::Borrowed(name), count));
+                let queues = self.devices.queue_counters(&port.name);
+                all.insert(port.name.clone(), columns.chain(queues).collect());
             }
         }
         self.statistics = all;
+        self.host_statistics.gather(self.read.host_statistics, &self.places, self.sockets.notifier());
         self.report_due = true;
     }
 

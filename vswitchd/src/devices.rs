@@ -15,6 +15,7 @@ use datapath::{Command, PortError};
 use packet::DpPort;
 pub use queues::ShownSide;
 use queues::Side;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -423,6 +424,21 @@ impl Devices {
     pub fn lost(&self, name: &str) -> u64 {
         let Some(device) = self.slots.get(name).and_then(|s| s.device.as_ref()) else { return 0 };
         device.port.losses().iter().map(|l| l.too_long.get() + l.overflow.get() + l.unreadable.get()).sum()
+    }
+
+    /// Counters of the queues of an AF_XDP device, by the names that OVS has for them.
+    pub fn queue_counters(&self, name: &str) -> Vec<(Cow<'static, str>, u64)> {
+        let Some(device) = self.slots.get(name).and_then(|s| s.device.as_ref()) else { return Vec::new() };
+        let queues = device.port.xdp_statistics().into_iter().enumerate();
+        let counters = queues.flat_map(|(n, s)| {
+            [
+                ("rx_dropped", s.rx_dropped),
+                ("rx_invalid_descs", s.rx_invalid),
+                ("tx_invalid_descs", s.tx_invalid),
+            ]
+            .map(|(what, count)| (Cow::Owned(format!("xsk_queue_{n}_{what}")), count))
+        });
+        counters.collect()
     }
 
     /// `exit --cleanup`: every device that the switch made vanishes.

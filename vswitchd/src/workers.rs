@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use base::{Counter, HashSeed, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
-use datapath::command::{COMMANDS_MAX, EVENTS_MAX};
+use datapath::command::{COMMANDS_MAX, EVENTS_MAX, FlowFilter};
 use datapath::conntrack::ConnTracker;
 use datapath::{
     Command, CommandRefused, DumpCursor, Event, FlowDump, FragmentDump, Progress, RxQueue, Worker,
@@ -47,6 +47,8 @@ pub struct BusyTime {
     pub traffic: Counter,
     /// In steps that only carried out commands.
     pub other: Counter,
+    /// How many steps moved frames.
+    pub steps: Counter,
 }
 
 /// A running worker's thread.
@@ -97,6 +99,14 @@ pub struct Work {
     pub elapsed: u64,
     /// Nanoseconds in steps that moved frames.
     pub busy: u64,
+    /// Nanoseconds in steps that only carried out commands.
+    pub other: u64,
+    /// Steps.
+    pub steps: u64,
+    /// Steps that moved frames.
+    pub busy_steps: u64,
+    /// Frames sent to devices.
+    pub sent: u64,
 }
 
 impl Work {
@@ -113,6 +123,10 @@ impl Work {
             lost,
             elapsed: sys::clock::monotonic().as_nanos(),
             busy: busy.traffic.get(),
+            other: busy.other.get(),
+            steps: stats.steps.get(),
+            busy_steps: busy.steps.get(),
+            sent: ports.tx_packets.get(),
         }
     }
 
@@ -126,6 +140,10 @@ impl Work {
             lost: self.lost.saturating_sub(before.lost),
             elapsed: self.elapsed.saturating_sub(before.elapsed),
             busy: self.busy.saturating_sub(before.busy),
+            other: self.other.saturating_sub(before.other),
+            steps: self.steps.saturating_sub(before.steps),
+            busy_steps: self.busy_steps.saturating_sub(before.busy_steps),
+            sent: self.sent.saturating_sub(before.sent),
         }
     }
 }
@@ -383,6 +401,13 @@ impl Workers {
         self.confirm(|reply| Command::Flush { reply: Some(reply) }).into_iter().sum()
     }
 
+    /// Removes the cached flows that are meant; how many there were, of all workers.
+    pub fn remove_flows(&self, which: &FlowFilter) -> usize {
+        self.confirm(|reply| Command::RemoveFlows { which: Arc::clone(which), reply: Some(reply) })
+            .into_iter()
+            .sum()
+    }
+
     /// What each worker's reassembly holds, and has done.
     pub fn fragments(&self) -> Vec<FragmentDump> {
         self.confirm(|reply| Command::Fragments { reply })
@@ -556,7 +581,10 @@ fn run(
         let ended = sys::clock::monotonic();
         let time = u64::try_from(ended.saturating_since(began).as_nanos()).unwrap_or(0);
         match progress {
-            Progress { frames: 1.., .. } => busy.traffic.add(time),
+            Progress { frames: 1.., .. } => {
+                busy.traffic.add(time);
+                busy.steps.add(1);
+            }
             Progress { commands: 1.., .. } => busy.other.add(time),
             _ => {}
         }
