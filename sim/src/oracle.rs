@@ -27,8 +27,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use switch::forwarding::{Effect, Forwarding};
 
 /// Reasons that depend on the state of devices, budgets and queues and not on the frame alone.
-const CIRCUMSTANCES: [Drop; 11] = [
+const CIRCUMSTANCES: [Drop; 12] = [
     Drop::TxFull,
+    Drop::TxDown,
     Drop::TxError,
     Drop::TxTooBig,
     Drop::NoPort,

@@ -330,6 +330,10 @@ impl MacTable {
     /// Puts an entry there that neither ages nor moves (fdb/add).
     pub fn add_static(&self, key: MacKey, bundle: BundleId, now: Instant) {
         let mut state = self.lock();
+        let there = state.entries.get(&key).map(|s| &*s.entry);
+        if there.is_some_and(|entry| entry.is_static && entry.bundle == bundle) {
+            return;
+        }
         state.remove(key);
         if state.entries.len() >= state.limit
             && let Some(evicted) = state.evict_one(Some(bundle))
@@ -337,17 +341,18 @@ impl MacTable {
             self.bump(evicted.bucket());
         }
         state.insert(key, bundle, now, true);
-        state.stats.learned += 1;
         self.bump(key.bucket());
     }
 
-    /// Forgets one entry, static or not; whether there was one.
-    pub fn remove(&self, key: MacKey) -> bool {
-        let removed = self.lock().remove(key).is_some();
-        if removed {
+    /// Forgets a static entry (fdb/del); whether there was one.
+    pub fn remove_static(&self, key: MacKey) -> bool {
+        let mut state = self.lock();
+        let is_static = state.entries.get(&key).is_some_and(|s| s.entry.is_static);
+        if is_static {
+            state.remove(key);
             self.bump(key.bucket());
         }
-        removed
+        is_static
     }
 
     /// Forgets learned entries; how many there were.
@@ -565,7 +570,14 @@ mod tests {
         assert_eq!(t.flush(Flush::All), 1);
         assert_eq!(t.expire(Instant::from_secs(1_000_000)), 0);
         assert_eq!((at(&t, key(0, 7)), t.stats().static_entries), (Some(A), 1));
-        assert!(t.remove(key(0, 7)) && !t.remove(key(0, 7)));
+        let before = t.lookup(key(0, 7)).revision;
+        t.add_static(key(0, 7), A, Instant::ZERO);
+        assert_eq!(t.lookup(key(0, 7)).revision, before, "no flow need be translated anew");
+        t.add_static(key(0, 7), B, Instant::ZERO);
+        assert_eq!((at(&t, key(0, 7)), t.stats().learned), (Some(B), 1), "what is put there is not learned");
+        t.learn(key(0, 8), A, Instant::ZERO);
+        assert!(t.remove_static(key(0, 7)) && !t.remove_static(key(0, 7)));
+        assert!(!t.remove_static(key(0, 8)) && at(&t, key(0, 8)) == Some(A));
     }
 
     #[test]

@@ -434,6 +434,21 @@ impl FlowCache {
         removed
     }
 
+    /// Removes the flows of which `which` says so by key and mask; what they counted is credited first. How many there were.
+    pub fn remove_some(&mut self, which: &dyn Fn(&PacketKey, &Mask<PacketKey>) -> bool) -> usize {
+        let mut found = Vec::new();
+        for (t, table) in self.tables.iter().enumerate() {
+            let Some(table) = table else { continue };
+            let slots = (0..table.slots() as FlowSlot).filter(|slot| table.memo(*slot).is_some());
+            let wanted = slots.filter(|slot| which(&table.key(*slot), &table.mask));
+            found.extend(wanted.map(|slot| (TableIndex(t as u16), slot)));
+        }
+        for (table, slot) in &found {
+            self.remove(*table, *slot);
+        }
+        found.len()
+    }
+
     /// Credits what all flows have counted since the last time.
     pub fn fold(&mut self) {
         for table in self.tables.iter_mut().flatten() {

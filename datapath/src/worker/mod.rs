@@ -20,6 +20,7 @@ use crate::cache::FlowCache;
 use crate::command::{COMMANDS_MAX, Command, Event, Wake, WorkerConfig, WorkerPeer};
 use crate::conntrack::ConnTracker;
 use crate::execute::Executor;
+use crate::fragments::Side;
 use crate::port::{PortError, RxQueue};
 use crate::ports::{PortIndex, Ports};
 use crate::slowpath::SlowPath;
@@ -295,6 +296,7 @@ impl<S: SlowPath> Worker<S> {
     fn receive_from(&mut self, at: usize, now: Instant) -> (usize, bool) {
         let Some(entry) = self.receivers.get_mut(at) else { return (0, false) };
         let (port, index) = (entry.port, entry.index);
+        self.executor.fragments.receive_from(Some(Side { port, number: entry.queue.number }));
         let result = entry.queue.rx.recv(&mut self.executor.pool, &mut self.batch);
         let frames = self.batch.len();
         entry.ready = frames > 0 && !entry.queue.rx.is_drained();
