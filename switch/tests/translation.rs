@@ -436,7 +436,7 @@ fn keys_are_printed_as_the_real_datapath_prints_them() {
     let cases: [(&str, &[Slot], &str); 4] = [
         (
             "in_port(1),eth(src=00:00:00:00:00:01,dst=00:00:00:00:00:02),eth_type(0x0800),ipv4(src=1.1.1.1,dst=10.0.0.0,proto=6,tos=0,ttl=64,frag=no),tcp(src=1,dst=2)",
-            &[slot::DL_DST, Slot::at(4, 24, 8), slot::NW_PROTO, slot::NW_FRAG],
+            &[slot::DL_DST, slot::NW_DST.part(24, 8), slot::NW_PROTO, slot::NW_FRAG],
             "recirc_id(0),in_port(1),eth(dst=00:00:00:00:00:02),eth_type(0x0800),ipv4(dst=10.0.0.0/255.0.0.0,proto=6,frag=no)",
         ),
         (
