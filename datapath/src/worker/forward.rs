@@ -7,7 +7,8 @@
 use super::recorder::{Home, Recorder};
 use crate::action::{DpAction, RecircId};
 use crate::cache::{
-    Chain, FlowCache, FlowSlot, MaskedKey, Memo, NewFlow, PortShare, Stored, TableIndex, ends_in_pass,
+    Chain, FlowCache, FlowSlot, MaskedKey, Memo, Millis, NewFlow, PortShare, Stamp, Stored, TableIndex,
+    ends_in_pass,
 };
 use crate::cost;
 use crate::drop::Drop;
@@ -60,6 +61,9 @@ pub(crate) struct Pass<'a, S: SlowPath> {
     /// Read after the snapshot was loaded, and again whenever this worker has changed something.
     revision: Revision,
     now: Instant,
+    /// The same as cached flows have them.
+    stamp: Stamp,
+    millis: Millis,
     cache: &'a mut FlowCache,
     executor: &'a mut Executor,
     stats: &'a WorkerStats,
@@ -84,10 +88,14 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         recorder: &'a mut Recorder,
         stats: &'a WorkerStats,
     ) -> Self {
+        let revision = slow.revision();
+        let (stamp, millis) = cache.present(revision, now);
         Pass {
             slow,
-            revision: slow.revision(),
+            revision,
             now,
+            stamp,
+            millis,
             cache,
             executor,
             stats,
@@ -170,12 +178,12 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         if self.moved {
             return None;
         }
-        let (hot, chain) = self.cache.hot_and_chain_mut(table, slot)?;
-        if hot.stamp != self.revision {
+        let (flow, chain) = self.cache.flow_and_chain_mut(table, slot)?;
+        if flow.stamp != self.stamp || flow.is_full() {
             return None;
         }
         let (bytes, flags) = (frame.len() as u32, tcp_flags(&staged.key));
-        let mut output = hot.only_output;
+        let mut output = flow.only_output;
         if output == DpPort::NONE {
             let chain = chain.filter(|chain| chain.is_stamped(self.revision))?;
             let link = chain.first();
@@ -189,7 +197,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             output = link.only_output;
             *followed += 1;
         }
-        hot.count(bytes, flags, self.now);
+        flow.count(bytes, flags, self.millis);
         Some(output)
     }
 
@@ -417,15 +425,15 @@ impl<'a, S: SlowPath> Pass<'a, S> {
     /// Whether a cached flow is right under the present revision.
     #[inline]
     fn is_good(&mut self, table: TableIndex, slot: FlowSlot) -> bool {
-        if self.cache.hot_mut(table, slot).is_some_and(|hot| hot.stamp == self.revision) {
+        if self.cache.flow_mut(table, slot).is_some_and(|flow| flow.stamp == self.stamp) {
             return true;
         }
         if !self.cache.is_valid(table, slot, self.slow) {
             return false;
         }
         // The revision was read before the check: what changed in between shows as a difference next time.
-        if let Some(hot) = self.cache.hot_mut(table, slot) {
-            hot.stamp = self.revision;
+        if let Some(flow) = self.cache.flow_mut(table, slot) {
+            flow.stamp = self.stamp;
         }
         self.stats.cache.revalidated.add(1);
         true
@@ -441,21 +449,22 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         ingress: PortIndex,
     ) -> Option<(Frame, RecircId)> {
         let removals = self.cache.removals();
-        let Some(hot) = self.cache.hot_mut(place.0, place.1) else {
+        let Some(flow) = self.cache.flow_to_count(place.0, place.1) else {
             self.executor.drop_frame(frame, ingress, Drop::NoAction);
             return None;
         };
-        hot.count(frame.len() as u32, tcp_flags(&staged.key), self.now);
-        if hot.only_output != DpPort::NONE {
-            self.executor.output(hot.only_output, frame, ingress);
+        flow.count(frame.len() as u32, tcp_flags(&staged.key), self.millis);
+        if flow.only_output != DpPort::NONE {
+            self.executor.output(flow.only_output, frame, ingress);
             return None;
         }
-        if hot.chain.is_some() {
+        if flow.chain.is_some() {
             return self.run_chain(place, frame, staged, ingress);
         }
+        let memo = self.cache.memo(place.0, place.1);
         if FrameClass::of(&staged.key).stage == Stage::Fresh {
             self.recorder.stop();
-            if let Some(memo) = hot.memo.as_ref().filter(|memo| ends_in_pass(&memo.program)) {
+            if let Some(memo) = memo.filter(|memo| ends_in_pass(&memo.program)) {
                 let home = match staged.table {
                     Some(table) if table != place.0 => {
                         Home::New { table, masked: staged.masked, shared: place }
@@ -465,7 +474,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
                 self.recorder.start(home, memo, &staged.key, removals);
             }
         }
-        let steps = hot.memo.as_ref().map_or(&[][..], |memo| &memo.program.actions);
+        let steps = memo.map_or(&[][..], |memo| &memo.program.actions);
         let mut origin = Origin::new(ingress, &mut staged.key, self.now);
         let next = self.executor.run(steps, frame, &mut origin, self.slow, None);
         staged.held = origin.held;
@@ -482,8 +491,8 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         ingress: PortIndex,
     ) -> Option<(Frame, RecircId)> {
         let (bytes, flags) = (frame.len() as u32, tcp_flags(&staged.key));
-        let (hot, chain) = self.cache.hot_and_chain_mut(table, slot)?;
-        let (Some(memo), Some(chain)) = (&hot.memo, chain) else { return None };
+        let (memo, chain) = self.cache.memo_and_chain_mut(table, slot)?;
+        let Some(chain) = chain else { return None };
         let mut origin = Origin::new(ingress, &mut staged.key, self.now);
         let mut steps: &[DpAction] = &memo.program.actions;
         if chain.is_good(self.revision, self.slow) {
@@ -535,6 +544,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             self.slow.commit(&effects, self.now);
             // What this frame taught must count for the next one of the same batch.
             self.revision = self.slow.revision();
+            (self.stamp, self.millis) = self.cache.present(self.revision, self.now);
         }
         let memo = Arc::new(Memo { program, deps, credits });
         (NewFlow { memo, stamp }, cacheable)
