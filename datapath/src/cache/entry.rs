@@ -62,6 +62,11 @@ impl FlowRecord {
         FlowRecord { memo: Some(memo), packets: 0, bytes: 0, created, share, share_position: 0 }
     }
 
+    /// What is done to the flow's frames, step by step.
+    pub fn steps(&self) -> &[DpAction] {
+        self.memo.as_ref().map_or(&[], |memo| &memo.program.actions)
+    }
+
     /// Whether the flow has this very translation.
     pub fn has(&self, memo: &Arc<Memo>) -> bool {
         self.memo.as_ref().is_some_and(|own| Arc::ptr_eq(own, memo))

@@ -32,7 +32,7 @@ pub(crate) use table::{FlowSlot, MaskedKey};
 use crate::action::Program;
 use crate::slowpath::{Profile, ProfileId, Revision, SlowPath};
 use base::{HashSeed, Instant};
-use entry::Flow;
+use entry::{Flow, FlowRecord};
 use era::Eras;
 use flowtable::Mask;
 use memo::Memos;
@@ -73,7 +73,7 @@ pub struct CacheLimits {
     pub flows: u32,
     /// Cached flows of one ingress port.
     pub flows_per_port: u32,
-    /// Time after which a flow without a frame expires (`other_config:max-idle`).
+    /// Time after which a flow without a frame expires (`other_config:max-idle`); if it is more than 24 days, later or never.
     pub idle: Duration,
 }
 
@@ -271,7 +271,7 @@ impl FlowCache {
         self.at(table)?.candidate(by.hash)
     }
 
-    /// The flow of a key, which is probably the candidate, and its chain.
+    /// The flow of a key, which is probably the candidate, and its chain. Has fetched what else a hit needs if there is none.
     #[inline]
     pub fn confirm(
         &self,
@@ -285,7 +285,11 @@ impl FlowCache {
             Some(slot) if table.is(slot, key, by) => slot,
             _ => table.find_elsewhere(key, by)?,
         };
-        Some((slot, table.chain(slot)))
+        let chain = table.chain(slot);
+        if chain.is_none() {
+            table.prefetch_record(slot);
+        }
+        Some((slot, chain))
     }
 
     /// Where the flow of a key is cached, which is often the one that was looked up last. `by` as in [`FlowCache::find`].
@@ -315,13 +319,13 @@ impl FlowCache {
         table.flow_mut(slot)
     }
 
-    /// What is done to a flow's frames, and its chain.
-    pub fn memo_and_chain_mut(
+    /// What is recorded of a flow, and its chain.
+    pub fn record_and_chain_mut(
         &mut self,
         table: TableIndex,
         slot: FlowSlot,
-    ) -> Option<(&Arc<Memo>, Option<&mut Chain>)> {
-        self.at_mut(table)?.memo_and_chain_mut(slot)
+    ) -> Option<(&FlowRecord, Option<&mut Chain>)> {
+        self.at_mut(table)?.record_and_chain_mut(slot)
     }
 
     /// A flow and its chain.

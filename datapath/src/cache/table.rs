@@ -10,8 +10,9 @@ use super::{Chain, PortShare};
 use crate::slowpath::{Profile, ProfileId, Revision};
 use base::{HashSeed, Instant, RowHash};
 use flowtable::Mask;
-use packet::PacketKey;
+use packet::{DpPort, PacketKey};
 use std::sync::Arc;
+use sys::prefetch::prefetch;
 
 pub(crate) use super::flows::FlowSlot;
 
@@ -148,11 +149,20 @@ impl ProfileTable {
         self.chains.get(self.flows.get(slot)?.chain?)
     }
 
-    /// What is done to a flow's frames, and its chain.
-    pub fn memo_and_chain_mut(&mut self, slot: FlowSlot) -> Option<(&Arc<Memo>, Option<&mut Chain>)> {
+    /// What is recorded of a flow, and its chain.
+    pub fn record_and_chain_mut(&mut self, slot: FlowSlot) -> Option<(&FlowRecord, Option<&mut Chain>)> {
         let chain = self.flows.get(slot)?.chain;
-        let memo = self.flows.record(slot)?.memo.as_ref()?;
-        Some((memo, chain.and_then(|chain| self.chains.get_mut(chain))))
+        Some((self.flows.record(slot)?, chain.and_then(|chain| self.chains.get_mut(chain))))
+    }
+
+    /// Has the record fetched of a flow whose hits need it.
+    #[inline]
+    pub fn prefetch_record(&self, slot: FlowSlot) {
+        if self.flows.get(slot).is_some_and(|flow| flow.only_output == DpPort::NONE)
+            && let Some(record) = self.flows.record(slot)
+        {
+            prefetch(&record.memo);
+        }
     }
 
     /// A flow and its chain.

@@ -491,20 +491,24 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         ingress: PortIndex,
     ) -> Option<(Frame, RecircId)> {
         let (bytes, flags) = (frame.len() as u32, tcp_flags(&staged.key));
-        let (memo, chain) = self.cache.memo_and_chain_mut(table, slot)?;
-        let Some(chain) = chain else { return None };
+        let (record, chain) = self.cache.record_and_chain_mut(table, slot)?;
+        let chain = chain?;
         let mut origin = Origin::new(ingress, &mut staged.key, self.now);
-        let mut steps: &[DpAction] = &memo.program.actions;
+        // Those of the flow itself are looked up only if they are needed: most links are nothing but a pass.
+        let mut steps: Option<&[DpAction]> = None;
         if chain.is_good(self.revision, self.slow) {
             let mut link = Some(chain.first());
             loop {
-                // Most links are nothing but a pass, and most frames are as the ones before.
+                // Most frames are as the ones before.
                 let follows = link
                     .as_deref()
                     .is_some_and(|l| l.is_alone && self.executor.follow(&mut frame, &mut origin, l));
                 let next = match follows {
                     true => Some(Next::Follow(frame)),
-                    false => self.executor.run(steps, frame, &mut origin, self.slow, link.as_deref()),
+                    false => {
+                        let steps = steps.unwrap_or_else(|| record.steps());
+                        self.executor.run(steps, frame, &mut origin, self.slow, link.as_deref())
+                    }
                 };
                 match next {
                     Some(Next::Follow(followed)) => {
@@ -516,7 +520,8 @@ impl<'a, S: SlowPath> Pass<'a, S> {
                             return None;
                         }
                         frame = followed;
-                        (steps, link) = followed_link.go_on();
+                        let (next_steps, next_link) = followed_link.go_on();
+                        (steps, link) = (Some(next_steps), next_link);
                     }
                     Some(Next::Recirculate(frame, id)) => {
                         self.cache.end_chain(table, slot);
@@ -526,7 +531,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
                 }
             }
         }
-        let next = self.executor.run(steps, frame, &mut origin, self.slow, None);
+        let next = self.executor.run(record.steps(), frame, &mut origin, self.slow, None);
         self.cache.end_chain(table, slot);
         next.and_then(Next::recirculation)
     }
