@@ -104,8 +104,6 @@ pub struct CachedFlow {
     pub bytes: u64,
     /// TCP flags seen since it has had its program, or-ed together.
     pub tcp_flags: u16,
-    /// When it was first cached.
-    pub created: Instant,
     /// When its last frame came, in whole milliseconds.
     pub last_seen: Instant,
 }
@@ -533,7 +531,6 @@ fn show<S: SlowPath>(
         packets: flow.packets(record),
         bytes: flow.bytes(record),
         tcp_flags: flow.tcp_flags,
-        created: record.created,
         last_seen: table.last_seen(flow),
     })
 }

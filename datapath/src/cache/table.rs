@@ -281,7 +281,7 @@ impl ProfileTable {
         let [words @ .., _] = by.words;
         let flow = Flow::new(words, &new.memo, self.eras.stamp(new.stamp), self.eras.millis(now));
         let rest = self.rest.iter().map(|word| masked(word, key));
-        let slot = self.flows.insert(flow, FlowRecord::new(new.memo, share, now), rest);
+        let slot = self.flows.insert(flow, FlowRecord::new(new.memo, share), rest);
         let (flows, pairs) = (&self.flows, self.first_pairs);
         self.index.insert(by.hash, slot, |slot| Self::hash_of(flows, pairs, seed, slot));
         slot

@@ -22,7 +22,7 @@ pub struct Memory {
 }
 
 /// A cached flow's line, its record, and the words that stand in the line (`datapath::cache::entry`).
-const FLOW: usize = 64 + 40;
+const FLOW: usize = 64 + 32;
 const FLOW_WORDS: usize = 5;
 /// The index (a line of twelve, two thirds full) and the place in the port's share.
 const INDEX_AND_SHARE: usize = 64 * 3 / (12 * 2) + 4;
