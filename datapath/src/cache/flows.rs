@@ -97,10 +97,10 @@ impl Flows {
         if let Some(flow) = self.get(slot) {
             prefetch(flow);
         }
-        // Keys that are so long are seldom longer than a line.
-        if let [first, .., last] | [first @ last] = self.rest(slot) {
-            prefetch(first);
-            prefetch(last);
+        if self.rest_width > 0 {
+            let rest = self.rest(slot);
+            // What is left of a key is seldom longer than a line, but may lie across two.
+            rest.first().into_iter().chain(rest.last()).for_each(prefetch);
         }
     }
 
