@@ -343,6 +343,27 @@ mod tests {
     }
 
     #[test]
+    fn a_part_is_some_bits_of_its_slot() {
+        let mut key = PacketKey::default();
+        key.set(slot::VLAN_TCI, 0xb123);
+        key.set(slot::NW_TOS, 0x2e << 2 | 1);
+        assert_eq!((key.get(slot::VLAN_TCI.part(13, 3)), key.get(slot::VLAN_TCI.part(0, 12))), (5, 0x123));
+        assert_eq!((key.get(slot::NW_TOS.part(2, 6)), key.get(slot::NW_TOS.part(0, 2))), (0x2e, 1));
+        assert_eq!(slot::NW_SRC.part(0, 32), slot::NW_SRC);
+    }
+
+    /// A line of the flow cache has room for five words: for what rules on connections look at, and NORMAL.
+    #[test]
+    fn what_is_looked_at_together_stands_together() {
+        use slot::*;
+        let words =
+            |slots: &[Slot]| slots.iter().map(|s| s.word).collect::<std::collections::BTreeSet<_>>().len();
+        let tuple = [IN_PORT, RECIRC_ID, DL_TYPE, NW_FRAG, NW_PROTO, NW_SRC, NW_DST, TP_SRC, TP_DST];
+        let ethernet = [DL_SRC, DL_DST, VLAN_TCI, VLAN_TPID];
+        assert_eq!((words(&tuple), words(&[&tuple[..], &ethernet].concat())), (3, 5));
+    }
+
+    #[test]
     fn set_then_get() {
         for s in slot::ALL {
             let mut key = PacketKey { words: [u64::MAX; PacketKey::WORDS] };
