@@ -10,7 +10,7 @@ pub mod time;
 pub mod wheel;
 
 pub use counter::Counter;
-pub use hash::HashSeed;
+pub use hash::{HashSeed, RowHash};
 pub use limit::RateLimit;
 pub use time::Instant;
 pub use wheel::TimingWheel;

@@ -6,7 +6,8 @@ mod world;
 
 use datapath::cache::{CACHE_EVICT_IDLE, CACHE_FLOWS_DEFAULT};
 use datapath::{
-    CacheLimits, Command, Credit, Domain, DpAction, Drop, DumpCursor, MissLimits, RxQueue, WorkerConfig,
+    CacheLimits, Command, Credit, Domain, DpAction, Drop, DumpCursor, MissLimits, RxQueue, SlowPath,
+    WorkerConfig,
 };
 use packet::{DpPort, slot};
 use std::sync::Arc;
@@ -372,6 +373,62 @@ fn revisions_older_than_a_sweep_are_restamped_by_it() {
     pass(&mut w, Duration::from_secs(2));
     w.send(1, &numbered(1));
     assert_eq!((w.counts().hits, w.counts().revalidated, w.counts().retranslated), (1, 0, 0));
+}
+
+/// Times are kept in 32 bits of milliseconds: a flow whose last frame came just as long ago as those last is not a new one.
+#[test]
+fn a_flow_that_slept_through_an_era_is_idle() {
+    let era = Duration::from_millis(1 << 32);
+    for idle in [Duration::from_secs(10), Duration::from_secs(20 * 86_400)] {
+        let tally = Arc::new(Tally::default());
+        let cache = CacheLimits { idle, ..CacheLimits::default() };
+        let config = WorkerConfig { cache, ..WorkerConfig::default() };
+        let mut w = World::with_config(everything_to(2, &tally), 2, config);
+        w.send(1, &numbered(1));
+        let sent = w.now;
+        w.now = w.now + era + Duration::from_millis(3);
+        // Nothing has been swept meanwhile.
+        let flows = w.ask(|reply| Command::DumpFlows { from: DumpCursor::default(), reply }).flows;
+        assert!(flows.iter().all(|flow| flow.last_seen == sent || w.now - flow.last_seen >= era / 2));
+        pass(&mut w, Duration::from_secs(3));
+        assert_eq!(w.worker.stats().cache.flows.get(), 0);
+    }
+}
+
+/// Two changes that are 2³² apart, with all that lies between, do not look like none.
+#[test]
+fn stamps_of_another_era_are_none() {
+    let tally = Arc::new(Tally::default());
+    let mut w = World::new(everything_to(2, &tally), 2);
+    w.send(1, &numbered(1));
+    let before = w.snapshot.load().revision();
+    let credit = tally.clone();
+    w.publish(|fake| fake.translate = everything_to(3, &credit).translate);
+    assert_eq!(w.snapshot.load().revision().0 - before.0, 1 << 32);
+    w.add_port(3);
+    w.send(1, &numbered(1));
+    assert_eq!((w.counts().retranslated, w.sink(3).count()), (1, 1));
+}
+
+/// A flow counts so many frames between two credits, and one of them is one more.
+#[test]
+fn a_flow_of_many_frames_loses_none() {
+    let tally = Arc::new(Tally::default());
+    let mut w = World::new(everything_to(2, &tally), 2);
+    let (frame, frames) = (numbered(1), 70_000);
+    for _ in 0..frames / 32 {
+        (0..32).for_each(|_| w.wire(1).push(&frame));
+        w.settle();
+        w.sink(2).take();
+    }
+    let flows = w.ask(|reply| Command::DumpFlows { from: DumpCursor::default(), reply }).flows;
+    let sent = frames / 32 * 32;
+    let bytes = sent * frame.len() as u64;
+    assert_eq!(flows.iter().map(|flow| (flow.packets, flow.bytes)).collect::<Vec<_>>(), [(sent, bytes)]);
+    assert!(tally.packets() < sent, "some are still to be credited");
+    assert_eq!(w.counts().hits, sent - 1);
+    pass(&mut w, Duration::from_secs(3));
+    assert_eq!((tally.packets(), tally.bytes()), (sent, bytes));
 }
 
 /// Flow slots are reused; what was known of the flow before may not show.

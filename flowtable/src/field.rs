@@ -188,7 +188,7 @@ fields! {
     /// VXLAN group policy flags.
     TunGbpFlags "tun_gbp_flags" [] 1 slot::TUN_GBP_FLAGS, Arbitrary Hex None Writable [nx(39, "NXM_NX_TUN_GBP_FLAGS")];
     /// Tunnel flags; bit 0 is OAM.
-    TunFlags "tun_flags" [] 2 Slot::at(24, 48, 1), Arbitrary TunFlags None Writable [nx(104, "NXM_NX_TUN_FLAGS")];
+    TunFlags "tun_flags" [] 2 slot::TUN_FLAGS.part(0, 1), Arbitrary TunFlags None Writable [nx(104, "NXM_NX_TUN_FLAGS")];
     /// Value of the Geneve option that the tlv-map calls 0: up to 124 bytes on the wire, of which 16 are kept.
     TunMetadata0 "tun_metadata0" [] 124 slot::TUN_METADATA0, Arbitrary Hex None Writable [nx(40, "NXM_NX_TUN_METADATA0")];
     /// The same of option 1.
@@ -306,21 +306,21 @@ fields! {
     /// Outer tag: PCP, presence bit, VID.
     VlanTci "vlan_tci" [] 2 slot::VLAN_TCI, Arbitrary Hex None Writable [nxm_of(4, "NXM_OF_VLAN_TCI")];
     /// VID of the outer tag, OpenFlow 1.0 style; 0xffff for no tag.
-    DlVlan "dl_vlan" [] 2 Slot::at(2, 0, 12), Exact Decimal None Writable [];
+    DlVlan "dl_vlan" [] 2 slot::VLAN_TCI.part(0, 12), Exact Decimal None Writable [];
     /// VID of the outer tag with the presence bit.
-    VlanVid "vlan_vid" [] 2 Slot::at(2, 0, 13), Arbitrary Decimal None Writable [oxm(6, V1_2, "OXM_OF_VLAN_VID")];
+    VlanVid "vlan_vid" [] 2 slot::VLAN_TCI.part(0, 13), Arbitrary Decimal None Writable [oxm(6, V1_2, "OXM_OF_VLAN_VID")];
     /// Priority of the outer tag, OpenFlow 1.0 style.
-    DlVlanPcp "dl_vlan_pcp" [] 1 Slot::at(2, 13, 3), Exact Decimal None Writable [];
+    DlVlanPcp "dl_vlan_pcp" [] 1 slot::VLAN_TCI.part(13, 3), Exact Decimal None Writable [];
     /// Priority of the outer tag.
-    VlanPcp "vlan_pcp" [] 1 Slot::at(2, 13, 3), Exact Decimal Vlan Writable [oxm(7, V1_2, "OXM_OF_VLAN_PCP")];
+    VlanPcp "vlan_pcp" [] 1 slot::VLAN_TCI.part(13, 3), Exact Decimal Vlan Writable [oxm(7, V1_2, "OXM_OF_VLAN_PCP")];
     /// Label of the outermost MPLS entry.
-    MplsLabel "mpls_label" [] 4 Slot::at(15, 44, 20), Exact Decimal Mpls Writable [oxm(34, V1_2, "OXM_OF_MPLS_LABEL")];
+    MplsLabel "mpls_label" [] 4 slot::MPLS_LSE0.part(12, 20), Exact Decimal Mpls Writable [oxm(34, V1_2, "OXM_OF_MPLS_LABEL")];
     /// Traffic class of the outermost MPLS entry.
-    MplsTc "mpls_tc" [] 1 Slot::at(15, 41, 3), Exact Decimal Mpls Writable [oxm(35, V1_2, "OXM_OF_MPLS_TC")];
+    MplsTc "mpls_tc" [] 1 slot::MPLS_LSE0.part(9, 3), Exact Decimal Mpls Writable [oxm(35, V1_2, "OXM_OF_MPLS_TC")];
     /// Bottom-of-stack bit of the outermost MPLS entry.
-    MplsBos "mpls_bos" [] 1 Slot::at(15, 40, 1), Exact Decimal Mpls ReadOnly [oxm(36, V1_3, "OXM_OF_MPLS_BOS")];
+    MplsBos "mpls_bos" [] 1 slot::MPLS_LSE0.part(8, 1), Exact Decimal Mpls ReadOnly [oxm(36, V1_3, "OXM_OF_MPLS_BOS")];
     /// TTL of the outermost MPLS entry.
-    MplsTtl "mpls_ttl" [] 1 Slot::at(15, 32, 8), Exact Decimal Mpls Writable [nx(30, "NXM_NX_MPLS_TTL")];
+    MplsTtl "mpls_ttl" [] 1 slot::MPLS_LSE0.part(0, 8), Exact Decimal Mpls Writable [nx(30, "NXM_NX_MPLS_TTL")];
     /// IPv4 source.
     IpSrc "ip_src" ["nw_src"] 4 slot::NW_SRC, Arbitrary Ipv4 Ipv4 Writable [oxm(11, V1_2, "OXM_OF_IPV4_SRC"), nxm_of(7, "NXM_OF_IP_SRC")];
     /// IPv4 destination.
@@ -330,19 +330,19 @@ fields! {
     /// IPv6 destination.
     Ipv6Dst "ipv6_dst" [] 16 slot::IPV6_DST, Arbitrary Ipv6 Ipv6 Writable [oxm(27, V1_2, "OXM_OF_IPV6_DST"), nx(20, "NXM_NX_IPV6_DST")];
     /// IPv6 flow label.
-    Ipv6Label "ipv6_label" [] 4 Slot::at(10, 16, 20), Arbitrary Hex Ipv6 Writable [oxm(28, V1_2, "OXM_OF_IPV6_FLABEL"), nx(27, "NXM_NX_IPV6_LABEL")];
+    Ipv6Label "ipv6_label" [] 4 slot::IPV6_LABEL.part(0, 20), Arbitrary Hex Ipv6 Writable [oxm(28, V1_2, "OXM_OF_IPV6_FLABEL"), nx(27, "NXM_NX_IPV6_LABEL")];
     /// IP protocol.
     NwProto "nw_proto" ["ip_proto"] 1 slot::NW_PROTO, Exact Decimal Ip ReadOnly [oxm(10, V1_2, "OXM_OF_IP_PROTO"), nxm_of(6, "NXM_OF_IP_PROTO")];
     /// TTL or hop limit.
     NwTtl "nw_ttl" [] 1 slot::NW_TTL, Exact Decimal Ip Writable [nx(29, "NXM_NX_IP_TTL")];
     /// Fragment bits.
-    IpFrag "ip_frag" ["nw_frag"] 1 Slot::at(3, 0, 2), Arbitrary Frag Ip ReadOnly [nx(26, "NXM_NX_IP_FRAG")];
+    IpFrag "ip_frag" ["nw_frag"] 1 slot::NW_FRAG.part(0, 2), Arbitrary Frag Ip ReadOnly [nx(26, "NXM_NX_IP_FRAG")];
     /// TOS without its ECN bits.
     NwTos "nw_tos" [] 1 slot::NW_TOS, Exact Decimal Ip Writable [nxm_of(5, "NXM_OF_IP_TOS")];
     /// DSCP, right-aligned.
-    IpDscp "ip_dscp" [] 1 Slot::at(5, 50, 6), Exact Decimal Ip Writable [oxm(8, V1_2, "OXM_OF_IP_DSCP")];
+    IpDscp "ip_dscp" [] 1 slot::NW_TOS.part(2, 6), Exact Decimal Ip Writable [oxm(8, V1_2, "OXM_OF_IP_DSCP")];
     /// ECN bits.
-    NwEcn "nw_ecn" ["ip_ecn"] 1 Slot::at(5, 48, 2), Exact Decimal Ip Writable [oxm(9, V1_2, "OXM_OF_IP_ECN"), nx(28, "NXM_NX_IP_ECN")];
+    NwEcn "nw_ecn" ["ip_ecn"] 1 slot::NW_TOS.part(0, 2), Exact Decimal Ip Writable [oxm(9, V1_2, "OXM_OF_IP_ECN"), nx(28, "NXM_NX_IP_ECN")];
     /// ARP opcode (8 bits kept).
     ArpOp "arp_op" [] 2 slot::NW_PROTO, Exact Decimal Arp Writable [oxm(21, V1_2, "OXM_OF_ARP_OP"), nxm_of(15, "NXM_OF_ARP_OP")];
     /// ARP sender protocol address.
@@ -358,7 +358,7 @@ fields! {
     /// TCP destination port.
     TcpDst "tcp_dst" ["tp_dst"] 2 slot::TP_DST, Arbitrary Decimal Tcp Writable [oxm(14, V1_2, "OXM_OF_TCP_DST"), nxm_of(10, "NXM_OF_TCP_DST")];
     /// TCP flags.
-    TcpFlags "tcp_flags" [] 2 Slot::at(10, 48, 12), Arbitrary TcpFlags Tcp ReadOnly [onf(42, V1_3, "ONFOXM_ET_TCP_FLAGS"), oxm(42, V1_5, "OXM_OF_TCP_FLAGS"), nx(34, "NXM_NX_TCP_FLAGS")];
+    TcpFlags "tcp_flags" [] 2 slot::TCP_FLAGS.part(0, 12), Arbitrary TcpFlags Tcp ReadOnly [onf(42, V1_3, "ONFOXM_ET_TCP_FLAGS"), oxm(42, V1_5, "OXM_OF_TCP_FLAGS"), nx(34, "NXM_NX_TCP_FLAGS")];
     /// UDP source port.
     UdpSrc "udp_src" [] 2 slot::TP_SRC, Arbitrary Decimal Udp Writable [oxm(15, V1_2, "OXM_OF_UDP_SRC"), nxm_of(11, "NXM_OF_UDP_SRC")];
     /// UDP destination port.
@@ -368,13 +368,13 @@ fields! {
     /// SCTP destination port.
     SctpDst "sctp_dst" [] 2 slot::TP_DST, Arbitrary Decimal Sctp Writable [oxm(18, V1_2, "OXM_OF_SCTP_DST")];
     /// ICMP type.
-    IcmpType "icmp_type" [] 1 Slot::at(5, 16, 8), Exact Decimal Icmpv4 Writable [oxm(19, V1_2, "OXM_OF_ICMPV4_TYPE"), nxm_of(13, "NXM_OF_ICMP_TYPE")];
+    IcmpType "icmp_type" [] 1 slot::TP_SRC.part(0, 8), Exact Decimal Icmpv4 Writable [oxm(19, V1_2, "OXM_OF_ICMPV4_TYPE"), nxm_of(13, "NXM_OF_ICMP_TYPE")];
     /// ICMP code.
-    IcmpCode "icmp_code" [] 1 Slot::at(5, 0, 8), Exact Decimal Icmpv4 Writable [oxm(20, V1_2, "OXM_OF_ICMPV4_CODE"), nxm_of(14, "NXM_OF_ICMP_CODE")];
+    IcmpCode "icmp_code" [] 1 slot::TP_DST.part(0, 8), Exact Decimal Icmpv4 Writable [oxm(20, V1_2, "OXM_OF_ICMPV4_CODE"), nxm_of(14, "NXM_OF_ICMP_CODE")];
     /// ICMPv6 type.
-    Icmpv6Type "icmpv6_type" [] 1 Slot::at(5, 16, 8), Exact Decimal Icmpv6 Writable [oxm(29, V1_2, "OXM_OF_ICMPV6_TYPE"), nx(21, "NXM_NX_ICMPV6_TYPE")];
+    Icmpv6Type "icmpv6_type" [] 1 slot::TP_SRC.part(0, 8), Exact Decimal Icmpv6 Writable [oxm(29, V1_2, "OXM_OF_ICMPV6_TYPE"), nx(21, "NXM_NX_ICMPV6_TYPE")];
     /// ICMPv6 code.
-    Icmpv6Code "icmpv6_code" [] 1 Slot::at(5, 0, 8), Exact Decimal Icmpv6 Writable [oxm(30, V1_2, "OXM_OF_ICMPV6_CODE"), nx(22, "NXM_NX_ICMPV6_CODE")];
+    Icmpv6Code "icmpv6_code" [] 1 slot::TP_DST.part(0, 8), Exact Decimal Icmpv6 Writable [oxm(30, V1_2, "OXM_OF_ICMPV6_CODE"), nx(22, "NXM_NX_ICMPV6_CODE")];
     /// Target of a neighbour solicitation or advertisement.
     NdTarget "nd_target" [] 16 slot::ND_TARGET, Arbitrary Ipv6 Nd Writable [oxm(31, V1_2, "OXM_OF_IPV6_ND_TARGET"), nx(23, "NXM_NX_ND_TARGET")];
     /// Source link-layer address option.
@@ -512,14 +512,14 @@ impl Prereq {
             one_of(slot::NW_PROTO, &[proto]) && !later
         };
         let icmpv6 = || one_of(slot::DL_TYPE, &[0x86dd]) && l4(58);
-        let icmpv6_type = Slot::at(slot::TP_SRC.word, slot::TP_SRC.shift, 8);
-        let icmpv6_code = Slot::at(slot::TP_DST.word, slot::TP_DST.shift, 8);
+        let icmpv6_type = slot::TP_SRC.part(0, 8);
+        let icmpv6_code = slot::TP_DST.part(0, 8);
         let nd = |types: &[u128]| {
             icmpv6() && one_of(icmpv6_type, types) && exact(icmpv6_code).is_none_or(|code| code == 0)
         };
         match self {
             Prereq::None => true,
-            Prereq::Vlan => exact(Slot::at(slot::VLAN_TCI.word, 12, 1)) == Some(1),
+            Prereq::Vlan => exact(slot::VLAN_TCI.part(12, 1)) == Some(1),
             Prereq::Mpls => one_of(slot::DL_TYPE, &[0x8847, 0x8848]),
             Prereq::Ipv4 => one_of(slot::DL_TYPE, &[0x0800]),
             Prereq::Ipv6 => one_of(slot::DL_TYPE, &[0x86dd]),

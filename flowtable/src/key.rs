@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn match_keeps_its_invariant_and_orders_subsets() {
-        let net = Slot::at(4, 0, 32);
+        let net = packet::slot::NW_DST;
         let (mut wide, mut narrow) = (Match::any(), Match::any());
         wide.set(net, 0x0a000001, 0xff000000);
         narrow.set_exact(net, 0x0a010203);

@@ -215,17 +215,15 @@ fn read_ipv4(data: &[u8], at: usize, words: &mut Words, layers: &mut Layers) {
     layers.l3 = at as u16;
     layers.padding = (data.len() - total_len) as u16;
     let frag = fragment_bits(u16::from_be_bytes([h[6], h[7]]));
-    put(words, slot::NW_FRAG, frag as u64);
     if let Some(addresses) = h.last_chunk() {
         // NW_SRC and NW_DST fill a word, in this order.
         set_word(words, slot::NW_SRC, u64::from_be_bytes(*addresses));
     }
     let protocol = h[9];
-    // The rest of the word is for the ports.
-    let value = (protocol as u64) << slot::NW_PROTO.shift
-        | (h[1] as u64) << slot::NW_TOS.shift
-        | (h[8] as u64) << slot::NW_TTL.shift;
-    set_word(words, slot::NW_PROTO, value);
+    put(words, slot::NW_PROTO, protocol as u64);
+    put(words, slot::NW_FRAG, frag as u64);
+    put(words, slot::NW_TOS, h[1] as u64);
+    put(words, slot::NW_TTL, h[8] as u64);
     if frag & FRAG_LATER == 0 {
         let at = at + header_len;
         match protocol {

@@ -2,6 +2,8 @@
 //!
 //! Words make the three things the flow cache does cheap: mask, compare, hash. Values stand in them as plain numbers
 //! (host order), most significant field first, so that a prefix of an address is a run of high bits of its slot.
+//! What is mostly looked at together stands together, as the flow cache compares and hashes word by word: ports, protocol and
+//! EtherType fill one word, IPv4 addresses another, and each Ethernet address has a part of the tag beside it.
 //! A field is a [`Slot`]; what fields are called and how they are written belongs to `flowtable`'s field table.
 
 use std::fmt;
@@ -42,6 +44,13 @@ impl Slot {
     /// the width is 128 and the shift 0; a constant that breaks this does not compile.
     pub const fn at(word: u8, shift: u8, width: u8) -> Slot {
         Slot::new(word, shift, width)
+    }
+
+    /// A part of a slot of at most 64 bits: `width` bits from its bit `start` on, counted from the least significant. A constant
+    /// that lies beyond the slot does not compile.
+    pub const fn part(self, start: u8, width: u8) -> Slot {
+        assert!(self.width <= 64 && start as u32 + width as u32 <= self.width as u32);
+        Slot::new(self.word, self.shift + start, width)
     }
 
     /// All ones in the width of the slot.
@@ -97,40 +106,40 @@ slots! {
     RECIRC_ID = 0, 0, 32;
     /// Ethernet destination.
     DL_DST = 1, 16, 48;
-    /// EtherType after VLAN tags; for 802.3 frames with LLC and no SNAP type, 0x05ff (OpenFlow's OFP_DL_TYPE_NOT_ETH_TYPE).
-    DL_TYPE = 1, 0, 16;
+    /// Outer VLAN TCI with bit 12 set when the tag is present; 0 without a tag.
+    VLAN_TCI = 1, 0, 16;
     /// Ethernet source.
     DL_SRC = 2, 16, 48;
-    /// Outer VLAN TCI with bit 12 set when the tag is present; 0 without a tag.
-    VLAN_TCI = 2, 0, 16;
     /// TPID of the outer VLAN tag (0x8100 or 0x88a8); 0 without a tag.
-    VLAN_TPID = 3, 48, 16;
-    /// TPID of the inner VLAN tag; 0 without.
-    VLAN_TPID_INNER = 3, 32, 16;
-    /// Inner VLAN TCI with bit 12 set when the tag is present.
-    VLAN_TCI_INNER = 3, 16, 16;
+    VLAN_TPID = 2, 0, 16;
+    /// IP protocol or final IPv6 next header; for ARP the low 8 bits of the opcode.
+    NW_PROTO = 3, 56, 8;
     /// Fragment bits: [`FRAG_ANY`](super::FRAG_ANY), [`FRAG_LATER`](super::FRAG_LATER).
-    NW_FRAG = 3, 0, 8;
+    NW_FRAG = 3, 48, 8;
+    /// EtherType after VLAN tags; for 802.3 frames with LLC and no SNAP type, 0x05ff (OpenFlow's OFP_DL_TYPE_NOT_ETH_TYPE).
+    DL_TYPE = 3, 32, 16;
+    /// TCP/UDP/SCTP source port, or ICMP/ICMPv6 type.
+    TP_SRC = 3, 16, 16;
+    /// TCP/UDP/SCTP destination port, or ICMP/ICMPv6 code.
+    TP_DST = 3, 0, 16;
     /// IPv4 source, or ARP/RARP sender protocol address.
     NW_SRC = 4, 32, 32;
     /// IPv4 destination, or ARP/RARP target protocol address.
     NW_DST = 4, 0, 32;
-    /// IP protocol or final IPv6 next header; for ARP the low 8 bits of the opcode.
-    NW_PROTO = 5, 56, 8;
     /// IPv4 TOS or IPv6 traffic class: DSCP in the high 6 bits, ECN in the low 2.
-    NW_TOS = 5, 48, 8;
+    NW_TOS = 5, 56, 8;
     /// IPv4 TTL or IPv6 hop limit.
-    NW_TTL = 5, 40, 8;
-    /// TCP/UDP/SCTP source port, or ICMP/ICMPv6 type.
-    TP_SRC = 5, 16, 16;
-    /// TCP/UDP/SCTP destination port, or ICMP/ICMPv6 code.
-    TP_DST = 5, 0, 16;
+    NW_TTL = 5, 48, 8;
+    /// TCP flags, 12 bits: FIN is bit 0, CWR bit 7, NS bit 8.
+    TCP_FLAGS = 5, 32, 16;
+    /// TPID of the inner VLAN tag; 0 without.
+    VLAN_TPID_INNER = 5, 16, 16;
+    /// Inner VLAN TCI with bit 12 set when the tag is present.
+    VLAN_TCI_INNER = 5, 0, 16;
     /// IPv6 source.
     IPV6_SRC = 6, 0, 128;
     /// IPv6 destination.
     IPV6_DST = 8, 0, 128;
-    /// TCP flags, 12 bits: FIN is bit 0, CWR bit 7, NS bit 8.
-    TCP_FLAGS = 10, 48, 16;
     /// IPv6 flow label, 20 bits.
     IPV6_LABEL = 10, 16, 32;
     /// Type of the (first) ND link-layer option of a neighbour solicitation or advertisement: 1, 2 or 0.
@@ -311,7 +320,7 @@ impl PacketKey {
     /// The EtherType, see [`slot::DL_TYPE`].
     #[inline]
     pub fn dl_type(&self) -> u16 {
-        self.words[1] as u16
+        self.get(slot::DL_TYPE) as u16
     }
 }
 
@@ -331,6 +340,27 @@ mod tests {
                 *u |= w;
             }
         }
+    }
+
+    #[test]
+    fn a_part_is_some_bits_of_its_slot() {
+        let mut key = PacketKey::default();
+        key.set(slot::VLAN_TCI, 0xb123);
+        key.set(slot::NW_TOS, 0x2e << 2 | 1);
+        assert_eq!((key.get(slot::VLAN_TCI.part(13, 3)), key.get(slot::VLAN_TCI.part(0, 12))), (5, 0x123));
+        assert_eq!((key.get(slot::NW_TOS.part(2, 6)), key.get(slot::NW_TOS.part(0, 2))), (0x2e, 1));
+        assert_eq!(slot::NW_SRC.part(0, 32), slot::NW_SRC);
+    }
+
+    /// A line of the flow cache has room for five words: for what rules on connections look at, and NORMAL.
+    #[test]
+    fn what_is_looked_at_together_stands_together() {
+        use slot::*;
+        let words =
+            |slots: &[Slot]| slots.iter().map(|s| s.word).collect::<std::collections::BTreeSet<_>>().len();
+        let tuple = [IN_PORT, RECIRC_ID, DL_TYPE, NW_FRAG, NW_PROTO, NW_SRC, NW_DST, TP_SRC, TP_DST];
+        let ethernet = [DL_SRC, DL_DST, VLAN_TCI, VLAN_TPID];
+        assert_eq!((words(&tuple), words(&[&tuple[..], &ethernet].concat())), (3, 5));
     }
 
     #[test]

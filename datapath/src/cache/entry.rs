@@ -1,97 +1,114 @@
-//! One cached flow: two lines that stand side by side, what it is found by and what a hit reads and writes.
+//! One cached flow: a line that holds what it is found by and what a hit reads and writes, and a record beside it.
 
 use super::PortShare;
 use super::chains::ChainSlot;
+use super::era::{Millis, Stamp};
 use super::memo::Memo;
 use crate::action::{DpAction, Program};
 use crate::slowpath::Revision;
 use base::Instant;
 use packet::DpPort;
+use packet::frame::FRAME_PUSHED_MAX;
 use std::sync::Arc;
 
-/// Masked words of a key that stand in the flow itself: those of IPv4 and a transport protocol under the usual profiles.
-pub(crate) const FLOW_WORDS: usize = 6;
+/// Masked words of a key that stand in the flow itself: those of Ethernet, a tag, IPv4 and a transport protocol.
+pub(crate) const FLOW_WORDS: usize = 5;
 
-/// A cached flow; the default stands in places that are free.
+/// Frames that a flow counts before they are credited; few enough that their bytes fit.
+const PACKETS_MAX: u16 = 1 << 15;
+const _: () = assert!(PACKETS_MAX as u64 * (FRAME_PUSHED_MAX as u64) <= u32::MAX as u64);
+
+/// What most hits compare, read and write: one cache line. The default stands in places that are free.
 #[derive(Default)]
 #[repr(C, align(64))]
 pub(crate) struct Flow {
     /// The first words of its key, under the profile's mask; zero beyond the profile's.
     pub words: [u64; FLOW_WORDS],
-    /// When it was first cached.
-    pub created: Instant,
-    /// Whose share of the cache the flow is counted in.
-    pub share: PortShare,
-    /// Where in the share's list it stands.
-    pub share_position: u32,
-    pub hot: Hot,
-}
-
-/// What a hit reads and writes: one cache line.
-#[derive(Default)]
-#[repr(C, align(64))]
-pub(crate) struct Hot {
     /// Revision at which the program is known to be right.
-    pub stamp: Revision,
+    pub stamp: Stamp,
     /// When the last frame came.
-    pub last_seen: Instant,
-    /// What is done to its frames; `None` in a free slot only.
-    pub memo: Option<Arc<Memo>>,
+    pub last_seen: Millis,
     /// What the program leads to while the connections that its frames belong to stay as they are.
     pub chain: Option<ChainSlot>,
-    /// Frames since the flow was first cached, as far as credited.
-    packets_credited: u64,
-    /// Their bytes.
-    bytes_credited: u64,
-    /// Frames to be credited.
-    packets: u32,
-    /// Their bytes; what does not fit is credited at once.
-    bytes: u32,
-    /// The program's only step if that is an output, so that most hits need not fetch the program; else `NONE`.
+    /// The program's only step if that is an output, so that most hits need neither record nor program; else `NONE`.
     pub only_output: DpPort,
+    /// Bytes to be credited.
+    bytes: u32,
+    /// Frames to be credited.
+    packets: u16,
     /// TCP flags seen since the flow has had its program, or-ed together.
     pub tcp_flags: u16,
 }
 
-impl Hot {
-    pub fn new(memo: Arc<Memo>, stamp: Revision, now: Instant) -> Hot {
-        Hot {
+/// What few hits need of a flow: those that do more than an output and have no chain; and dumps, credits and eviction.
+#[derive(Default)]
+#[repr(C, align(32))]
+pub(crate) struct FlowRecord {
+    /// What is done to its frames; `None` in a free slot only.
+    pub memo: Option<Arc<Memo>>,
+    /// Frames since the flow was first cached, as far as credited.
+    packets: u64,
+    /// Their bytes.
+    bytes: u64,
+    /// Whose share of the cache the flow is counted in.
+    pub share: PortShare,
+    /// Where in the share's list it stands.
+    pub share_position: u32,
+}
+
+impl FlowRecord {
+    pub fn new(memo: Arc<Memo>, share: PortShare) -> FlowRecord {
+        FlowRecord { memo: Some(memo), packets: 0, bytes: 0, share, share_position: 0 }
+    }
+
+    /// What is done to the flow's frames, step by step.
+    pub fn steps(&self) -> &[DpAction] {
+        self.memo.as_ref().map_or(&[], |memo| &memo.program.actions)
+    }
+
+    /// Whether the flow has this very translation.
+    pub fn has(&self, memo: &Arc<Memo>) -> bool {
+        self.memo.as_ref().is_some_and(|own| Arc::ptr_eq(own, memo))
+    }
+}
+
+impl Flow {
+    pub fn new(words: [u64; FLOW_WORDS], memo: &Memo, stamp: Stamp, now: Millis) -> Flow {
+        Flow {
+            words,
             stamp,
             last_seen: now,
             only_output: only_output(&memo.program),
-            memo: Some(memo),
             chain: None,
-            packets_credited: 0,
-            bytes_credited: 0,
-            packets: 0,
             bytes: 0,
+            packets: 0,
             tcp_flags: 0,
         }
     }
 
+    /// Whether no more can be counted until it is credited.
     #[inline]
-    pub fn count(&mut self, bytes: u32, tcp_flags: u16, now: Instant) {
-        let (sum, too_many) = self.bytes.overflowing_add(bytes);
-        if too_many {
-            self.fold();
-            self.bytes = bytes;
-        } else {
-            self.bytes = sum;
-        }
-        // Every frame has bytes, so those are too many first.
+    pub fn is_full(&self) -> bool {
+        self.packets >= PACKETS_MAX
+    }
+
+    /// Counts a frame; not if the flow is full.
+    #[inline]
+    pub fn count(&mut self, bytes: u32, tcp_flags: u16, now: Millis) {
+        self.bytes = self.bytes.wrapping_add(bytes);
         self.packets = self.packets.wrapping_add(1);
         self.last_seen = now;
         self.tcp_flags |= tcp_flags;
     }
 
     /// Frames since the flow was first cached.
-    pub fn packets(&self) -> u64 {
-        self.packets_credited + u64::from(self.packets)
+    pub fn packets(&self, record: &FlowRecord) -> u64 {
+        record.packets + u64::from(self.packets)
     }
 
     /// Their bytes.
-    pub fn bytes(&self) -> u64 {
-        self.bytes_credited + u64::from(self.bytes)
+    pub fn bytes(&self, record: &FlowRecord) -> u64 {
+        record.bytes + u64::from(self.bytes)
     }
 
     /// Whether there is something to be credited.
@@ -100,32 +117,26 @@ impl Hot {
         self.packets > 0
     }
 
-    /// Credits what has been counted since the last time.
-    pub fn fold(&mut self) {
+    /// Credits what has been counted since the last time. `last_seen` is when the last frame came.
+    pub fn fold(&mut self, record: &mut FlowRecord, last_seen: Instant) {
         if self.packets == 0 {
             return;
         }
         let (packets, bytes) = (u64::from(self.packets), u64::from(self.bytes));
-        for credit in self.memo.iter().flat_map(|memo| &memo.credits) {
-            credit.credit(packets, bytes, self.last_seen, self.tcp_flags);
+        for credit in record.memo.iter().flat_map(|memo| &memo.credits) {
+            credit.credit(packets, bytes, last_seen, self.tcp_flags);
         }
-        self.packets_credited += packets;
-        self.bytes_credited += bytes;
+        record.packets += packets;
+        record.bytes += bytes;
         (self.packets, self.bytes) = (0, 0);
     }
 
-    /// Takes another program; what was counted is credited to those of the old one.
-    pub fn replace(&mut self, memo: Arc<Memo>, stamp: Revision) {
-        self.fold();
+    /// Takes another program, once what was counted is credited to those of the old one.
+    pub fn replace(&mut self, record: &mut FlowRecord, memo: Arc<Memo>, stamp: Stamp) {
         self.stamp = stamp;
         self.only_output = only_output(&memo.program);
-        self.memo = Some(memo);
         self.tcp_flags = 0;
-    }
-
-    /// Whether the flow has this very translation.
-    pub fn has(&self, memo: &Arc<Memo>) -> bool {
-        self.memo.as_ref().is_some_and(|own| Arc::ptr_eq(own, memo))
+        record.memo = Some(memo);
     }
 }
 
@@ -151,9 +162,9 @@ mod tests {
     use std::sync::Mutex;
 
     #[test]
-    fn a_flow_is_two_lines_and_a_hit_writes_one() {
-        assert_eq!((size_of::<Flow>(), size_of::<Hot>()), (128, 64));
-        assert_eq!(std::mem::offset_of!(Flow, hot), 64);
+    fn a_flow_is_a_line_and_its_record_half_a_line() {
+        assert_eq!((size_of::<Flow>(), align_of::<Flow>()), (64, 64));
+        assert_eq!((size_of::<FlowRecord>(), align_of::<FlowRecord>()), (32, 32));
     }
 
     #[derive(Default)]
@@ -165,39 +176,49 @@ mod tests {
         }
     }
 
+    fn flow(tally: &Arc<Tally>) -> (Flow, FlowRecord) {
+        let memo = memo(tally);
+        let flow = Flow::new([0; FLOW_WORDS], &memo, Stamp::default(), Millis::default());
+        (flow, FlowRecord::new(memo, PortShare::default()))
+    }
+
     fn memo(tally: &Arc<Tally>) -> Arc<Memo> {
         let tally: Arc<dyn Credit> = tally.clone();
         Arc::new(Memo { program: Program::default(), deps: Deps::default(), credits: Box::new([tally]) })
     }
 
-    /// More bytes than the room for them between two folds: none is lost.
+    /// As many of the longest frames as a flow counts between two folds: none is lost, and none in what follows.
     #[test]
-    fn counts_that_do_not_fit_are_credited_at_once() {
+    fn a_full_flow_has_all_that_it_counted() {
         let tally = Arc::new(Tally::default());
-        let mut hot = Hot::new(memo(&tally), Revision(0), Instant::ZERO);
-        let big = u32::MAX / 2;
-        for _ in 0..5 {
-            hot.count(big, 0, Instant::ZERO);
+        let (mut flow, mut record) = flow(&tally);
+        for round in 1..=2u64 {
+            let mut frames = 0u64;
+            while !flow.is_full() {
+                flow.count(FRAME_PUSHED_MAX as u32, 0, Millis::default());
+                frames += 1;
+            }
+            let bytes = frames * FRAME_PUSHED_MAX as u64;
+            assert_eq!((flow.packets(&record), flow.bytes(&record)), (round * frames, round * bytes));
+            flow.fold(&mut record, Instant::ZERO);
+            assert!(!flow.is_full() && !flow.has_counted());
+            assert_eq!(tally.0.lock().unwrap().last(), Some(&(frames, bytes, 0)));
+            assert_eq!((flow.packets(&record), flow.bytes(&record)), (round * frames, round * bytes));
         }
-        hot.count(3, 0, Instant::ZERO);
-        assert_eq!((hot.packets(), hot.bytes()), (6, 5 * u64::from(big) + 3));
-        hot.fold();
-        let (packets, bytes) = tally.0.lock().unwrap().iter().fold((0, 0), |(p, b), c| (p + c.0, b + c.1));
-        assert_eq!((packets, bytes), (6, 5 * u64::from(big) + 3));
-        assert_eq!((hot.packets(), hot.bytes()), (packets, bytes));
     }
 
     /// A FIN that an old rule saw is not the new rule's, which would time out by it (`fin_timeout`).
     #[test]
     fn a_new_program_begins_without_flags() {
         let (old, new) = (Arc::new(Tally::default()), Arc::new(Tally::default()));
-        let mut hot = Hot::new(memo(&old), Revision(0), Instant::ZERO);
-        hot.count(60, 0x01, Instant::ZERO);
-        hot.replace(memo(&new), Revision(1));
-        hot.count(70, 0x10, Instant::ZERO);
-        hot.fold();
+        let (mut flow, mut record) = flow(&old);
+        flow.count(60, 0x01, Millis::default());
+        flow.fold(&mut record, Instant::ZERO);
+        flow.replace(&mut record, memo(&new), Stamp::default());
+        flow.count(70, 0x10, Millis::default());
+        flow.fold(&mut record, Instant::ZERO);
         assert_eq!(*old.0.lock().unwrap(), [(1, 60, 0x01)]);
         assert_eq!(*new.0.lock().unwrap(), [(1, 70, 0x10)]);
-        assert_eq!((hot.packets(), hot.bytes()), (2, 130));
+        assert_eq!((flow.packets(&record), flow.bytes(&record)), (2, 130));
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! A slot number is reused after a removal, so it is good only until the cache changes.
 
-use super::entry::Flow;
+use super::entry::{Flow, FlowRecord};
+use sys::prefetch::prefetch;
 
 /// Index of a cached flow in its table.
 pub(crate) type FlowSlot = u32;
@@ -11,10 +12,11 @@ pub(crate) type FlowSlot = u32;
 /// Flows of a block.
 const BLOCK_FLOWS: usize = 256;
 
-/// Flows, and what is left over of their keys.
+/// Flows, their records, and what is left over of their keys.
 #[derive(Default)]
 pub(crate) struct Flows {
     blocks: Vec<Box<[Flow; BLOCK_FLOWS]>>,
+    records: Vec<Box<[FlowRecord; BLOCK_FLOWS]>>,
     /// The words of keys that do not fit in the flows, block by block, as many each as the profile has.
     rest: Vec<Box<[u64]>>,
     /// Words of a key beyond those in the flow.
@@ -27,6 +29,12 @@ pub(crate) struct Flows {
 #[inline]
 fn split(slot: FlowSlot) -> (usize, usize) {
     (slot as usize / BLOCK_FLOWS, slot as usize % BLOCK_FLOWS)
+}
+
+/// A block of what stands in free places.
+fn block<T: Default>() -> Option<Box<[T; BLOCK_FLOWS]>> {
+    let places: Box<[T]> = (0..BLOCK_FLOWS).map(|_| T::default()).collect();
+    places.try_into().ok()
 }
 
 impl Flows {
@@ -58,6 +66,23 @@ impl Flows {
         self.blocks.get_mut(block)?.get_mut(place)
     }
 
+    /// What is recorded of the flow of a slot.
+    pub fn record(&self, slot: FlowSlot) -> Option<&FlowRecord> {
+        let (block, place) = split(slot);
+        self.records.get(block)?.get(place)
+    }
+
+    /// A flow and what is recorded of it.
+    pub fn with_record_mut(&mut self, slot: FlowSlot) -> Option<(&mut Flow, &mut FlowRecord)> {
+        let (block, place) = split(slot);
+        Some((self.blocks.get_mut(block)?.get_mut(place)?, self.records.get_mut(block)?.get_mut(place)?))
+    }
+
+    /// All flows, and what stands in free places.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Flow> {
+        self.blocks.iter_mut().flat_map(|block| block.iter_mut())
+    }
+
     /// The words of a flow's key that do not stand in the flow.
     #[inline]
     pub fn rest(&self, slot: FlowSlot) -> &[u64] {
@@ -66,8 +91,21 @@ impl Flows {
         self.rest.get(block).and_then(|words| words.get(first..first + self.rest_width)).unwrap_or(&[])
     }
 
+    /// Has fetched what a flow is compared by.
+    #[inline]
+    pub fn prefetch(&self, slot: FlowSlot) {
+        if let Some(flow) = self.get(slot) {
+            prefetch(flow);
+        }
+        if self.rest_width > 0 {
+            let rest = self.rest(slot);
+            // What is left of a key is seldom longer than a line, but may lie across two.
+            rest.first().into_iter().chain(rest.last()).for_each(prefetch);
+        }
+    }
+
     /// Puts a flow into a free slot. `rest` are the words of its key that do not stand in it.
-    pub fn insert(&mut self, flow: Flow, rest: impl Iterator<Item = u64>) -> FlowSlot {
+    pub fn insert(&mut self, flow: Flow, record: FlowRecord, rest: impl Iterator<Item = u64>) -> FlowSlot {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.len += 1;
             self.len as FlowSlot - 1
@@ -76,8 +114,8 @@ impl Flows {
         if block == self.blocks.len() {
             self.add_block();
         }
-        if let Some(to) = self.get_mut(slot) {
-            *to = flow;
+        if let Some(to) = self.with_record_mut(slot) {
+            (*to.0, *to.1) = (flow, record);
         }
         if let Some(words) = self.rest.get_mut(block) {
             words.iter_mut().skip(place * self.rest_width).zip(rest).for_each(|(to, from)| *to = from);
@@ -86,10 +124,8 @@ impl Flows {
     }
 
     fn add_block(&mut self) {
-        let flows: Box<[Flow]> = (0..BLOCK_FLOWS).map(|_| Flow::default()).collect();
-        if let Ok(flows) = flows.try_into() {
-            self.blocks.push(flows);
-        }
+        self.blocks.extend(block());
+        self.records.extend(block());
         if self.rest_width > 0 {
             self.rest.push(vec![0; BLOCK_FLOWS * self.rest_width].into());
         }

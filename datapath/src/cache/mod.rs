@@ -12,6 +12,7 @@
 pub(crate) mod chain;
 mod chains;
 pub(crate) mod entry;
+mod era;
 mod flows;
 mod index;
 pub(crate) mod memo;
@@ -22,15 +23,17 @@ pub(crate) mod table;
 pub use chain::CHAIN_LINKS_MAX;
 pub(crate) use chain::{Chain, Link, ends_in_pass};
 pub(crate) use entry::NewFlow;
+pub(crate) use era::{Millis, Stamp};
 pub use memo::CACHE_MEMOS_MAX;
 pub(crate) use memo::Memo;
 pub(crate) use share::PortShare;
 pub(crate) use table::{FlowSlot, MaskedKey};
 
 use crate::action::Program;
-use crate::slowpath::{Profile, ProfileId, SlowPath};
+use crate::slowpath::{Profile, ProfileId, Revision, SlowPath};
 use base::{HashSeed, Instant};
-use entry::Hot;
+use entry::{Flow, FlowRecord};
+use era::Eras;
 use flowtable::Mask;
 use memo::Memos;
 use packet::PacketKey;
@@ -70,7 +73,7 @@ pub struct CacheLimits {
     pub flows: u32,
     /// Cached flows of one ingress port.
     pub flows_per_port: u32,
-    /// Time after which a flow without a frame expires (`other_config:max-idle`).
+    /// Time after which a flow without a frame expires (`other_config:max-idle`); if it is more than 24 days, later or never.
     pub idle: Duration,
 }
 
@@ -101,9 +104,7 @@ pub struct CachedFlow {
     pub bytes: u64,
     /// TCP flags seen since it has had its program, or-ed together.
     pub tcp_flags: u16,
-    /// When it was first cached.
-    pub created: Instant,
-    /// When its last frame came.
+    /// When its last frame came, in whole milliseconds.
     pub last_seen: Instant,
 }
 
@@ -142,6 +143,8 @@ pub(crate) struct FlowCache {
     shares: Shares,
     memos: Memos,
     flows: usize,
+    /// What stamps and times of flows are short for.
+    eras: Eras,
     /// Flows removed so far: while it stays, a place stays that of the same flow.
     removals: u64,
     sweep: Sweep,
@@ -156,6 +159,7 @@ impl FlowCache {
             shares: Shares::default(),
             memos: Memos::new(seed),
             flows: 0,
+            eras: Eras::default(),
             removals: 0,
             sweep: Sweep::default(),
         };
@@ -167,6 +171,23 @@ impl FlowCache {
     pub fn set_limits(&mut self, limits: CacheLimits) {
         self.limits = CacheLimits { flows: limits.flows.min(CACHE_FLOWS_MAX), ..limits };
         self.shares.set_limits(self.limits.flows, self.limits.flows_per_port);
+    }
+
+    /// The present, as flows have it: to be asked whenever another revision or time is read.
+    #[inline]
+    pub fn present(&mut self, revision: Revision, now: Instant) -> (Stamp, Millis) {
+        let eras = self.eras.later(Eras::of(revision, now));
+        if eras != self.eras {
+            self.begin_eras(eras);
+        }
+        (self.eras.stamp(revision), self.eras.millis(now))
+    }
+
+    /// Once in 2³¹ revisions, and once in 24 days.
+    #[cold]
+    fn begin_eras(&mut self, eras: Eras) {
+        self.tables.iter_mut().flatten().for_each(|table| table.begin_eras(eras));
+        self.eras = eras;
     }
 
     /// Number of cached flows.
@@ -198,7 +219,7 @@ impl FlowCache {
 
     /// Makes the table of a profile that has none. `None`: too many profiles.
     pub fn add_table(&mut self, profile: &Profile) -> Option<TableIndex> {
-        let table = Some(ProfileTable::new(profile));
+        let table = Some(ProfileTable::new(profile, self.eras));
         if let Some(i) = self.tables.iter().position(Option::is_none) {
             *self.tables.get_mut(i)? = table;
             return Some(TableIndex(i as u16));
@@ -248,7 +269,7 @@ impl FlowCache {
         self.at(table)?.candidate(by.hash)
     }
 
-    /// The flow of a key, which is probably the candidate, and its chain.
+    /// The flow of a key, which is probably the candidate, and its chain. Has fetched what else a hit needs if there is none.
     #[inline]
     pub fn confirm(
         &self,
@@ -262,7 +283,11 @@ impl FlowCache {
             Some(slot) if table.is(slot, key, by) => slot,
             _ => table.find_elsewhere(key, by)?,
         };
-        Some((slot, table.chain(slot)))
+        let chain = table.chain(slot);
+        if chain.is_none() {
+            table.prefetch_record(slot);
+        }
+        Some((slot, chain))
     }
 
     /// Where the flow of a key is cached, which is often the one that was looked up last. `by` as in [`FlowCache::find`].
@@ -278,18 +303,37 @@ impl FlowCache {
     }
 
     #[inline]
-    pub fn hot_mut(&mut self, table: TableIndex, slot: FlowSlot) -> Option<&mut Hot> {
-        Some(&mut self.at_mut(table)?.flow_mut(slot)?.hot)
+    pub fn flow_mut(&mut self, table: TableIndex, slot: FlowSlot) -> Option<&mut Flow> {
+        self.at_mut(table)?.flow_mut(slot)
     }
 
-    /// The same, and the flow's chain.
+    /// A flow that can count a frame more.
     #[inline]
-    pub fn hot_and_chain_mut(
+    pub fn flow_to_count(&mut self, table: TableIndex, slot: FlowSlot) -> Option<&mut Flow> {
+        let table = self.at_mut(table)?;
+        if table.flow(slot)?.is_full() {
+            table.fold(slot);
+        }
+        table.flow_mut(slot)
+    }
+
+    /// What is recorded of a flow, and its chain.
+    pub fn record_and_chain_mut(
         &mut self,
         table: TableIndex,
         slot: FlowSlot,
-    ) -> Option<(&mut Hot, Option<&mut Chain>)> {
-        self.at_mut(table)?.hot_and_chain_mut(slot)
+    ) -> Option<(&FlowRecord, Option<&mut Chain>)> {
+        self.at_mut(table)?.record_and_chain_mut(slot)
+    }
+
+    /// A flow and its chain.
+    #[inline]
+    pub fn flow_and_chain_mut(
+        &mut self,
+        table: TableIndex,
+        slot: FlowSlot,
+    ) -> Option<(&mut Flow, Option<&mut Chain>)> {
+        self.at_mut(table)?.flow_and_chain_mut(slot)
     }
 
     pub fn is_valid<S: SlowPath>(&self, table: TableIndex, slot: FlowSlot, slow: &S) -> bool {
@@ -308,8 +352,9 @@ impl FlowCache {
 
     /// A flow that does what this one does, if its translation is still this one.
     pub fn copy_of(&self, table: TableIndex, slot: FlowSlot, memo: &Arc<Memo>) -> Option<NewFlow> {
-        let hot = &self.at(table)?.flow(slot)?.hot;
-        hot.has(memo).then(|| NewFlow { memo: Arc::clone(memo), stamp: hot.stamp })
+        let table = self.at(table)?;
+        let (flow, record) = (table.flow(slot)?, table.record(slot)?);
+        record.has(memo).then(|| NewFlow { memo: Arc::clone(memo), stamp: table.stamped(flow) })
     }
 
     /// Changes whenever a flow is removed; a place is good until then.
@@ -320,7 +365,7 @@ impl FlowCache {
     /// Gives a flow a chain, if its translation is still this one.
     pub fn set_chain(&mut self, table: TableIndex, slot: FlowSlot, memo: &Arc<Memo>, links: Vec<Link>) {
         let Some(table) = self.at_mut(table) else { return };
-        if table.flow(slot).is_some_and(|flow| flow.hot.has(memo))
+        if table.record(slot).is_some_and(|record| record.has(memo))
             && let Some(chain) = Chain::new(&memo.program, links)
         {
             table.set_chain(slot, chain);
@@ -381,8 +426,8 @@ impl FlowCache {
         let Some(table) = self.at_mut(index) else { return Err(flow) };
         let slot = table.insert(seed, by, key, share, flow, now);
         let position = self.shares.push(share, FlowRef { table: index, slot });
-        if let Some(flow) = self.at_mut(index).and_then(|t| t.flow_mut(slot)) {
-            flow.share_position = position;
+        if let Some(table) = self.at_mut(index) {
+            table.set_share_position(slot, position);
         }
         self.flows += 1;
         Ok(Stored { slot, evicted })
@@ -395,20 +440,23 @@ impl FlowCache {
         self.flows -= 1;
         self.removals += 1;
         if let Some(moved) = self.shares.take(share, position)
-            && let Some(moved) = self.at_mut(moved.table).and_then(|t| t.flow_mut(moved.slot))
+            && let Some(table) = self.at_mut(moved.table)
         {
-            moved.share_position = position;
+            table.set_share_position(moved.slot, position);
         }
     }
 
     /// Clock over the port's own flows: the first that never saw a second frame, or has been idle for a while, goes.
     fn evict(&mut self, share: PortShare, now: Instant) -> bool {
         for _ in 0..CACHE_EVICT_SCAN_MAX {
-            let Some(flow) = self.shares.next_victim(share) else { return false };
-            let Some(found) = self.at(flow.table).and_then(|t| t.flow(flow.slot)) else { return false };
-            let hot = &found.hot;
-            if hot.packets() <= 1 || now.saturating_since(hot.last_seen) >= CACHE_EVICT_IDLE {
-                self.remove(flow.table, flow.slot);
+            let Some(at) = self.shares.next_victim(share) else { return false };
+            let Some(table) = self.at(at.table) else { return false };
+            let (Some(flow), Some(record)) = (table.flow(at.slot), table.record(at.slot)) else {
+                return false;
+            };
+            let is_idle = now.saturating_since(table.last_seen(flow)) >= CACHE_EVICT_IDLE;
+            if is_idle || flow.packets(record) <= 1 {
+                self.remove(at.table, at.slot);
                 return true;
             }
         }
@@ -482,13 +530,12 @@ impl FlowCache {
 fn show<S: SlowPath>(
     table: &ProfileTable,
     slot: FlowSlot,
-    revision: crate::Revision,
+    revision: Revision,
     slow: &S,
 ) -> Option<CachedFlow> {
-    let flow = table.flow(slot)?;
-    let hot = &flow.hot;
-    let memo = hot.memo.as_ref()?;
-    if hot.stamp != revision && !slow.still_valid(&memo.deps) {
+    let (flow, record) = (table.flow(slot)?, table.record(slot)?);
+    let memo = record.memo.as_ref()?;
+    if table.stamped(flow) != revision && !slow.still_valid(&memo.deps) {
         return None;
     }
     Some(CachedFlow {
@@ -496,10 +543,9 @@ fn show<S: SlowPath>(
         mask: table.mask,
         key: table.key(slot),
         program: Arc::new(memo.program.clone()),
-        packets: hot.packets(),
-        bytes: hot.bytes(),
-        tcp_flags: hot.tcp_flags,
-        created: flow.created,
-        last_seen: hot.last_seen,
+        packets: flow.packets(record),
+        bytes: flow.bytes(record),
+        tcp_flags: flow.tcp_flags,
+        last_seen: table.last_seen(flow),
     })
 }

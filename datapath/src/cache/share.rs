@@ -3,7 +3,7 @@
 //! Half of the room is guaranteed: each port has an equal part of it that nobody else can use. The other half is free for
 //! all, up to the limit per port. A port's flows stand in a list of its own, over which eviction runs as a clock.
 
-use super::{FlowSlot, TableIndex};
+use super::{CACHE_FLOWS_MAX, CACHE_PROFILES_MAX, FlowSlot, TableIndex};
 
 /// Names the share of one port.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -16,9 +16,27 @@ pub(crate) struct FlowRef {
     pub slot: FlowSlot,
 }
 
+/// The same in four bytes: the number of the table, then the slot.
+#[derive(Clone, Copy)]
+struct PackedRef(u32);
+
+const SLOT_BITS: u32 = 24;
+const _: () = assert!(CACHE_FLOWS_MAX <= 1 << SLOT_BITS && CACHE_PROFILES_MAX <= 1 << (32 - SLOT_BITS));
+
+impl PackedRef {
+    fn pack(flow: FlowRef) -> PackedRef {
+        PackedRef(u32::from(flow.table.0) << SLOT_BITS | flow.slot)
+    }
+
+    fn unpack(self) -> FlowRef {
+        let table = TableIndex((self.0 >> SLOT_BITS) as u16);
+        FlowRef { table, slot: self.0 & ((1 << SLOT_BITS) - 1) }
+    }
+}
+
 #[derive(Default)]
 struct Share {
-    flows: Vec<FlowRef>,
+    flows: Vec<PackedRef>,
     hand: usize,
 }
 
@@ -104,7 +122,7 @@ impl Shares {
         if s.flows.len() >= guaranteed {
             self.common_used += 1;
         }
-        s.flows.push(flow);
+        s.flows.push(PackedRef::pack(flow));
         s.flows.len() as u32 - 1
     }
 
@@ -119,12 +137,12 @@ impl Shares {
         if s.flows.len() >= self.guaranteed {
             self.common_used = self.common_used.saturating_sub(1);
         }
-        s.flows.get(position).copied()
+        s.flows.get(position).map(|flow| flow.unpack())
     }
 
     /// The last flow of the port's list.
     pub fn last(&self, share: PortShare) -> Option<FlowRef> {
-        self.get(share)?.flows.last().copied()
+        self.get(share)?.flows.last().map(|flow| flow.unpack())
     }
 
     /// The flow under the clock's hand, which moves on.
@@ -133,8 +151,23 @@ impl Shares {
         if s.hand >= s.flows.len() {
             s.hand = 0;
         }
-        let flow = s.flows.get(s.hand).copied();
+        let flow = s.flows.get(s.hand).map(|flow| flow.unpack());
         s.hand += 1;
         flow
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_unpacked_as_they_were() {
+        for table in [0, 1, CACHE_PROFILES_MAX as u16 - 1] {
+            for slot in [0, 1, CACHE_FLOWS_MAX - 1] {
+                let flow = FlowRef { table: TableIndex(table), slot };
+                assert_eq!(PackedRef::pack(flow).unpack(), flow);
+            }
+        }
     }
 }

@@ -58,6 +58,7 @@ impl FlowCache {
     /// Visits the next `slots_max` slots. Returns how many flows were removed.
     pub fn sweep<S: SlowPath>(&mut self, now: Instant, slow: &S, slots_max: usize) -> usize {
         let revision = slow.revision();
+        self.present(revision, now);
         let (mut removed, mut left) = (0, slots_max);
         while left > 0 {
             let Some(table) = self.tables.get(self.sweep.table) else {
@@ -96,9 +97,9 @@ impl FlowCache {
         let idle = self.limits.idle;
         let Some(t) = self.at_mut(table) else { return false };
         let Some(flow) = t.flow(slot) else { return false };
-        let (hot, Some(memo)) = (&flow.hot, &flow.hot.memo) else { return false };
-        let mut gone = now.saturating_since(hot.last_seen) >= idle;
-        if !gone && hot.stamp != revision {
+        let Some(memo) = t.memo(slot) else { return false };
+        let mut gone = now.saturating_since(t.last_seen(flow)) >= idle;
+        if !gone && t.stamped(flow) != revision {
             let class = FrameClass::of(&t.key(slot));
             gone = slow.profile(class).map_or(true, |p| p.id != t.id) || !slow.still_valid(&memo.deps);
             if !gone {

@@ -1,19 +1,23 @@
 //! The cached flows of one profile: an index by hash, and the flows under their slot numbers.
 
 use super::chains::Chains;
-use super::entry::{FLOW_WORDS, Flow, Hot, NewFlow};
+use super::entry::{FLOW_WORDS, Flow, FlowRecord, NewFlow};
+use super::era::Eras;
 use super::flows::Flows;
 use super::index::Index;
 use super::memo::Memo;
 use super::{Chain, PortShare};
 use crate::slowpath::{Profile, ProfileId, Revision};
-use base::{HashSeed, Instant};
+use base::{HashSeed, Instant, RowHash};
 use flowtable::Mask;
-use packet::PacketKey;
+use packet::{DpPort, PacketKey};
 use std::sync::Arc;
 use sys::prefetch::prefetch;
 
 pub(crate) use super::flows::FlowSlot;
+
+/// The words that stand in a flow, in pairs.
+const PADDED_WORDS: usize = FLOW_WORDS.next_multiple_of(2);
 
 /// A slot that no flow has.
 const NO_SLOT: FlowSlot = FlowSlot::MAX;
@@ -22,11 +26,13 @@ pub(crate) struct ProfileTable {
     pub id: ProfileId,
     pub mask: Mask<PacketKey>,
     /// The first words of the profile, as (index, bits); no bits where it has no more.
-    first: [(u8, u64); FLOW_WORDS],
+    first: [(u8, u64); PADDED_WORDS],
     /// Pairs of them that are not all beyond the profile's.
     first_pairs: usize,
     /// The others.
     rest: Box<[(u8, u64)]>,
+    /// What stamps and times of its flows are short for.
+    eras: Eras,
     index: Index,
     flows: Flows,
     chains: Chains,
@@ -38,7 +44,7 @@ pub(crate) struct ProfileTable {
 #[derive(Clone, Copy, Default)]
 pub(crate) struct MaskedKey {
     /// The first words of the key, under the profile's mask.
-    words: [u64; FLOW_WORDS],
+    words: [u64; PADDED_WORDS],
     /// Of all of them.
     pub hash: u64,
 }
@@ -50,9 +56,9 @@ fn masked((i, bits): &(u8, u64), key: &PacketKey) -> u64 {
 }
 
 impl ProfileTable {
-    pub fn new(profile: &Profile) -> Self {
-        let mut first = [(0, 0); FLOW_WORDS];
-        first.iter_mut().zip(&profile.words).for_each(|(to, from)| *to = *from);
+    pub fn new(profile: &Profile, eras: Eras) -> Self {
+        let mut first = [(0, 0); PADDED_WORDS];
+        first.iter_mut().zip(profile.words.iter().take(FLOW_WORDS)).for_each(|(to, from)| *to = *from);
         let rest: Box<[_]> = profile.words.iter().skip(FLOW_WORDS).copied().collect();
         let flows = Flows::new(rest.len());
         ProfileTable {
@@ -61,6 +67,7 @@ impl ProfileTable {
             first,
             first_pairs: profile.words.len().min(FLOW_WORDS).div_ceil(2),
             rest,
+            eras,
             index: Index::default(),
             flows,
             chains: Chains::default(),
@@ -81,25 +88,37 @@ impl ProfileTable {
     /// What the flow of this key is looked up by.
     #[inline]
     pub fn masked(&self, seed: HashSeed, key: &PacketKey, into: &mut MaskedKey) {
-        into.words = [0; FLOW_WORDS];
+        into.words = [0; PADDED_WORDS];
         let mut hash = seed.row();
         let (to, from) = (into.words.as_chunks_mut::<2>().0, self.first.as_chunks::<2>().0);
         for ([x, y], [a, b]) in to.iter_mut().zip(from).take(self.first_pairs) {
             (*x, *y) = (masked(a, key), masked(b, key));
             hash = hash.pair(*x, *y);
         }
-        for word in &self.rest {
-            hash = hash.pair(masked(word, key), 0);
+        if !self.rest.is_empty() {
+            hash = self.add_rest(hash, key);
         }
         into.hash = hash.finish();
     }
 
+    /// Goes on with what does not stand in the flow.
+    #[inline(never)]
+    fn add_rest(&self, hash: RowHash, key: &PacketKey) -> RowHash {
+        let (pairs, last) = self.rest.as_chunks::<2>();
+        let hash = pairs.iter().fold(hash, |hash, [a, b]| hash.pair(masked(a, key), masked(b, key)));
+        last.iter().fold(hash, |hash, word| hash.pair(masked(word, key), 0))
+    }
+
     /// The hash of the key of a flow.
     fn hash_of(flows: &Flows, pairs: usize, seed: HashSeed, slot: FlowSlot) -> u64 {
-        let words = flows.get(slot).map_or([0; FLOW_WORDS], |flow| flow.words);
-        let first = words.as_chunks::<2>().0.iter().take(pairs);
-        let hash = first.fold(seed.row(), |hash, [x, y]| hash.pair(*x, *y));
-        flows.rest(slot).iter().fold(hash, |hash, x| hash.pair(*x, 0)).finish()
+        let mut words = [0; PADDED_WORDS];
+        if let Some(flow) = flows.get(slot) {
+            words.iter_mut().zip(flow.words).for_each(|(to, from)| *to = from);
+        }
+        let rest = flows.rest(slot).as_chunks::<2>();
+        let pairs = words.as_chunks::<2>().0.iter().take(pairs).chain(rest.0);
+        let hash = pairs.fold(seed.row(), |hash, [x, y]| hash.pair(*x, *y));
+        rest.1.iter().fold(hash, |hash, x| hash.pair(*x, 0)).finish()
     }
 
     /// Has the line of the index fetched that tells where a flow stands.
@@ -112,22 +131,14 @@ impl ProfileTable {
     #[inline]
     pub fn candidate(&self, hash: u64) -> Option<FlowSlot> {
         let slot = self.index.candidate(hash)?;
-        self.prefetch(slot);
+        self.flows.prefetch(slot);
         Some(slot)
-    }
-
-    #[inline]
-    fn prefetch(&self, slot: FlowSlot) {
-        if let Some(flow) = self.flows.get(slot) {
-            prefetch(&flow.words);
-            prefetch(&flow.hot);
-        }
     }
 
     /// Has the chain fetched of a flow that has something to be credited.
     pub fn prefetch_chain(&self, slot: FlowSlot) {
-        let flow = self.flows.get(slot).filter(|flow| flow.hot.has_counted());
-        if let Some(chain) = flow.and_then(|flow| self.chains.get(flow.hot.chain?)) {
+        let flow = self.flows.get(slot).filter(|flow| flow.has_counted());
+        if let Some(chain) = flow.and_then(|flow| self.chains.get(flow.chain?)) {
             chain.prefetch();
         }
     }
@@ -135,35 +146,51 @@ impl ProfileTable {
     /// The chain of a flow.
     #[inline]
     pub fn chain(&self, slot: FlowSlot) -> Option<&Chain> {
-        self.chains.get(self.flows.get(slot)?.hot.chain?)
+        self.chains.get(self.flows.get(slot)?.chain?)
     }
 
-    /// What a hit reads and writes of a flow, and the flow's chain.
+    /// What is recorded of a flow, and its chain.
+    pub fn record_and_chain_mut(&mut self, slot: FlowSlot) -> Option<(&FlowRecord, Option<&mut Chain>)> {
+        let chain = self.flows.get(slot)?.chain;
+        Some((self.flows.record(slot)?, chain.and_then(|chain| self.chains.get_mut(chain))))
+    }
+
+    /// Has the record fetched of a flow whose hits need it.
     #[inline]
-    pub fn hot_and_chain_mut(&mut self, slot: FlowSlot) -> Option<(&mut Hot, Option<&mut Chain>)> {
-        let hot = &mut self.flows.get_mut(slot)?.hot;
-        let chain = match hot.chain {
+    pub fn prefetch_record(&self, slot: FlowSlot) {
+        if self.flows.get(slot).is_some_and(|flow| flow.only_output == DpPort::NONE)
+            && let Some(record) = self.flows.record(slot)
+        {
+            prefetch(&record.memo);
+        }
+    }
+
+    /// A flow and its chain.
+    #[inline]
+    pub fn flow_and_chain_mut(&mut self, slot: FlowSlot) -> Option<(&mut Flow, Option<&mut Chain>)> {
+        let flow = self.flows.get_mut(slot)?;
+        let chain = match flow.chain {
             Some(chain) => self.chains.get_mut(chain),
             None => None,
         };
-        Some((hot, chain))
+        Some((flow, chain))
     }
 
     /// Gives a flow a chain, or another one.
     pub fn set_chain(&mut self, slot: FlowSlot, chain: Chain) {
         self.end_chain(slot);
         if let Some(flow) = self.flows.get_mut(slot) {
-            flow.hot.chain = self.chains.insert(chain);
+            flow.chain = self.chains.insert(chain);
         }
     }
 
     /// Takes a flow's chain away; what it counted is credited.
     pub fn end_chain(&mut self, slot: FlowSlot) {
         if let Some(flow) = self.flows.get_mut(slot)
-            && let Some(chain) = flow.hot.chain.take()
+            && let Some(chain) = flow.chain.take()
             && let Some(mut chain) = self.chains.take(chain)
         {
-            chain.fold(flow.hot.last_seen);
+            chain.fold(self.eras.instant(flow.last_seen));
         }
     }
 
@@ -225,7 +252,7 @@ impl ProfileTable {
 
     /// What is done to a flow's frames; `None` if there is no such flow.
     pub fn memo(&self, slot: FlowSlot) -> Option<&Arc<Memo>> {
-        self.flows.get(slot)?.hot.memo.as_ref()
+        self.flows.record(slot)?.memo.as_ref()
     }
 
     /// The masked key of a flow.
@@ -251,9 +278,10 @@ impl ProfileTable {
         new: NewFlow,
         now: Instant,
     ) -> FlowSlot {
-        let hot = Hot::new(new.memo, new.stamp, now);
-        let flow = Flow { words: by.words, created: now, share, share_position: 0, hot };
-        let slot = self.flows.insert(flow, self.rest.iter().map(|word| masked(word, key)));
+        let [words @ .., _] = by.words;
+        let flow = Flow::new(words, &new.memo, self.eras.stamp(new.stamp), self.eras.millis(now));
+        let rest = self.rest.iter().map(|word| masked(word, key));
+        let slot = self.flows.insert(flow, FlowRecord::new(new.memo, share), rest);
         let (flows, pairs) = (&self.flows, self.first_pairs);
         self.index.insert(by.hash, slot, |slot| Self::hash_of(flows, pairs, seed, slot));
         slot
@@ -263,11 +291,11 @@ impl ProfileTable {
     pub fn remove(&mut self, seed: HashSeed, slot: FlowSlot) -> Option<(PortShare, u32)> {
         let hash = Self::hash_of(&self.flows, self.first_pairs, seed, slot);
         self.end_chain(slot);
-        let flow = self.flows.get_mut(slot)?;
-        flow.hot.memo.as_ref()?;
-        flow.hot.fold();
-        flow.hot.memo = None;
-        let counted_in = (flow.share, flow.share_position);
+        let (flow, record) = self.flows.with_record_mut(slot)?;
+        record.memo.as_ref()?;
+        flow.fold(record, self.eras.instant(flow.last_seen));
+        record.memo = None;
+        let counted_in = (record.share, record.share_position);
         if self.recent.1 == slot {
             self.recent.1 = NO_SLOT;
         }
@@ -279,30 +307,63 @@ impl ProfileTable {
     /// Gives a flow a new program; what it counted so far is credited to those of the old one.
     pub fn replace(&mut self, slot: FlowSlot, new: NewFlow) {
         self.end_chain(slot);
-        if let Some(flow) = self.flows.get_mut(slot)
-            && flow.hot.memo.is_some()
+        if let Some((flow, record)) = self.flows.with_record_mut(slot)
+            && record.memo.is_some()
         {
-            flow.hot.replace(new.memo, new.stamp);
+            flow.fold(record, self.eras.instant(flow.last_seen));
+            flow.replace(record, new.memo, self.eras.stamp(new.stamp));
         }
     }
 
     /// Credits what a flow and its chain have counted.
     pub fn fold(&mut self, slot: FlowSlot) {
         // A chain counts no frame that its flow does not, so most need not be looked at.
-        if let Some(flow) = self.flows.get_mut(slot)
-            && flow.hot.has_counted()
+        if let Some((flow, record)) = self.flows.with_record_mut(slot)
+            && flow.has_counted()
         {
-            flow.hot.fold();
-            if let Some(chain) = flow.hot.chain.and_then(|chain| self.chains.get_mut(chain)) {
-                chain.fold(flow.hot.last_seen);
+            let last_seen = self.eras.instant(flow.last_seen);
+            flow.fold(record, last_seen);
+            if let Some(chain) = flow.chain.and_then(|chain| self.chains.get_mut(chain)) {
+                chain.fold(last_seen);
             }
         }
     }
 
-    pub fn restamp(&mut self, slot: FlowSlot, stamp: Revision) {
+    pub fn restamp(&mut self, slot: FlowSlot, revision: Revision) {
         if let Some(flow) = self.flows.get_mut(slot) {
-            flow.hot.stamp = stamp;
+            flow.stamp = self.eras.stamp(revision);
         }
+    }
+
+    /// What is recorded of a flow.
+    pub fn record(&self, slot: FlowSlot) -> Option<&FlowRecord> {
+        self.flows.record(slot)
+    }
+
+    /// Says where in its share's list a flow stands.
+    pub fn set_share_position(&mut self, slot: FlowSlot, position: u32) {
+        if let Some((_, record)) = self.flows.with_record_mut(slot) {
+            record.share_position = position;
+        }
+    }
+
+    /// Revision at which a flow's program was last known to be right.
+    pub fn stamped(&self, flow: &Flow) -> Revision {
+        self.eras.revision(flow.stamp)
+    }
+
+    /// When a flow's last frame came.
+    pub fn last_seen(&self, flow: &Flow) -> Instant {
+        self.eras.instant(flow.last_seen)
+    }
+
+    /// Goes on to later eras.
+    pub fn begin_eras(&mut self, eras: Eras) {
+        for flow in self.flows.iter_mut() {
+            flow.stamp = self.eras.carry_stamp(flow.stamp, eras);
+            flow.last_seen = self.eras.carry_time(flow.last_seen, eras);
+        }
+        self.eras = eras;
     }
 }
 
@@ -323,7 +384,7 @@ mod tests {
         let mut mask = Mask::empty();
         [slot::IN_PORT, slot::DL_TYPE, slot::IPV6_DST].into_iter().for_each(|s| mask.add_all(s));
         let profile = Profile::new(ProfileId(1), mask);
-        let mut table = ProfileTable::new(&profile);
+        let mut table = ProfileTable::new(&profile, Eras::default());
         // Growing would hash anew, and rightly.
         table.index = Index::for_many(50);
         let seed = HashSeed::new(1, 2);
@@ -371,7 +432,12 @@ mod tests {
             let share = crate::cache::share::Shares::default().add();
             let program = Default::default();
             let memo = Arc::new(Memo { program, deps: Default::default(), credits: Box::default() });
-            Wide { table: ProfileTable::new(&profile), seed: HashSeed::new(1, 2), share, memo }
+            Wide {
+                table: ProfileTable::new(&profile, Eras::default()),
+                seed: HashSeed::new(1, 2),
+                share,
+                memo,
+            }
         }
 
         fn key(n: u32) -> PacketKey {

@@ -7,7 +7,8 @@
 use super::recorder::{Home, Recorder};
 use crate::action::{DpAction, RecircId};
 use crate::cache::{
-    Chain, FlowCache, FlowSlot, MaskedKey, Memo, NewFlow, PortShare, Stored, TableIndex, ends_in_pass,
+    Chain, FlowCache, FlowSlot, MaskedKey, Memo, Millis, NewFlow, PortShare, Stamp, Stored, TableIndex,
+    ends_in_pass,
 };
 use crate::cost;
 use crate::drop::Drop;
@@ -60,6 +61,9 @@ pub(crate) struct Pass<'a, S: SlowPath> {
     /// Read after the snapshot was loaded, and again whenever this worker has changed something.
     revision: Revision,
     now: Instant,
+    /// The same as cached flows have them.
+    stamp: Stamp,
+    millis: Millis,
     cache: &'a mut FlowCache,
     executor: &'a mut Executor,
     stats: &'a WorkerStats,
@@ -84,10 +88,14 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         recorder: &'a mut Recorder,
         stats: &'a WorkerStats,
     ) -> Self {
+        let revision = slow.revision();
+        let (stamp, millis) = cache.present(revision, now);
         Pass {
             slow,
-            revision: slow.revision(),
+            revision,
             now,
+            stamp,
+            millis,
             cache,
             executor,
             stats,
@@ -170,12 +178,12 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         if self.moved {
             return None;
         }
-        let (hot, chain) = self.cache.hot_and_chain_mut(table, slot)?;
-        if hot.stamp != self.revision {
+        let (flow, chain) = self.cache.flow_and_chain_mut(table, slot)?;
+        if flow.stamp != self.stamp || flow.is_full() {
             return None;
         }
         let (bytes, flags) = (frame.len() as u32, tcp_flags(&staged.key));
-        let mut output = hot.only_output;
+        let mut output = flow.only_output;
         if output == DpPort::NONE {
             let chain = chain.filter(|chain| chain.is_stamped(self.revision))?;
             let link = chain.first();
@@ -189,7 +197,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             output = link.only_output;
             *followed += 1;
         }
-        hot.count(bytes, flags, self.now);
+        flow.count(bytes, flags, self.millis);
         Some(output)
     }
 
@@ -422,15 +430,15 @@ impl<'a, S: SlowPath> Pass<'a, S> {
     /// Whether a cached flow is right under the present revision.
     #[inline]
     fn is_good(&mut self, table: TableIndex, slot: FlowSlot) -> bool {
-        if self.cache.hot_mut(table, slot).is_some_and(|hot| hot.stamp == self.revision) {
+        if self.cache.flow_mut(table, slot).is_some_and(|flow| flow.stamp == self.stamp) {
             return true;
         }
         if !self.cache.is_valid(table, slot, self.slow) {
             return false;
         }
         // The revision was read before the check: what changed in between shows as a difference next time.
-        if let Some(hot) = self.cache.hot_mut(table, slot) {
-            hot.stamp = self.revision;
+        if let Some(flow) = self.cache.flow_mut(table, slot) {
+            flow.stamp = self.stamp;
         }
         self.stats.cache.revalidated.add(1);
         true
@@ -446,21 +454,22 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         ingress: PortIndex,
     ) -> Option<(Frame, RecircId)> {
         let removals = self.cache.removals();
-        let Some(hot) = self.cache.hot_mut(place.0, place.1) else {
+        let Some(flow) = self.cache.flow_to_count(place.0, place.1) else {
             self.executor.drop_frame(frame, ingress, Drop::NoAction);
             return None;
         };
-        hot.count(frame.len() as u32, tcp_flags(&staged.key), self.now);
-        if hot.only_output != DpPort::NONE {
-            self.executor.output(hot.only_output, frame, ingress);
+        flow.count(frame.len() as u32, tcp_flags(&staged.key), self.millis);
+        if flow.only_output != DpPort::NONE {
+            self.executor.output(flow.only_output, frame, ingress);
             return None;
         }
-        if hot.chain.is_some() {
+        if flow.chain.is_some() {
             return self.run_chain(place, frame, staged, ingress);
         }
+        let memo = self.cache.memo(place.0, place.1);
         if FrameClass::of(&staged.key).stage == Stage::Fresh {
             self.recorder.stop();
-            if let Some(memo) = hot.memo.as_ref().filter(|memo| ends_in_pass(&memo.program)) {
+            if let Some(memo) = memo.filter(|memo| ends_in_pass(&memo.program)) {
                 let home = match staged.table {
                     Some(table) if table != place.0 => {
                         Home::New { table, masked: staged.masked, shared: place }
@@ -470,7 +479,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
                 self.recorder.start(home, memo, &staged.key, removals);
             }
         }
-        let steps = hot.memo.as_ref().map_or(&[][..], |memo| &memo.program.actions);
+        let steps = memo.map_or(&[][..], |memo| &memo.program.actions);
         let mut origin = Origin::new(ingress, &mut staged.key, self.now);
         let next = self.executor.run(steps, frame, &mut origin, self.slow, None);
         staged.held = origin.held;
@@ -487,20 +496,24 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         ingress: PortIndex,
     ) -> Option<(Frame, RecircId)> {
         let (bytes, flags) = (frame.len() as u32, tcp_flags(&staged.key));
-        let (hot, chain) = self.cache.hot_and_chain_mut(table, slot)?;
-        let (Some(memo), Some(chain)) = (&hot.memo, chain) else { return None };
+        let (record, chain) = self.cache.record_and_chain_mut(table, slot)?;
+        let chain = chain?;
         let mut origin = Origin::new(ingress, &mut staged.key, self.now);
-        let mut steps: &[DpAction] = &memo.program.actions;
+        // Those of the flow itself are looked up only if they are needed: most links are nothing but a pass.
+        let mut steps: Option<&[DpAction]> = None;
         if chain.is_good(self.revision, self.slow) {
             let mut link = Some(chain.first());
             loop {
-                // Most links are nothing but a pass, and most frames are as the ones before.
+                // Most frames are as the ones before.
                 let follows = link
                     .as_deref()
                     .is_some_and(|l| l.is_alone && self.executor.follow(&mut frame, &mut origin, l));
                 let next = match follows {
                     true => Some(Next::Follow(frame)),
-                    false => self.executor.run(steps, frame, &mut origin, self.slow, link.as_deref()),
+                    false => {
+                        let steps = steps.unwrap_or_else(|| record.steps());
+                        self.executor.run(steps, frame, &mut origin, self.slow, link.as_deref())
+                    }
                 };
                 match next {
                     Some(Next::Follow(followed)) => {
@@ -512,7 +525,8 @@ impl<'a, S: SlowPath> Pass<'a, S> {
                             return None;
                         }
                         frame = followed;
-                        (steps, link) = followed_link.go_on();
+                        let (next_steps, next_link) = followed_link.go_on();
+                        (steps, link) = (Some(next_steps), next_link);
                     }
                     Some(Next::Recirculate(frame, id)) => {
                         self.cache.end_chain(table, slot);
@@ -522,7 +536,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
                 }
             }
         }
-        let next = self.executor.run(steps, frame, &mut origin, self.slow, None);
+        let next = self.executor.run(record.steps(), frame, &mut origin, self.slow, None);
         self.cache.end_chain(table, slot);
         next.and_then(Next::recirculation)
     }
@@ -540,6 +554,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             self.slow.commit(&effects, self.now);
             // What this frame taught must count for the next one of the same batch.
             self.revision = self.slow.revision();
+            (self.stamp, self.millis) = self.cache.present(self.revision, self.now);
         }
         let memo = Arc::new(Memo { program, deps, credits });
         (NewFlow { memo, stamp }, cacheable)

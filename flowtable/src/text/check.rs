@@ -8,7 +8,7 @@ use crate::ct::{CtAction, CtAlg, ZoneSource};
 use crate::field::{FieldId, Prereq};
 use crate::key::Match;
 use crate::meter::MeterId;
-use packet::key::{Slot, VLAN_PRESENT, slot};
+use packet::key::{VLAN_PRESENT, slot};
 
 /// Whether `actions` may stand in a rule of `table` (if known) with this match.
 ///
@@ -31,7 +31,7 @@ pub(crate) fn actions_fit(
 
 fn check_action(now: &mut Match, action: &OfAction, table: Option<TableId>) -> Result<(), TextFault> {
     use OfAction as A;
-    let tag = Slot::at(slot::VLAN_TCI.word, 12, 1);
+    let tag = slot::VLAN_TCI.part(12, 1);
     let needs = |now: &Match, field: FieldId| {
         let vlan_needed = field == FieldId::VlanVid && now.get(tag) != (1, 1);
         if field.row().prereq.implied_by(now) && !vlan_needed {

@@ -175,7 +175,7 @@ fn key_word(key: &mut FlowKey, word: Word<'_>, names: &dyn PortNames) -> Parsed<
         FieldId::DlVlan => key.set_slot(FieldId::VlanVid.slot(), present | v),
         FieldId::DlVlanPcp | FieldId::VlanPcp => {
             key.set_slot(row.slot, v);
-            key.set_slot(Slot::at(slot::VLAN_TCI.word, 12, 1), 1);
+            key.set_slot(slot::VLAN_TCI.part(12, 1), 1);
         }
         FieldId::NwTos => key.set_slot(FieldId::IpDscp.slot(), v >> 2),
         _ => key.set_slot(row.slot, v),

@@ -15,8 +15,8 @@ use std::time::Duration;
 const FLOWS: usize = 1_000;
 /// Connections to Services, whose number is counted: one each at least.
 const SERVICE_CONNECTIONS: usize = 30_000;
-/// What a cached flow's hit touches, in cache lines: index, masked key, counters.
-const FLOW_LINES: usize = 3;
+/// What a cached flow's hit touches, in cache lines: index, flow.
+const FLOW_LINES: usize = 2;
 /// What a frame of an established connection touches beside: one of the chain, one of the connection.
 const CONNECTION_LINES: usize = FLOW_LINES + 2;
 /// The same where it is translated: what is written over its ends.
@@ -24,8 +24,8 @@ const NAT_LINES: usize = CONNECTION_LINES + 1;
 /// The same to a Service, in two zones: two links and two connections.
 const SERVICE_LINES: usize = 2 * NAT_LINES - FLOW_LINES;
 /// What the first packet of a connection to a Service touches that its Service has to itself: in each of three programs the
-/// flow, its translation, the steps, and two of what the tracker is to do.
-const FIRST_LINES: usize = 3 * (FLOW_LINES + 4);
+/// flow and its record, its translation, the steps, and two of what the tracker is to do.
+const FIRST_LINES: usize = 3 * (FLOW_LINES + 5);
 /// Parts that what comes once is timed in.
 const PARTS: usize = 10;
 /// Warm-up before a window, as a part of it.

@@ -21,11 +21,11 @@ pub struct Memory {
     pub bytes: f64,
 }
 
-/// A cached flow's two lines and the words that stand in them (`datapath::cache::entry`).
-const FLOW: usize = 128;
-const FLOW_WORDS: usize = 6;
+/// A cached flow's line, its record, and the words that stand in the line (`datapath::cache::entry`).
+const FLOW: usize = 64 + 32;
+const FLOW_WORDS: usize = 5;
 /// The index (a line of twelve, two thirds full) and the place in the port's share.
-const INDEX_AND_SHARE: usize = 64 * 3 / (12 * 2) + 8;
+const INDEX_AND_SHARE: usize = 64 * 3 / (12 * 2) + 4;
 
 /// A cached flow as the first of [`measure`], if no array had room to spare. All have one translation between them.
 fn by_arithmetic() -> Result<Memory> {
