@@ -60,9 +60,13 @@ struct Node {
     own: u32,
     /// By nibble.
     children: Box<[Arc<Node>]>,
-    /// Prefixes of `own` that are in the set more than once, and how many times more.
-    more: Option<Box<Vec<(u32, u32)>>>,
+    /// Prefixes of `own` that are in the set more than once; few nodes have such.
+    more: Option<Box<More>>,
 }
+
+/// Bits of [`Node::own`], and how often more than once each.
+#[derive(Clone, Debug, Default)]
+struct More(Vec<(u32, u32)>);
 
 /// Bit of [`Node::own`] for the first `bits` (1 to 4) bits of a nibble: two of one bit come first, then four of two, and so on.
 const fn place(nibble: usize, bits: u8) -> u32 {
@@ -129,7 +133,7 @@ impl Node {
             self.own |= 1 << place;
             return;
         }
-        let more = self.more.get_or_insert_default();
+        let More(more) = &mut **self.more.get_or_insert_default();
         match more.iter_mut().find(|(p, _)| *p == place) {
             Some((_, times)) => *times = times.saturating_add(1),
             None => more.push((place, 1)),
@@ -139,7 +143,7 @@ impl Node {
     /// Takes a prefix whose home is here out once.
     fn take(&mut self, prefix: u128, len: u8) {
         let place = place(nibble(prefix, self.len), len - self.len);
-        if let Some(more) = &mut self.more
+        if let Some(More(more)) = self.more.as_deref_mut()
             && let Some(at) = more.iter().position(|(p, _)| *p == place)
         {
             if let Some((_, times)) = more.get_mut(at)

@@ -17,8 +17,8 @@ pub struct Credits {
     pub rules: Box<[Arc<RuleStats>]>,
     /// Tables asked, and whether they had a rule.
     pub lookups: Box<[(Arc<LookupCounters>, bool)]>,
-    /// The others.
-    pub others: OtherCredits,
+    /// The others, if there are any.
+    pub others: Option<Box<OtherCredits>>,
 }
 
 /// Those beside rules and tables, of whom most translations have few.
@@ -34,7 +34,15 @@ pub struct OtherCredits {
     pub tunnels: Vec<(Arc<TunnelCounters>, Way)>,
 }
 
+static NO_OTHERS: OtherCredits =
+    OtherCredits { stations: Vec::new(), groups: Vec::new(), neighbours: Vec::new(), tunnels: Vec::new() };
+
 impl OtherCredits {
+    fn is_empty(&self) -> bool {
+        let OtherCredits { stations, groups, neighbours, tunnels } = self;
+        stations.is_empty() && groups.is_empty() && neighbours.is_empty() && tunnels.is_empty()
+    }
+
     pub(super) fn clear(&mut self) {
         self.stations.clear();
         self.groups.clear();
@@ -63,17 +71,20 @@ impl<R: AsRef<RuleStats>, L: AsRef<LookupCounters>> Owed<'_, R, L> {
     }
 
     fn identify(&self, part: &mut dyn FnMut(u64)) {
-        fn list<T>(part: &mut dyn FnMut(u64), all: &[T], mut number: impl FnMut(&T) -> u64) {
+        fn list<T>(part: &mut dyn FnMut(u64), all: &[T], number: impl FnMut(&T) -> u64) {
             part(all.len() as u64);
-            all.iter().for_each(|one| part(number(one)));
+            all.iter().map(number).for_each(part);
         }
         fn address<T>(of: &T) -> u64 {
             std::ptr::from_ref(of).addr() as u64
         }
-        let OtherCredits { stations, groups, neighbours, tunnels } = self.others;
         // None of these is aligned to less than two bytes, so one bit is free.
         list(part, self.rules, |rule| address(rule.as_ref()));
         list(part, self.lookups, |(table, matched)| address(table.as_ref()) | u64::from(*matched));
+        if self.others.is_empty() {
+            return;
+        }
+        let OtherCredits { stations, groups, neighbours, tunnels } = self.others;
         list(part, stations, |station| address(&**station));
         list(part, groups, |group| address(&**group));
         list(part, neighbours, |neighbour| address(&**neighbour));
@@ -83,7 +94,11 @@ impl<R: AsRef<RuleStats>, L: AsRef<LookupCounters>> Owed<'_, R, L> {
 
 impl Credits {
     fn owed(&self) -> Owed<'_, Arc<RuleStats>, Arc<LookupCounters>> {
-        Owed { rules: &self.rules, lookups: &self.lookups, others: &self.others }
+        Owed {
+            rules: &self.rules,
+            lookups: &self.lookups,
+            others: self.others.as_deref().unwrap_or(&NO_OTHERS),
+        }
     }
 }
 
@@ -109,6 +124,7 @@ impl Creditors for Owed<'_, &Arc<RuleStats>, &Arc<LookupCounters>> {
     fn keep(&self) -> Box<[Arc<dyn Credit>]> {
         let rules = self.rules.iter().map(|r| Arc::clone(r)).collect();
         let lookups = self.lookups.iter().map(|(table, matched)| (Arc::clone(table), *matched)).collect();
-        Box::new([Arc::new(Credits { rules, lookups, others: self.others.clone() })])
+        let others = (!self.others.is_empty()).then(|| Box::new(self.others.clone()));
+        Box::new([Arc::new(Credits { rules, lookups, others })])
     }
 }
