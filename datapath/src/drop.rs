@@ -43,6 +43,8 @@ drops! {
     BadVlan "bad_vlan" "VLAN not carried by the ingress port";
     /// NORMAL: reserved multicast destination (IEEE 802.1D, 01:80:c2:00:00:0x).
     ReservedMulticast "reserved_multicast" "reserved multicast destination";
+    /// NORMAL: received on a member of a bond other than the one that it forwards on.
+    BackupMember "backup_member" "received on a bond's member that is only in reserve";
     /// The ingress port is set not to receive.
     PortNoReceive "port_no_receive" "ingress port does not receive";
     /// IP fragments are set to be dropped.

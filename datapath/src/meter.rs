@@ -155,6 +155,11 @@ impl Meter {
         Verdict::Excess(band.excess)
     }
 
+    /// Whether it may change what frames say.
+    pub fn remarks(&self) -> bool {
+        self.bands.iter().any(|band| matches!(band.excess, Excess::Remark(_)))
+    }
+
     /// Packets and bytes that came.
     pub fn input(&self) -> (u64, u64) {
         self.input.get()

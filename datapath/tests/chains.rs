@@ -6,7 +6,8 @@
 mod world;
 
 use datapath::conntrack::*;
-use datapath::{CacheLimits, Command, Credit, Domain, DpAction, MissLimits, RecircId, WorkerConfig};
+use datapath::meter::{BandConfig, Excess, MeterUnit};
+use datapath::{CacheLimits, Command, Credit, Domain, DpAction, Meter, MissLimits, RecircId, WorkerConfig};
 use packet::rewrite::refresh_ipv4_checksum;
 use packet::wire::{ETHERTYPE_IPV6, PROTO_TCP, PROTO_UDP};
 use packet::{Checksum, DpPort, Frame, FrameBuilder, PacketKey, slot};
@@ -541,4 +542,53 @@ fn flags_are_credited_along_the_chain() {
         let tally = Arc::clone(&pair.chained.tallies.lock().unwrap()[&place(pass)]);
         assert_ne!(tally.tcp_flags.load(Ordering::Relaxed) & 0x08, 0, "pass {pass}");
     }
+}
+
+/// Rules behind a pass see what a meter before it has made of each frame, also of an established connection.
+#[test]
+fn frames_that_a_meter_remarks_do_not_follow_those_that_it_let_pass() {
+    let band = BandConfig { excess: Excess::Remark(1), rate: 1, burst: 3 };
+    let meter = Arc::new(Meter::new(1, MeterUnit::Packets, &[band]));
+    let af11 = 10 << 2;
+    let slots = [
+        slot::NW_SRC,
+        slot::NW_DST,
+        slot::NW_PROTO,
+        slot::NW_TOS,
+        slot::TP_SRC,
+        slot::TP_DST,
+        slot::CT_STATE,
+    ];
+    let fake = Fake::new(&slots, move |key| {
+        let is_reply = key.in_port() == DpPort(2);
+        let state = CtState(key.get(slot::CT_STATE) as u32);
+        let (pass, again) = (ct(CtSpec::default()), DpAction::Recirculate(RecircId(1)));
+        let commit = ct(CtSpec { commit: true, ..CtSpec::default() });
+        Answer::new(match key.get(slot::RECIRC_ID) {
+            0 if is_reply => vec![pass, again],
+            0 => vec![DpAction::Meter(Arc::clone(&meter)), pass, again],
+            _ if is_reply => vec![output(1)],
+            _ if state.has(CtState::NEW) => vec![commit, output(2)],
+            _ => vec![output(if key.get(slot::NW_TOS) == af11 { 2 } else { 3 })],
+        })
+    });
+    let mut w = World::new(fake, 3);
+    let end = |host: u32, port: u16| (0x0a00_0000 + host, port);
+    let there = FrameBuilder::udp4(end(1, 5), end(2, 6)).set(slot::NW_TOS, af11).build();
+    let back = FrameBuilder::udp4(end(2, 6), end(1, 5)).build();
+    w.send(1, &there);
+    w.send(2, &back);
+    // The bucket holds three.
+    for _ in 0..5 {
+        w.send(1, &there);
+    }
+    let classes = |frames: Vec<Vec<u8>>| frames.iter().map(|bytes| bytes[15] >> 2).collect::<Vec<_>>();
+    assert_eq!((classes(w.sink(2).take()), classes(w.sink(3).take())), (vec![10; 3], vec![12; 3]));
+    // And the other way round: who was remarked does not lead those that are not.
+    w.now += Duration::from_secs(2);
+    for _ in 0..3 {
+        w.send(1, &there);
+    }
+    assert_eq!((w.sink(2).take().len(), w.sink(3).take().len()), (2, 1));
+    w.check_conservation();
 }

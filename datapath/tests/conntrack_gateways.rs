@@ -222,3 +222,38 @@ fn related_connections_inherit_mark_and_label() {
         assert_eq!((data.key.get(slot::CT_MARK), data.key.get(slot::CT_LABEL)), (7, 9));
     }
 }
+
+/// What was translated belongs to its own connection when it is tracked again in the zone, though its fields name the control
+/// connection; and what a control connection says is read once, its numbers shifted once.
+#[test]
+fn translated_packets_are_known_when_they_are_tracked_again() {
+    let w = World::new();
+    let spec = ftp(snat(N));
+    let again = |spec: &CtSpec, frame: &FrameBuilder| {
+        let first = w.send(spec, frame);
+        let (state, ends) = (first.state(), first.ends());
+        let second = w.send_again(&CtSpec::default(), first);
+        assert_eq!((second.state(), second.ends()), (state, ends));
+        second
+    };
+    let (mut client, mut server) = open(&w, &spec, (A, 1), (B, 21), (100, 500));
+    let connect = |from: (u32, u16), to: (u32, u16), from_seen: (u32, u16), to_seen: (u32, u16)| {
+        let follow = CtSpec { nat: Some(NatSpec::apply()), ..commit() };
+        again(&follow, &tcp(from, to, SYN, 7_000_000, 0));
+        again(&bare_nat(), &tcp(to_seen, from_seen, SYN_ACK, 8_000_000, 7_000_001));
+        again(&bare_nat(), &tcp(from, to, ACK, 7_000_001, 8_000_001));
+    };
+    say(&w, &spec, &mut client, &mut server, b"PORT 10,0,0,1,4,1\r\n");
+    connect((B, 20), (N, 1025), (B, 20), (A, 1025));
+    let passive = again(&bare_nat(), &server.segment(PSH_ACK, b"229 Passive (|||2050|)\r\n"));
+    server.next += client.take(&passive).len() as u32;
+    connect((A, 3000), (B, 2050), (N, 3000), (B, 2050));
+    assert_eq!(w.all().len(), 3);
+    for record in w.all() {
+        assert_eq!(record.tcp, Some((TcpState::Established, TcpState::Established)), "{record:?}");
+    }
+    // A RST must be exact.
+    for (end, flags) in [(&client, ACK), (&server, ACK), (&client, RST_ACK)] {
+        again(&bare_nat(), &end.segment(flags, b""));
+    }
+}

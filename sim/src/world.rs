@@ -20,7 +20,9 @@ use base::{HashSeed, Instant};
 use crossbeam_channel::Receiver;
 use datapath::command::EVENTS_MAX;
 use datapath::conntrack::{ConnTracker, CtConfig, CtStats};
-use datapath::{Drop, Event, PortCounters, PortError, Worker, WorkerConfig, WorkerPeer, WorkerSetup};
+use datapath::{
+    Command, Drop, Event, PortCounters, PortError, Worker, WorkerConfig, WorkerPeer, WorkerSetup,
+};
 use packet::DpPort;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -411,7 +413,10 @@ impl World {
         self.step_workers(tick);
         if tick {
             self.put(self.now + TICK, Occurrence::Tick);
-            self.brain.run(self.now);
+            let (workers, now) = (&mut self.workers, self.now);
+            self.brain.run(now, || {
+                workers.iter_mut().for_each(|a| a.worker.carry_out(Command::Fold { done: None }, now));
+            });
             self.publish();
             self.check();
         }

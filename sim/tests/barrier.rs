@@ -198,6 +198,26 @@ fn no_frame_sent_after_a_barrier_reply_takes_the_old_way() {
     }
 }
 
+/// A rule whose frames all hit the cache is in use, though nobody has asked for what was counted there.
+#[test]
+fn rules_in_use_do_not_grow_old() {
+    let mut net = Net::new(1, 2);
+    net.w.flows(
+        "br0",
+        [
+            "priority=2,in_port=1,udp,tp_dst=1000,idle_timeout=1,actions=output:2",
+            "priority=1,in_port=1,actions=output:3",
+        ],
+    );
+    for tenth in 0..50u32 {
+        let host = net.hosts[0];
+        net.w.raw(host).send(frame(tenth, 1, 0));
+        net.w.run_for(Duration::from_millis(100));
+    }
+    let (two, three) = (net.hosts[1], net.hosts[2]);
+    assert_eq!((net.w.raw(two).take().len(), net.w.raw(three).take().len()), (50, 0));
+}
+
 #[test]
 fn rules_grow_old_in_virtual_time() {
     let mut net = Net::new(1, 2);

@@ -124,6 +124,8 @@ pub struct Brain {
     routes: Arc<RouteTable>,
     seed: HashSeed,
     mac_sweep_next: Instant,
+    /// Rules do not go before this time, though theirs be over.
+    pub(crate) expiry_next: Instant,
 }
 
 impl Brain {
@@ -140,6 +142,7 @@ impl Brain {
             routes: Arc::default(),
             seed,
             mac_sweep_next: Instant::ZERO,
+            expiry_next: Instant::ZERO,
         }
     }
 
@@ -240,9 +243,9 @@ impl Brain {
         self.counters = counters;
     }
 
-    /// Does what is due.
-    pub fn run(&mut self, now: Instant) {
-        self.expire_rules(now);
+    /// Does what is due. `fold` has workers credit what their cached flows have counted; it is asked before rules go.
+    pub fn run(&mut self, now: Instant, fold: impl FnOnce()) {
+        self.expire_rules(now, fold);
         self.expire_bundles(now);
         self.watch_controllers(now);
         if now >= self.mac_sweep_next {
@@ -257,6 +260,7 @@ impl Brain {
     /// When `run` has something to do again, whatever else happens.
     pub fn next_deadline(&self) -> Option<Instant> {
         let rules = self.bridges.values().filter_map(|b| b.rules.next_deadline());
+        let rules = rules.map(|due| due.max(self.expiry_next));
         let fail_open = self.bridges.values().filter_map(BridgeState::fail_open_at);
         let bundles = self.connections.values().filter_map(OfConnection::next_deadline);
         let learned = self.staging.published().bridges().any(|b| b.mac().stats().entries > 0);
@@ -492,7 +496,27 @@ impl Brain {
         for interface in requested.into_iter().chain(rest) {
             self.sync_port(name, interface, now);
         }
+        self.sync_owners(name, &config);
         self.sync_bundles(name, &config);
+    }
+
+    /// Stages ports whose interface came to another logical port, or whose logical port became a bond or ceased to be one,
+    /// while their devices stayed what they were.
+    fn sync_owners(&mut self, name: &str, config: &BridgeConfig) {
+        let Some(state) = self.bridges.get(name) else { return };
+        let Some(staged) = self.staging.bridge(state.id) else { return };
+        let owners: BTreeMap<&str, &PortConfig> =
+            config.ports.values().flat_map(|p| p.interfaces.keys().map(move |i| (i.as_str(), p))).collect();
+        let is_as_staged = |record: &PortRecord, owner: &PortConfig| {
+            staged.port(record.of_port).is_some_and(|p| {
+                state.bundles.get(&owner.name) == Some(&p.bundle) && p.link == link_of(record, is_bond(owner))
+            })
+        };
+        let differs = |record: &&PortRecord| {
+            owners.get(record.name.as_str()).is_some_and(|owner| !is_as_staged(record, owner))
+        };
+        let stale: Vec<OfPort> = state.ports.values().filter(differs).map(|p| p.of_port).collect();
+        stale.into_iter().for_each(|of_port| self.stage_port(name, of_port));
     }
 
     fn exists(&self, interface: &InterfaceConfig) -> bool {
@@ -600,15 +624,12 @@ impl Brain {
             *next += 1;
             BundleId(*next)
         });
-        // What is known of a device in a pod is a moment old: only a controller's setting stops forwarding, and only
-        // bonds, which have a choice, look at the carrier.
-        let bond = owner.is_some_and(|p| p.interfaces.len() > 1);
         let port = BridgePort {
             of_port,
             name: record.name.as_str().into(),
             mac: record.mac,
             config: record.config,
-            link: if record.state.link_up || !bond { Link::Up } else { Link::Down },
+            link: link_of(record, owner.is_some_and(is_bond)),
             carrier: if record.state.link_up { Link::Up } else { Link::Down },
             device: record.device.clone(),
             bundle,
@@ -681,6 +702,16 @@ impl Brain {
         (find(&bridge.config, &peer).as_deref() == Some(interface))
             .then_some(PatchPeer { bridge: bridge.id, port })
     }
+}
+
+fn is_bond(port: &PortConfig) -> bool {
+    port.interfaces.len() > 1
+}
+
+/// A port's carrier as far as forwarding is concerned. What is known of a device in a pod is a moment old: only a controller's
+/// setting stops forwarding, and only bonds, which have a choice, look at the carrier.
+fn link_of(record: &PortRecord, in_bond: bool) -> Link {
+    if record.state.link_up || !in_bond { Link::Up } else { Link::Down }
 }
 
 /// Whether a bridge with this configuration starts with the rule that makes it an ordinary switch.

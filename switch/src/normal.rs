@@ -50,6 +50,11 @@ impl Walk<'_> {
             self.note(Note::Detail, || "packet has reserved destination MAC, dropping".to_owned());
             return self.why(Drop::ReservedMulticast);
         }
+        // The switch at the other end knows of no bond and floods to all members, also what came from here.
+        if ingress.is_some_and(|b| bridge.egress_of(b).is_some_and(|p| p.of_port != in_port)) {
+            self.note(Note::Detail, || "bonding refused admissibility, dropping".to_owned());
+            return self.why(Drop::BackupMember);
+        }
         let vlan = tags.vid();
         if let Some(bundle) = ingress {
             self.learn_source(bundle, vlan);

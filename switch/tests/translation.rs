@@ -350,9 +350,15 @@ fn a_bond_sends_on_its_first_port_that_is_up() {
     assert_eq!(actions(&lab.publish(), UDP), "12,13");
     lab.bridge_mut().port_mut(OfPort(3)).unwrap().link = Link::Down;
     assert_eq!(actions(&lab.publish(), UDP), "12,14");
-    // What comes in on one member does not go out on another.
-    let from_bond = UDP.replace("in_port(11)", "in_port(13)");
-    assert_eq!(actions(&lab.publish(), &from_bond), "11,12");
+    // What comes in on that member does not go out on another, and on the others nothing comes in: a switch that knows of no
+    // bond sends what it floods to all of them, also what it had from here.
+    let from = |port| UDP.replace("in_port(11)", &format!("in_port({port})"));
+    assert_eq!(actions(&lab.publish(), &from(14)), "11,12");
+    assert_eq!(reason(&translate(&lab.publish(), &from(13))), Some(Drop::BackupMember));
+    assert!(translate(&lab.publish(), &from(13)).effects.is_empty(), "nor is a station learned there");
+    lab.bridge_mut().port_mut(OfPort(3)).unwrap().link = Link::Up;
+    assert_eq!(actions(&lab.publish(), &from(13)), "11,12");
+    assert_eq!(reason(&translate(&lab.publish(), &from(14))), Some(Drop::BackupMember));
 }
 
 #[test]

@@ -122,6 +122,23 @@ const SCENARIOS: &[Scenario] = &[
         ],
         frames: stations,
     },
+    // Ports become a bond while they forward.
+    Scenario {
+        name: "a bond",
+        setup: &[concat!(
+            "ovs-vsctl --id=@three get Interface p3 -- --id=@four get Interface p4",
+            " -- set Port p3 interfaces=@three,@four other_config:bond-primary=p3",
+            " -- --id=@gone get Port p4 -- remove Bridge br0 ports @gone",
+        )],
+        flows: &["actions=NORMAL"],
+        traces: &[
+            "in_port=1,dl_src=02:00:00:00:00:01,dl_dst=02:00:00:00:00:03",
+            "in_port=3,dl_src=02:00:00:00:00:03,dl_dst=ff:ff:ff:ff:ff:ff",
+            "in_port=4,dl_src=02:00:00:00:00:03,dl_dst=ff:ff:ff:ff:ff:ff",
+            "in_port=4,dl_src=02:00:00:00:00:03,dl_dst=01:80:c2:00:00:00",
+        ],
+        frames: stations,
+    },
     Scenario {
         name: "vlan modes",
         setup: &[
@@ -472,6 +489,7 @@ macro_rules! scenarios {
 
 scenarios! {
     learning: "learning";
+    a_bond: "a bond";
     vlan_modes: "vlan modes";
     priority_tags_and_protected_ports: "priority tags and protected ports";
     matching_every_layer: "matching every layer";

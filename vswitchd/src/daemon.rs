@@ -244,7 +244,7 @@ impl Daemon {
         self.serve(now);
         self.follow_database(now);
         self.do_what_is_due(now);
-        self.brain.run(now);
+        self.brain.run(now, || self.workers.fold());
         self.publish(now);
         self.report(now);
         self.advance_warp();

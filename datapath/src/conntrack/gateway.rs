@@ -40,14 +40,24 @@ fn shifts_of(connection: &Connection) -> Option<MutexGuard<'_, Shifts>> {
     Some(connection.extra()?.shifts.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// The packet with the acknowledgement number that the other end means by it.
-pub(super) fn unshifted(connection: &Connection, direction: Direction, parsed: &Parsed) -> Parsed {
+/// The packet with the numbers that the ends mean by it: the acknowledgement as the other end would have it, and the sequence
+/// number as the sender wrote it. If the packet was translated by an earlier pass, its acknowledgement is so already.
+pub(super) fn unshifted(
+    connection: &Connection,
+    direction: Direction,
+    parsed: &Parsed,
+    is_translated: bool,
+) -> Parsed {
     let mut parsed = *parsed;
     if let Content::Tcp(segment) = &mut parsed.content
-        && segment.flags & tcp::ACK != 0
         && let Some(mut shifts) = shifts_of(connection)
     {
-        segment.ack = both(&mut shifts, direction).1.back(segment.ack);
+        let (own, other) = both(&mut shifts, direction);
+        if is_translated {
+            segment.seq = own.back(segment.seq);
+        } else if segment.flags & tcp::ACK != 0 {
+            segment.ack = other.back(segment.ack);
+        }
     }
     parsed
 }

@@ -68,6 +68,11 @@ impl Pass<'_> {
             return Some(Found { connection, direction, by_tuple: true });
         }
         // Translated by an earlier pass in this zone, so it no longer bears a tuple of its connection.
+        if before.has(CtState::REL) {
+            // The fields may name the connection that foresaw this one. What answers to it bears a tuple still.
+            let (connection, answers) = self.find(&parsed.tuple.reversed())?;
+            return Some(Found { connection, direction: answers.opposite(), by_tuple: false });
+        }
         let original = metadata::original_tuple(key, self.spec.zone, &parsed.tuple)?;
         let (connection, _) = self.find(&original)?;
         let direction = if before.has(CtState::RPL) { Direction::Reply } else { Direction::Original };
@@ -106,7 +111,8 @@ impl Pass<'_> {
         let has_gateway = connection.load().has(State::ALG);
         let unshifted;
         let parsed = if has_gateway {
-            unshifted = gateway::unshifted(connection, *direction, parsed);
+            let is_translated = carried != CtState::NONE;
+            unshifted = gateway::unshifted(connection, *direction, parsed, is_translated);
             &unshifted
         } else {
             parsed
@@ -129,7 +135,8 @@ impl Pass<'_> {
                 None => return Some(self.refuse(bits, parsed, key, Drop::Rewrite)),
             }
         }
-        if has_gateway && !is_error {
+        // What was translated before was read then.
+        if has_gateway && !is_error && carried == CtState::NONE {
             let is_translated = translates && connection.load().has(State::TRANSLATED);
             let reading = Reading { connection, direction: *direction, parsed, is_translated };
             if self.read_control(&reading, frame).is_none() {

@@ -197,6 +197,8 @@ impl Executor {
         let ingress = origin.ingress;
         let mut ends = Ends::default();
         let mut reason = None;
+        // Whether frames with this key may be unlike from here on.
+        let mut may_differ = false;
         for (i, step) in steps.iter().enumerate() {
             match step {
                 DpAction::Output(port) if Some(i) == last => {
@@ -246,24 +248,28 @@ impl Executor {
                                 self.lose(frame, ingress, &ends, why);
                                 return None;
                             }
-                            if !matches!(rest, [DpAction::Recirculate(_)]) {
+                            // What follows is remembered for all frames with this key.
+                            if may_differ || !matches!(rest, [DpAction::Recirculate(_)]) {
                                 origin.held = None;
                             }
                         }
                     }
                 }
                 DpAction::CtClear => ConnTracker::clear(origin.key),
-                DpAction::Meter(meter) => match meter.measure(frame.len(), origin.now) {
-                    Verdict::Pass => {}
-                    Verdict::Excess(Excess::Remark(levels)) => {
-                        meter::remark(&mut frame, levels);
-                        origin.rewritten = true;
+                DpAction::Meter(meter) => {
+                    may_differ |= meter.remarks();
+                    match meter.measure(frame.len(), origin.now) {
+                        Verdict::Pass => {}
+                        Verdict::Excess(Excess::Remark(levels)) => {
+                            meter::remark(&mut frame, levels);
+                            origin.rewritten = true;
+                        }
+                        Verdict::Excess(Excess::Drop) => {
+                            reason = Some(Drop::Meter);
+                            break;
+                        }
                     }
-                    Verdict::Excess(Excess::Drop) => {
-                        reason = Some(Drop::Meter);
-                        break;
-                    }
-                },
+                }
                 DpAction::Clone(steps) => {
                     self.run_clone(steps, &frame, origin, slow);
                     ends.sent += 1;

@@ -397,11 +397,16 @@ impl<'a, S: SlowPath> Pass<'a, S> {
     /// The key of a frame that recirculates: what its bytes say now, and the metadata it carries.
     fn restage(&mut self, frame: &mut Frame, id: RecircId, staged: &mut Staged) {
         let in_port = staged.key.in_port();
+        (staged.table, staged.slot) = (None, None);
         match staged.key.extract_headers(frame) {
             Ok(()) => {
                 staged.key.set_in_port(in_port);
                 staged.key.set(slot::RECIRC_ID, id.0 as u128);
                 self.classify(staged);
+                // One that a controller sent came from no port; where it goes on says which bridge it is in.
+                if in_port == DpPort::NONE && staged.refused == Some(Drop::NoBridge) {
+                    staged.refused = None;
+                }
                 self.look_up(staged);
             }
             Err(malformed) => staged.refused = Some(malformed_drop(malformed)),

@@ -14,6 +14,10 @@ use openflow::message::{
 };
 use openflow::{OfError, OfVersion};
 use packet::GeneveMap;
+use std::time::Duration;
+
+/// Shortest time between two looks at which rules are to go: before each, workers walk over all that they have cached.
+const EXPIRY_PAUSE: Duration = Duration::from_millis(250);
 
 /// Number of a removal's reason, as the asynchronous configuration counts them.
 pub(super) fn removed_reason(reason: RemovalReason) -> FlowRemovedReason {
@@ -343,11 +347,16 @@ impl Brain {
         }
     }
 
-    /// Removes rules whose time is over.
-    pub(crate) fn expire_rules(&mut self, now: Instant) {
+    /// Removes rules whose time is over, after `fold` has made known which of them were used meanwhile.
+    pub(crate) fn expire_rules(&mut self, now: Instant, fold: impl FnOnce()) {
         let due = |b: &crate::brain::BridgeState| b.rules.next_deadline().is_some_and(|d| d <= now);
         let names: Vec<String> =
             self.bridges.values().filter(|b| due(b)).map(|b| b.config.name.clone()).collect();
+        if names.is_empty() || now < self.expiry_next {
+            return;
+        }
+        self.expiry_next = now + EXPIRY_PAUSE;
+        fold();
         for name in names {
             if let Ok(state) = self.bridge_mut(&name) {
                 let changes = state.rules.expire(now);

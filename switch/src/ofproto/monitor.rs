@@ -11,9 +11,11 @@ use openflow::message::{
     RuleUpdate, Xid,
 };
 
-fn watches(monitor: &FlowMonitor, rule: &Rule, matching: &Match) -> bool {
+/// Whether a monitor wants to hear of a rule, which has been another `before` if it changes.
+fn watches(monitor: &FlowMonitor, rule: &Rule, before: Option<&Rule>, matching: &Match) -> bool {
+    let outputs = |rule: &Rule| rule.outputs_to(monitor.out_port);
     (monitor.table == TableId::ALL || monitor.table == rule.table)
-        && rule.outputs_to(monitor.out_port)
+        && (outputs(rule) || before.is_some_and(outputs))
         && monitor.out_group == GROUP_ANY
         && matching.is_subset_of(&monitor.matching)
 }
@@ -71,7 +73,7 @@ impl Brain {
             if m.flags.has(MonitorFlags::INITIAL) {
                 let bridge = self.bridge(&r.bridge)?;
                 for rule in bridge.rules.tables().select(m.table).flat_map(|t| t.rules()) {
-                    if watches(&m, rule, &rule.matching()) {
+                    if watches(&m, rule, None, &rule.matching()) {
                         initial.push(update(MonitorEvent::Initial, rule, m.flags.has(MonitorFlags::ACTIONS)));
                     }
                 }
@@ -99,9 +101,9 @@ impl Brain {
             let mut updates = Vec::new();
             for change in changes {
                 let (what, flag, rule) = event(change);
-                let matching = rule.matching();
-                let wanting =
-                    c.monitors.values().filter(|m| m.flags.has(flag) && watches(m, rule, &matching));
+                let (before, matching) = (change.before().map(|rule| &**rule), rule.matching());
+                let wants = |m: &&FlowMonitor| m.flags.has(flag) && watches(m, rule, before, &matching);
+                let wanting = c.monitors.values().filter(wants);
                 let wanting: Vec<_> =
                     wanting.filter(|m| own.is_some() || !m.flags.has(MonitorFlags::ONLY_OWN)).collect();
                 if wanting.is_empty() {

@@ -60,7 +60,8 @@ pub(crate) fn flow_stats(rule: &Rule, now: Instant) -> FlowStats {
 }
 
 impl Brain {
-    /// Whether the answer to a message shows counters that workers hold: the daemon folds them first.
+    /// Whether what answers or follows a message shows counters that workers hold, as the news of removed rules does: the daemon
+    /// folds them first.
     pub fn needs_counters(message: &Message) -> bool {
         matches!(
             message,
@@ -71,6 +72,8 @@ impl Brain {
                     | MultipartRequest::PortStats(_)
                     | MultipartRequest::GroupStats(_)
             ) | Message::FlowMod(_)
+                | Message::GroupMod(_)
+                | Message::MeterMod(_)
                 | Message::BundleControl(_)
         )
     }

@@ -602,6 +602,39 @@ pub const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "packet-outs",
+        flows: &[
+            "ip,actions=ct(table=1)",
+            concat!("table=1,priority=10,ip,ct_state=+new,actions=", state!(), ",ct(commit),output:2"),
+            concat!("table=1,priority=9,ip,in_port=2,actions=", state!(), ",output:1"),
+            concat!("table=1,priority=5,actions=", state!(), ",output:2"),
+        ],
+        tells_table: true,
+        says: &["2 new+trk", "1 est+rpl+trk", "2 est+trk"],
+        steps: || {
+            // A query of the client's, from a port and from nowhere.
+            macro_rules! sent {
+                ($from:literal, $actions:literal) => {
+                    Step::Run(concat!(
+                        "ovs-ofctl packet-out br0 in_port=",
+                        $from,
+                        ",packet=02000000000202000000000108004500002100010000401166c90a0000010a0000020fa00035000d8c147175657279,actions=",
+                        $actions
+                    ))
+                };
+            }
+            let (a, b) = dns();
+            vec![
+                sent!("CONTROLLER", "ct(table=1)"),
+                sent!("CONTROLLER", "resubmit(,0)"),
+                sent!("p1", "ct(table=1)"),
+                at(2, udp(b, a, b"reply")),
+                sent!("CONTROLLER", "ct(table=1)"),
+                sent!("p1", "resubmit(,0)"),
+            ]
+        },
+    },
+    Scenario {
         name: "fragments",
         flows: PLAIN,
         tells_table: true,
@@ -649,5 +682,6 @@ scenarios! {
     time_outs: "time-outs";
     limits: "limits";
     flushing_one: "flushing one connection";
+    packet_outs: "packet-outs";
     whole_fragments: "fragments";
 }

@@ -11,7 +11,7 @@ mod ovs;
 mod processes;
 mod report;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use benches::compare::{CASES, Case, Figure, Limits};
 use clap::{Parser, Subcommand};
 use measure::{Row, Settings};
@@ -69,14 +69,10 @@ fn main() -> Result<()> {
         Some(Mode::Curves(settings)) => return curves::run(settings, arguments.core, &arguments.dir),
         None => {}
     }
-    let wanted = |case: &&Case| {
-        arguments.cases.is_empty() || arguments.cases.iter().any(|name| matches(case.name, name))
-    };
-    let chosen: Vec<Case> = CASES.iter().filter(wanted).copied().collect();
-    ensure!(!chosen.is_empty(), "no case of that name; --list shows them");
+    let all = CASES.iter().map(|case| (case.name, *case)).collect();
+    let chosen: Vec<Case> = chosen("--cases", all, &arguments.cases)?;
     if arguments.list {
-        let line = |case: &Case| format!("{}: {}\n  {}\n", case.name, case.title, case.rules().join("\n  "));
-        return print(&chosen.iter().map(line).collect::<String>());
+        return print(&chosen.iter().map(listed).collect::<String>());
     }
     let settings = Settings {
         unpacked: arguments.unpacked,
@@ -104,6 +100,30 @@ fn main() -> Result<()> {
     let json = serde_json::to_string_pretty(&report::json(&rows, &facts))?;
     std::fs::write(settings.dir.join("report.json"), json + "\n")?;
     Ok(())
+}
+
+/// A case as `--list` shows it. Of ten thousand rules the first say what they are like.
+fn listed(case: &Case) -> String {
+    const RULES_SHOWN: usize = 12;
+    let rules = case.rules();
+    let shown = rules.iter().take(RULES_SHOWN).map(|rule| format!("  {rule}\n"));
+    let more = match rules.len().saturating_sub(RULES_SHOWN) {
+        0 => String::new(),
+        left_out => format!("  and {left_out} more\n"),
+    };
+    format!("{}: {}\n{}{more}", case.name, case.title, shown.collect::<String>())
+}
+
+/// Those whose names are wanted; all, if none is.
+///
+/// # Errors
+/// A wanted name is nobody's.
+fn chosen<T>(option: &str, all: Vec<(&'static str, T)>, wanted: &[String]) -> Result<Vec<T>> {
+    if let Some(unknown) = wanted.iter().find(|w| !all.iter().any(|(name, _)| matches(name, w))) {
+        bail!("{option} {unknown}: nothing of that name; --list shows them");
+    }
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|w| matches(name, w));
+    Ok(all.into_iter().filter(|(name, _)| is_wanted(name)).map(|(_, one)| one).collect())
 }
 
 /// Prints a whole list or report. Whoever reads it may have seen enough before its end.
@@ -176,4 +196,31 @@ fn facts(settings: &Settings) -> Result<Vec<(String, String)>> {
         ovs::Ovs::start(&settings.unpacked, &settings.dir.join("ovs"), settings.core)?.version()?;
     add("theirs", versions.lines().collect::<Vec<_>>().join(", "));
     Ok(facts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_choose_and_unknown_ones_are_told() {
+        let all = || vec![("tcp-1", 1), ("tcp-4", 4), ("rr", 9)];
+        let choose = |wanted: &[&str]| {
+            chosen("--cases", all(), &wanted.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(choose(&[]).unwrap(), [1, 4, 9]);
+        assert_eq!(choose(&["tcp-*"]).unwrap(), [1, 4]);
+        assert_eq!(choose(&["rr", "tcp-1"]).unwrap(), [1, 9]);
+        assert!(choose(&["rr", "tpc-1"]).unwrap_err().to_string().contains("--cases tpc-1:"));
+    }
+
+    #[test]
+    fn of_many_rules_the_list_shows_the_first_and_their_number() {
+        for case in CASES {
+            let (text, rules) = (listed(case), case.rules().len());
+            assert!(text.starts_with(&format!("{}: {}\n", case.name, case.title)), "{text}");
+            assert_eq!(text.lines().count(), 1 + rules.min(12) + usize::from(rules > 12));
+            assert_eq!(text.ends_with(&format!("  and {} more\n", rules.saturating_sub(12))), rules > 12);
+        }
+    }
 }

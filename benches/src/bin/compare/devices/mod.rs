@@ -11,7 +11,7 @@ mod report;
 mod spaces;
 mod systems;
 
-use crate::{machine, matches, print};
+use crate::{chosen, machine, print};
 use anyhow::{Context as _, Result, bail, ensure};
 use benches::compare::clock::pause;
 use cases::{CASES, Case, Place};
@@ -55,15 +55,6 @@ impl Settings {
         let all = SYSTEMS.iter().map(|system| (system.name, *system)).collect();
         chosen("--systems", all, &self.systems)
     }
-}
-
-/// Those whose names are wanted; all, if none is.
-fn chosen<T>(option: &str, all: Vec<(&'static str, T)>, wanted: &[String]) -> Result<Vec<T>> {
-    if let Some(unknown) = wanted.iter().find(|w| !all.iter().any(|(name, _)| matches(name, w))) {
-        bail!("{option} {unknown}: nothing of that name; --list shows them");
-    }
-    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|w| matches(name, w));
-    Ok(all.into_iter().filter(|(name, _)| is_wanted(name)).map(|(_, one)| one).collect())
 }
 
 /// Measures, prints, and leaves reports in `dir`.
@@ -189,18 +180,6 @@ fn measure(case: &Case, running: &Running, window: Duration) -> Result<cases::Sa
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_choose_and_unknown_ones_are_told() {
-        let all = || vec![("tcp-1", 1), ("tcp-4", 4), ("rr", 9)];
-        let choose = |wanted: &[&str]| {
-            chosen("--cases", all(), &wanted.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>())
-        };
-        assert_eq!(choose(&[]).unwrap(), [1, 4, 9]);
-        assert_eq!(choose(&["tcp-*"]).unwrap(), [1, 4]);
-        assert_eq!(choose(&["rr", "tcp-1"]).unwrap(), [1, 9]);
-        assert!(choose(&["rr", "tpc-1"]).unwrap_err().to_string().contains("--cases tpc-1:"));
-    }
 
     #[test]
     fn every_load_crosses_the_kernel_s_bridge() {

@@ -5,7 +5,8 @@
 
 use base::{HashSeed, Instant};
 use flowtable::group::GroupCommand;
-use flowtable::text::{NoPortNames, parse_flow_line, parse_group_mod};
+use flowtable::meter::MeterCommand;
+use flowtable::text::{NoPortNames, parse_flow_line, parse_group_mod, parse_meter_mod};
 use flowtable::{FlowModCommand as Wanted, OfAction, OfPort, OnMissing, TableId};
 use openflow::message::*;
 use openflow::{OfError, OfVersion};
@@ -25,6 +26,9 @@ use switch::mac::MacAddr;
 use switch::ofproto::{ConnId, ConnKind, Outgoing};
 use switch::tunnel::{HostPort, TunnelConfig, TunnelKind};
 use switch::vlan::VlanConfig;
+
+mod bundles;
+mod monitors;
 
 const START: Instant = Instant::from_nanos(1_000_000_000_000);
 
@@ -146,7 +150,7 @@ impl Lab {
 
     fn run_at(&mut self, seconds: u64) -> Vec<(ConnId, Outgoing)> {
         self.now = at(seconds);
-        self.brain.run(self.now);
+        self.brain.run(self.now, || {});
         self.brain.drain_outbox()
     }
 }
@@ -177,6 +181,14 @@ fn flow(text: &str) -> FlowMod {
 
 fn flow_mod(text: &str) -> Message {
     Message::FlowMod(flow(text))
+}
+
+fn group_mod(command: GroupCommand, text: &str) -> Message {
+    Message::GroupMod(parse_group_mod(text, command, &NoPortNames).unwrap())
+}
+
+fn meter_mod(command: MeterCommand, text: &str) -> Message {
+    Message::MeterMod(parse_meter_mod(text, command).unwrap())
 }
 
 /// The only message that this connection heard.
@@ -375,6 +387,51 @@ fn forwarded(lab: &mut Lab) -> String {
     switch::trace::trace(&fwd, &key, switch::trace::SideEffects::None).unwrap().text
 }
 
+/// Interfaces that become a bond, or cease to be one, forward as what they are, though nothing happens to their devices.
+#[test]
+fn a_bond_is_made_of_ports_that_are_there() {
+    let mut lab = Lab::new();
+    let apart = bridge("br0", &["p1", "p2", "p3"].map(|name| interface(name, None)));
+    let mut bonded = apart.clone();
+    let interfaces = ["p1", "p2"].map(|name| bonded.ports.remove(name).unwrap().interfaces);
+    let bond = Port {
+        name: "bond0".to_owned(),
+        vlan: VlanConfig::default(),
+        protected: false,
+        interfaces: interfaces.into_iter().flatten().collect(),
+    };
+    bonded.ports.insert(bond.name.clone(), bond);
+    lab.configure(std::slice::from_ref(&apart));
+    for (name, port) in [("br0", 10), ("p1", 11), ("p2", 12), ("p3", 13)] {
+        lab.open(name, port);
+    }
+    let floods = |lab: &mut Lab| -> BTreeSet<u32> {
+        let text = forwarded(lab);
+        let (_, actions) = text.rsplit_once("Datapath actions: ").unwrap();
+        actions.trim().split(',').map(|port| port.parse().unwrap()).collect()
+    };
+    assert_eq!(floods(&mut lab), [10, 12, 13].into());
+    for _ in 0..2 {
+        lab.configure(std::slice::from_ref(&bonded));
+        assert_eq!(floods(&mut lab), [10, 13].into());
+        // The carrier counts in a bond only.
+        let down =
+            |port| OpenDevice { state: DeviceState { link_up: false, ..device(port).state }, ..device(port) };
+        lab.brain.device_open("p1", down(11), lab.now);
+        let bridge = |lab: &mut Lab| lab.brain.publish().bridge_by_name("br0").unwrap().clone();
+        let egress = |lab: &mut Lab| {
+            let bridge = bridge(lab);
+            let bond = bridge.bundle_of(OfPort(1)).unwrap();
+            bridge.egress_of(bond).unwrap().of_port
+        };
+        assert_eq!(egress(&mut lab), OfPort(2));
+        lab.configure(std::slice::from_ref(&apart));
+        assert_eq!(floods(&mut lab), [10, 12, 13].into());
+        assert!(bridge(&mut lab).port(OfPort(1)).unwrap().is_up());
+        lab.open("p1", 11);
+    }
+}
+
 #[test]
 fn a_standalone_bridge_without_its_controllers_helps_itself_after_three_probes() {
     let mut lab = Lab::small();
@@ -433,6 +490,44 @@ fn rules_expire_at_their_time_and_who_asked_hears_of_it() {
     assert_eq!(lab.brain.next_deadline(), None);
 }
 
+/// Workers may know of frames that nobody has been told of: a rule is asked for what they counted before it goes, and who hears of
+/// its end hears all of it.
+#[test]
+fn what_workers_have_counted_is_known_before_rules_go() {
+    let mut lab = Lab::small();
+    let conn = lab.connect(1, ConnKind::Primary, OfVersion::V13);
+    lab.told(conn, flow_mod("udp,idle_timeout=1,send_flow_rem,actions=drop"));
+    let rules = lab.brain.bridge("br0").unwrap().rules.tables().clone();
+    let rule = rules.iter().flat_map(|t| t.rules()).find(|r| r.idle_timeout == 1).unwrap().clone();
+    for second in 1..4 {
+        lab.now = at(second);
+        lab.brain.run(lab.now, || rule.stats.add(1, 60, at(second)));
+        assert_eq!(lab.brain.drain_outbox(), vec![], "used a moment ago");
+    }
+    lab.now = at(4);
+    lab.brain.run(lab.now, || rule.stats.add(1, 60, at(3)));
+    let Message::FlowRemoved(removed) = only(lab.brain.drain_outbox(), conn) else {
+        panic!("no FLOW_REMOVED")
+    };
+    assert_eq!((removed.packets, removed.bytes), (Some(4), Some(240)));
+    lab.brain.run(at(5), || panic!("nothing is due"));
+    // Nor does what is to go with its group or meter go before.
+    for text in ["udp,send_flow_rem,actions=group:7", "tcp,send_flow_rem,actions=meter:7,output:1"] {
+        let group = text.contains("group");
+        let change = |add: bool| match group {
+            true if add => group_mod(GroupCommand::Add, "group_id=7,type=all,bucket=1"),
+            true => group_mod(GroupCommand::Delete, "group_id=7"),
+            false if add => meter_mod(MeterCommand::Add, "meter=7,kbps,band=type=drop,rate=9"),
+            false => meter_mod(MeterCommand::Delete, "meter=7"),
+        };
+        lab.told(conn, change(true));
+        lab.told(conn, flow_mod(text));
+        let message = change(false);
+        assert!(Brain::needs_counters(&message));
+        assert!(matches!(only(lab.say(conn, message), conn), Message::FlowRemoved(_)), "{text}");
+    }
+}
+
 #[test]
 fn secondaries_read_only_and_primaries_are_demoted() {
     let mut lab = Lab::small();
@@ -477,187 +572,6 @@ fn in_port(port: OfPort) -> flowtable::Match {
 
 fn table_mod() -> TableMod {
     TableMod { table: TableId(0), bits: 0, eviction: false, vacancy: None }
-}
-
-/// `OFPBF_ATOMIC`.
-const ATOMIC: BundleFlags = 1;
-
-fn control(kind: BundleControlKind) -> Message {
-    Message::BundleControl(BundleControl { bundle: 3, kind, flags: ATOMIC })
-}
-
-fn add(message: Message) -> Message {
-    let flags = ATOMIC;
-    Message::BundleAdd(BundleAdd {
-        bundle: 3,
-        flags,
-        xid: Xid(7),
-        message: Box::new(message),
-        quote: vec![9; 16],
-    })
-}
-
-#[test]
-fn bundles_take_effect_as_a_whole_or_not_at_all() {
-    let mut lab = Lab::small();
-    let conn = lab.connect(1, ConnKind::Service, OfVersion::V14);
-    let before = lab.flows();
-    lab.say(conn, control(BundleControlKind::OpenRequest));
-    lab.told(conn, add(flow_mod("tcp,actions=drop")));
-    let nobody = PortMod {
-        port: OfPort(77),
-        hw_addr: 0,
-        config: PortConfig(0),
-        mask: PortConfig(0),
-        advertise: LinkModes::default(),
-    };
-    lab.told(conn, add(Message::PortMod(nobody)));
-    assert_eq!(lab.flows(), before, "nothing happens before the commit");
-    let heard = lab.say(conn, control(BundleControlKind::CommitRequest));
-    let errors: Vec<_> = heard
-        .iter()
-        .map(|(_, o)| match o {
-            Outgoing::Error(_, error, quote) => (*error, quote.len()),
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    // The message at fault with its own bytes, then the commit.
-    assert_eq!(errors, [(OfError::PortModFailedBadPort, 16), (OfError::BundleFailedMsgFailed, 8)]);
-    assert_eq!(lab.flows(), before);
-    // A frame that cannot be sent is found before rules change.
-    lab.say(conn, control(BundleControlKind::OpenRequest));
-    lab.told(conn, add(flow_mod("tcp,actions=drop")));
-    let bad =
-        PacketOut { buffer: None, metadata: in_port(OfPort::NORMAL), actions: vec![], data: vec![0; 60] };
-    lab.told(conn, add(Message::PacketOut(bad)));
-    assert_eq!(lab.say(conn, control(BundleControlKind::CommitRequest)).len(), 2);
-    assert_eq!((lab.flows(), lab.brain.drain_commands()), (before, vec![]));
-    // Nor is there a bundle with a message that cannot be.
-    lab.say(conn, control(BundleControlKind::OpenRequest));
-    lab.told(conn, add(flow_mod("actions=enqueue:1:2")));
-    let errors = lab.say(conn, control(BundleControlKind::CommitRequest));
-    assert!(matches!(errors[0], (_, Outgoing::Error(_, OfError::BadActionBadQueue, _))), "{errors:?}");
-    // And one that can be carried out is.
-    lab.say(conn, control(BundleControlKind::OpenRequest));
-    lab.told(conn, add(flow_mod("delete")));
-    lab.told(conn, add(flow_mod("priority=3,actions=drop")));
-    let reply = only(lab.say(conn, control(BundleControlKind::CommitRequest)), conn);
-    assert!(matches!(reply, Message::BundleControl(c) if c.kind == BundleControlKind::CommitReply));
-    assert_eq!(lab.flows(), ["priority=3,actions=drop"]);
-}
-
-fn group_mod(command: GroupCommand, text: &str) -> Message {
-    Message::GroupMod(parse_group_mod(text, command, &NoPortNames).unwrap())
-}
-
-#[test]
-fn a_group_takes_its_rules_along_and_bundles_take_groups() {
-    let mut lab = Lab::small();
-    let conn = lab.connect(1, ConnKind::Primary, OfVersion::V14);
-    let all = "group_id=1,type=all,bucket=output:2";
-    lab.told(conn, flow_mod("priority=0,actions=drop"));
-    assert_eq!(lab.refused(conn, flow_mod("tcp,actions=group:1")), OfError::BadActionBadOutGroup);
-    lab.told(conn, group_mod(GroupCommand::Add, all));
-    assert_eq!(lab.refused(conn, group_mod(GroupCommand::Add, all)), OfError::GroupModFailedGroupExists);
-    lab.told(conn, flow_mod("tcp,send_flow_rem,cookie=5,actions=group:1"));
-    lab.told(conn, flow_mod("udp,actions=write_actions(group:1)"));
-    // What names the group alone goes by `out_group`.
-    let mut of_group = flow("delete");
-    of_group.out_group = 2;
-    lab.told(conn, Message::FlowMod(of_group.clone()));
-    assert_eq!(lab.flows().len(), 3);
-    // Without the group there are no rules that name it, and who asked hears why they went.
-    let heard = lab.say(conn, group_mod(GroupCommand::Delete, "group_id=1"));
-    let Message::FlowRemoved(removed) = only(heard, conn) else { panic!("no FLOW_REMOVED") };
-    assert_eq!((removed.reason, removed.cookie), (FlowRemovedReason::GroupDelete, 5));
-    assert_eq!(lab.flows(), ["priority=0,actions=drop"]);
-
-    let bundle = |lab: &mut Lab, messages: &[Message]| {
-        lab.say(conn, control(BundleControlKind::OpenRequest));
-        messages.iter().for_each(|m| lab.told(conn, add(m.clone())));
-        lab.say(conn, control(BundleControlKind::CommitRequest))
-    };
-    // A rule may name a group that an earlier message adds; if a later one fails neither comes to be.
-    let first = [group_mod(GroupCommand::Add, all), flow_mod("tcp,actions=group:1")];
-    let fails = [&first[..], &[flow_mod("udp,actions=group:9")]].concat();
-    let heard = bundle(&mut lab, &fails);
-    assert!(matches!(heard[0], (_, Outgoing::Error(_, OfError::BadActionBadOutGroup, _))), "{heard:?}");
-    assert_eq!(lab.flows(), ["priority=0,actions=drop"]);
-    assert_eq!(lab.refused(conn, flow_mod("tcp,actions=group:1")), OfError::BadActionBadOutGroup);
-    // One that deletes the group again leaves nothing of what named it.
-    let gone = [&first[..], &[group_mod(GroupCommand::Delete, "group_id=1"), flow_mod("udp,actions=drop")]];
-    only(bundle(&mut lab, &gone.concat()), conn);
-    assert_eq!(lab.flows(), ["udp,actions=drop", "priority=0,actions=drop"]);
-    only(bundle(&mut lab, &first), conn);
-    of_group.out_group = 1;
-    lab.told(conn, Message::FlowMod(of_group));
-    assert_eq!(lab.flows(), ["udp,actions=drop", "priority=0,actions=drop"]);
-}
-
-#[test]
-fn bundles_that_are_left_alone_go() {
-    let mut lab = Lab::small();
-    let conn = lab.connect(1, ConnKind::Service, OfVersion::V14);
-    lab.say(conn, control(BundleControlKind::OpenRequest));
-    assert_eq!(lab.brain.next_deadline(), Some(at(10)));
-    lab.now = at(6);
-    lab.told(conn, add(flow_mod("actions=drop")));
-    assert_eq!(lab.run_at(10), vec![], "it was touched");
-    assert!(matches!(lab.run_at(16)[..], [(_, Outgoing::Error(_, OfError::BundleFailedTimeout, _))]));
-    assert_eq!(lab.refused(conn, control(BundleControlKind::CommitRequest)), OfError::BundleFailedBadId);
-}
-
-fn monitor(id: u32, flags: u16) -> Message {
-    Message::MultipartRequest(MultipartRequest::FlowMonitor(vec![FlowMonitor {
-        id,
-        command: MonitorCommand::Add,
-        flags: MonitorFlags(flags),
-        out_port: OfPort::ANY,
-        out_group: GROUP_ANY,
-        table: TableId::ALL,
-        matching: flowtable::Match::any(),
-    }]))
-}
-
-fn updates(message: Message) -> Vec<FlowUpdate> {
-    match message {
-        Message::MultipartReply { reply: MultipartReply::FlowMonitor(updates), .. } => updates,
-        other => panic!("{other:?}"),
-    }
-}
-
-#[test]
-fn monitors_see_what_is_there_and_what_others_do() {
-    let mut lab = Lab::small();
-    let (one, two) = (
-        lab.connect(1, ConnKind::Service, OfVersion::V10),
-        lab.connect(2, ConnKind::Service, OfVersion::V10),
-    );
-    let all = MonitorFlags::INITIAL
-        | MonitorFlags::ADD
-        | MonitorFlags::DELETE
-        | MonitorFlags::MODIFY
-        | MonitorFlags::ACTIONS;
-    let seen = updates(only(lab.say(one, monitor(1, all)), one));
-    assert!(
-        matches!(&seen[..], [FlowUpdate::Full(u)] if u.event == MonitorEvent::Initial && u.actions.len() == 1)
-    );
-    assert_eq!(lab.refused(one, monitor(1, all)), OfError::FlowMonitorFailedMonitorExists);
-    let event =
-        |lab: &mut Lab, by: ConnId, text: &str| match &updates(only(lab.say(by, flow_mod(text)), one))[..] {
-            [FlowUpdate::Full(u)] => Some((u.event, u.actions.clone())),
-            [FlowUpdate::Abbrev(Xid(7))] => None,
-            other => panic!("{other:?}"),
-        };
-    let drop = Vec::<OfAction>::new();
-    assert_eq!(event(&mut lab, two, "tcp,actions=drop"), Some((MonitorEvent::Added, drop)));
-    let (what, actions) = event(&mut lab, two, "modify tcp,actions=output:2").unwrap();
-    assert_eq!((what, actions.len()), (MonitorEvent::Modified, 1));
-    assert_eq!(event(&mut lab, one, "udp,actions=drop"), None, "its own changes are abbreviated");
-    let (what, _) = event(&mut lab, two, "delete tcp").unwrap();
-    assert_eq!(what, MonitorEvent::Removed(FlowRemovedReason::Delete));
-    lab.told(one, Message::FlowMonitorCancel(1));
-    lab.told(two, flow_mod("delete"));
 }
 
 #[test]

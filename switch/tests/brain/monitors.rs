@@ -1,0 +1,93 @@
+//! Monitors of rules.
+
+use super::*;
+
+fn monitor(id: u32, flags: u16) -> Message {
+    Message::MultipartRequest(MultipartRequest::FlowMonitor(vec![FlowMonitor {
+        id,
+        command: MonitorCommand::Add,
+        flags: MonitorFlags(flags),
+        out_port: OfPort::ANY,
+        out_group: GROUP_ANY,
+        table: TableId::ALL,
+        matching: flowtable::Match::any(),
+    }]))
+}
+
+fn updates(message: Message) -> Vec<FlowUpdate> {
+    match message {
+        Message::MultipartReply { reply: MultipartReply::FlowMonitor(updates), .. } => updates,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn monitors_see_what_is_there_and_what_others_do() {
+    let mut lab = Lab::small();
+    let (one, two) = (
+        lab.connect(1, ConnKind::Service, OfVersion::V10),
+        lab.connect(2, ConnKind::Service, OfVersion::V10),
+    );
+    let all = MonitorFlags::INITIAL
+        | MonitorFlags::ADD
+        | MonitorFlags::DELETE
+        | MonitorFlags::MODIFY
+        | MonitorFlags::ACTIONS;
+    let seen = updates(only(lab.say(one, monitor(1, all)), one));
+    assert!(
+        matches!(&seen[..], [FlowUpdate::Full(u)] if u.event == MonitorEvent::Initial && u.actions.len() == 1)
+    );
+    assert_eq!(lab.refused(one, monitor(1, all)), OfError::FlowMonitorFailedMonitorExists);
+    let event =
+        |lab: &mut Lab, by: ConnId, text: &str| match &updates(only(lab.say(by, flow_mod(text)), one))[..] {
+            [FlowUpdate::Full(u)] => Some((u.event, u.actions.clone())),
+            [FlowUpdate::Abbrev(Xid(7))] => None,
+            other => panic!("{other:?}"),
+        };
+    let drop = Vec::<OfAction>::new();
+    assert_eq!(event(&mut lab, two, "tcp,actions=drop"), Some((MonitorEvent::Added, drop)));
+    let (what, actions) = event(&mut lab, two, "modify tcp,actions=output:2").unwrap();
+    assert_eq!((what, actions.len()), (MonitorEvent::Modified, 1));
+    assert_eq!(event(&mut lab, one, "udp,actions=drop"), None, "its own changes are abbreviated");
+    let (what, _) = event(&mut lab, two, "delete tcp").unwrap();
+    assert_eq!(what, MonitorEvent::Removed(FlowRemovedReason::Delete));
+    lab.told(one, Message::FlowMonitorCancel(1));
+    lab.told(two, flow_mod("delete"));
+}
+
+/// Who watches the rules that send to a port hears too when one ceases to.
+#[test]
+fn monitors_of_a_port_see_rules_turn_away_from_it() {
+    let mut lab = Lab::small();
+    let (one, two) = (
+        lab.connect(1, ConnKind::Service, OfVersion::V10),
+        lab.connect(2, ConnKind::Service, OfVersion::V10),
+    );
+    let Message::MultipartRequest(MultipartRequest::FlowMonitor(mut monitors)) =
+        monitor(1, MonitorFlags::ADD | MonitorFlags::MODIFY | MonitorFlags::DELETE)
+    else {
+        panic!("no monitor")
+    };
+    monitors[0].out_port = OfPort(2);
+    assert_eq!(
+        updates(only(lab.say(one, Message::MultipartRequest(MultipartRequest::FlowMonitor(monitors))), one)),
+        []
+    );
+    let mut events = |text: &str| -> Vec<MonitorEvent> {
+        let said = lab.say(two, flow_mod(text));
+        let seen = said.into_iter().flat_map(|(_, outgoing)| match outgoing {
+            Outgoing::Unasked(message) => updates(message),
+            other => panic!("{other:?}"),
+        });
+        seen.map(|u| match u {
+            FlowUpdate::Full(u) => u.event,
+            other => panic!("{other:?}"),
+        })
+        .collect()
+    };
+    assert_eq!(events("tcp,actions=output:2"), [MonitorEvent::Added]);
+    assert_eq!(events("modify tcp,actions=output:1"), [MonitorEvent::Modified]);
+    assert_eq!(events("modify tcp,actions=drop"), []);
+    assert_eq!(events("tcp,actions=output:2"), [MonitorEvent::Modified]);
+    assert_eq!(events("tcp,actions=output:1"), [MonitorEvent::Modified], "replaced");
+}
