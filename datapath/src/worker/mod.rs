@@ -28,9 +28,8 @@ use crate::stats::WorkerStats;
 use arc_swap::ArcSwap;
 use base::{HashSeed, Instant};
 use crossbeam_channel::{Receiver, Sender};
-use forward::{Pass, Staging};
+use forward::{Pass, PassRoom, Staging};
 use packet::{Batch, DpPort};
-use recorder::Recorder;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -129,7 +128,7 @@ pub struct Worker<S: SlowPath> {
     turns: Turns,
     batch: Batch,
     staging: Staging,
-    recorder: Recorder,
+    room: PassRoom<S>,
     commands: Receiver<Command>,
     events: Sender<Event>,
     events_pending: Vec<Event>,
@@ -159,7 +158,7 @@ impl<S: SlowPath> Worker<S> {
             turns: Turns::default(),
             batch: Batch::new(),
             staging: Staging::new(),
-            recorder: Recorder::default(),
+            room: PassRoom::default(),
             commands,
             events,
             events_pending: Vec::new(),
@@ -358,7 +357,7 @@ impl<S: SlowPath> Worker<S> {
         // After receiving, never before: who sent a frame after the reply to a change meets the change.
         let slow = self.snapshot.load();
         let mut pass =
-            Pass::new(&**slow, now, &mut self.cache, &mut self.executor, &mut self.recorder, &self.stats);
+            Pass::new(&**slow, now, &mut self.cache, &mut self.executor, &mut self.room, &self.stats);
         pass.forward(&mut self.batch, &mut self.staging, index);
     }
 

@@ -214,7 +214,7 @@ impl<S: SlowPath> Worker<S> {
         self.executor.fragments.receive_from(None);
         let slow = self.snapshot.load();
         let mut pass =
-            Pass::new(&**slow, now, &mut self.cache, &mut self.executor, &mut self.recorder, &self.stats);
+            Pass::new(&**slow, now, &mut self.cache, &mut self.executor, &mut self.room, &self.stats);
         match program {
             Some(program) => pass.execute(program, frame, index),
             None => pass.forward_single(frame, index),
