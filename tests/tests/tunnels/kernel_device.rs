@@ -6,7 +6,7 @@ use super::{
 use std::net::UdpSocket;
 use sys::IfName;
 use sys::ethtool::{self, TransmitChecksums};
-use tests::traffic::{Reach, TRANSFER, ask, transfer};
+use tests::traffic::{Reach, TRANSFER, ask};
 use tests::{Namespace, Switch, Tools, idle_for, ip, run, wait_for};
 
 const ON: &str = "ovs-vsctl set Open_vSwitch . other_config:vxlan-kernel-device=true";
