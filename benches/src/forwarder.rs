@@ -62,6 +62,7 @@ impl Default for OneProgram {
 
 impl SlowPath for OneProgram {
     type Effect = ();
+    type Room = ();
 
     fn revision(&self) -> Revision {
         Revision(1)

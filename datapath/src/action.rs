@@ -97,9 +97,9 @@ pub struct Program {
 }
 
 impl Program {
-    /// Whether it does the same as another. Two that do may still be told apart: what cannot be compared has to be the same.
-    pub(crate) fn is_same(&self, other: &Program) -> bool {
-        same_steps(&self.actions, &other.actions)
+    /// Whether it does the same as these steps. Two that do may still be told apart: what cannot be compared has to be the same.
+    pub(crate) fn is_same(&self, steps: &[DpAction]) -> bool {
+        same_steps(&self.actions, steps)
     }
 }
 

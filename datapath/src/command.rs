@@ -6,11 +6,12 @@
 use crate::action::Program;
 use crate::budget::MissLimits;
 use crate::cache::{CacheLimits, DumpCursor, FlowDump};
-use crate::fragments::{FragmentLimits, FragmentStats, HeldDatagram};
+use crate::fragments::{FragmentLimits, FragmentStats, HeldDatagram, Incomplete};
 use crate::port::{PortError, RxQueue, Tx};
 use crate::stats::WorkerStats;
 use crossbeam_channel::{Sender, TrySendError};
-use packet::{DpPort, Frame};
+use flowtable::Mask;
+use packet::{DpPort, Frame, PacketKey};
 use std::fmt;
 use std::sync::Arc;
 use thiserror::Error;
@@ -24,6 +25,9 @@ pub const EVENTS_MAX: usize = 1_024;
 
 /// Where the answer to a command goes: a channel with room for it. A worker never waits for somebody to take an answer.
 pub type Reply<T> = Sender<T>;
+
+/// Says of the key and the mask of a cached flow whether it is meant.
+pub type FlowFilter = Arc<dyn Fn(&PacketKey, &Mask<PacketKey>) -> bool + Send + Sync>;
 
 /// Settings of a worker that can change while it runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -63,7 +67,7 @@ pub enum Command {
         /// Gets the receiving sides, which may be given to another worker.
         reply: Option<Reply<Vec<RxQueue>>>,
     },
-    /// Give back one receiving side of the port, for another worker. Every frame received from it is on its way when the
+    /// Give back one receiving side of the port, for another worker, and with it the fragments that came by it. Every frame received from it is on its way when the
     /// answer comes, so that whoever receives from it next sends behind them.
     TakeRx {
         /// The port.
@@ -72,6 +76,11 @@ pub enum Command {
         number: u16,
         /// Gets it; `None` if this worker has no such side.
         reply: Reply<Option<RxQueue>>,
+    },
+    /// Go on with fragments that came to another worker, by a side that is no more.
+    Adopt {
+        /// What it held.
+        fragments: Incomplete,
     },
     /// Send through this to the port from now on; the sending side it had is dropped.
     AddTx {
@@ -91,6 +100,13 @@ pub enum Command {
     },
     /// Remove all cached flows; what they counted is credited.
     Flush {
+        /// Gets their number.
+        reply: Option<Reply<usize>>,
+    },
+    /// Remove some cached flows; what they counted is credited.
+    RemoveFlows {
+        /// Which, by key and mask.
+        which: FlowFilter,
         /// Gets their number.
         reply: Option<Reply<usize>>,
     },
@@ -139,8 +155,10 @@ impl fmt::Debug for Command {
             Command::AddRx { port, queue, .. } => write!(f, "AddRx({port}, {})", queue.number),
             Command::RemoveRx { port, .. } => write!(f, "RemoveRx({port})"),
             Command::TakeRx { port, number, .. } => write!(f, "TakeRx({port}, {number})"),
+            Command::Adopt { .. } => f.write_str("Adopt"),
             Command::AddTx { port, .. } => write!(f, "AddTx({port})"),
             Command::RemoveTx { port, .. } => write!(f, "RemoveTx({port})"),
+            Command::RemoveFlows { .. } => f.write_str("RemoveFlows"),
             Command::Flush { .. } => f.write_str("Flush"),
             Command::DumpFlows { from, .. } => write!(f, "DumpFlows({from:?})"),
             Command::Fold { .. } => f.write_str("Fold"),
@@ -173,7 +191,7 @@ pub enum Event {
     },
 }
 
-/// Why a command did not reach a worker. The command is lost.
+/// Why a command did not reach a worker. Unless it was offered, it is lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum CommandRefused {
     /// Too many are waiting already.
@@ -205,9 +223,19 @@ impl WorkerPeer {
     /// # Errors
     /// [`CommandRefused`] if the queue is full or the worker has ended.
     pub fn send(&self, command: Command) -> Result<(), CommandRefused> {
-        let sent = self.commands.try_send(command).map_err(|error| match error {
-            TrySendError::Full(_) => CommandRefused::Full,
-            TrySendError::Disconnected(_) => CommandRefused::Ended,
+        self.offer(command).map_err(|refused| refused.1)
+    }
+
+    /// Sends a command and wakes the worker, as [`Self::send`]; but one that is refused comes back, with what it carries.
+    ///
+    /// # Errors
+    /// The command, and why it was refused.
+    pub fn offer(&self, command: Command) -> Result<(), Box<(Command, CommandRefused)>> {
+        let sent = self.commands.try_send(command).map_err(|error| {
+            Box::new(match error {
+                TrySendError::Full(command) => (command, CommandRefused::Full),
+                TrySendError::Disconnected(command) => (command, CommandRefused::Ended),
+            })
         });
         (self.wake)();
         sent

@@ -61,7 +61,9 @@ drops! {
     NoPort "no_port" "egress port is gone";
     /// Egress queue full: the device did not take the frame.
     TxFull "tx_full" "egress device has no room";
-    /// Egress device is down or failed.
+    /// Egress device is switched off: nobody is there to miss the frame, such as behind a bridge's own port that is not used.
+    TxDown "tx_down" "egress device is switched off";
+    /// Egress device failed.
     TxError "tx_error" "egress device failed";
     /// Larger than the egress device takes.
     TxTooBig "tx_too_big" "frame larger than the egress device takes";

@@ -30,7 +30,8 @@ pub use fragments::{FragmentLimits, FragmentStats, HeldDatagram, Reassembler};
 pub use meter::Meter;
 pub use port::{PortError, Rx, RxQueue, Tx};
 pub use slowpath::{
-    Credit, Deps, Domain, FrameClass, Profile, ProfileId, Revision, SlowPath, Stage, Translation, Upcall,
+    Credit, Creditors, Deps, Domain, Draft, FrameClass, Profile, ProfileId, Revision, SlowPath, Stage,
+    Translation, Upcall,
 };
 pub use stats::{CacheCounters, DropCounters, PortCounters, WorkerStats};
 pub use worker::{Progress, RxToken, Worker, WorkerSetup};

@@ -3,7 +3,7 @@
 //! A snapshot of the configuration implements [`SlowPath`]. Workers load the newest snapshot once per batch, after having
 //! received it, so that a frame sent after a configuration reply is never handled under the configuration before.
 
-use crate::action::{Program, UpcallCookie};
+use crate::action::{DpAction, Program, UpcallCookie};
 use crate::drop::Drop;
 use base::Instant;
 use flowtable::Mask;
@@ -105,6 +105,63 @@ pub trait Credit: Send + Sync {
     }
 }
 
+/// All who are credited for a translation's frames, before it is known whether anybody keeps it.
+pub trait Creditors {
+    /// As [`Credit::credit`].
+    fn credit(&self, packets: u64, bytes: u64, last_seen: Instant, tcp_flags: u16);
+
+    /// The numbers by which what [`Creditors::keep`] gives is known, one after the other.
+    fn identify(&self, part: &mut dyn FnMut(u64));
+
+    /// The same to be kept.
+    fn keep(&self) -> Box<[Arc<dyn Credit>]>;
+}
+
+impl Creditors for Box<[Arc<dyn Credit>]> {
+    fn credit(&self, packets: u64, bytes: u64, last_seen: Instant, tcp_flags: u16) {
+        self.iter().for_each(|c| c.credit(packets, bytes, last_seen, tcp_flags));
+    }
+
+    fn identify(&self, part: &mut dyn FnMut(u64)) {
+        self.iter().for_each(|c| c.identify(part));
+    }
+
+    fn keep(&self) -> Box<[Arc<dyn Credit>]> {
+        self.clone()
+    }
+}
+
+/// The answer to an [`Upcall`] while it still stands in the room in which it was worked out. Most translations are equal to one
+/// that is kept already, or are used once, so nothing is allocated for them.
+pub struct Draft<'a, E> {
+    /// The program's steps, to be taken out by who keeps them.
+    pub steps: &'a mut Vec<DpAction>,
+    /// On what that depends.
+    pub deps: &'a [(Domain, Revision)],
+    /// Who is credited for the frames.
+    pub credits: &'a dyn Creditors,
+    /// See [`Translation::effects`].
+    pub effects: &'a [E],
+    /// See [`Translation::cacheable`].
+    pub cacheable: bool,
+    /// See [`Translation::tables`].
+    pub tables: u32,
+}
+
+impl<E: Clone> Draft<'_, E> {
+    /// The same to be kept.
+    pub fn keep(self) -> Translation<E> {
+        Translation {
+            program: Program { actions: self.steps.drain(..).collect() },
+            deps: Deps(self.deps.into()),
+            credits: self.credits.keep(),
+            effects: self.effects.to_vec(),
+            cacheable: self.cacheable,
+            tables: self.tables,
+        }
+    }
+}
+
 /// The answer to an [`Upcall`].
 pub struct Translation<E> {
     /// What to do with the frame and those like it.
@@ -126,6 +183,9 @@ pub trait SlowPath: Send + Sync + 'static {
     /// A side effect of a translation, as a value.
     type Effect: Send;
 
+    /// Room that a worker keeps for translations, so that they need not allocate any. An empty one is cheap to make.
+    type Room: Default + Send;
+
     /// The newest revision of anything. Cheap: one or two atomic loads. A cached flow stamped with it is good as it is.
     fn revision(&self) -> Revision;
 
@@ -137,6 +197,25 @@ pub trait SlowPath: Send + Sync + 'static {
 
     /// Runs the pipeline. Pure: same snapshot, same learned state, same key, same answer; nothing changes.
     fn translate(&self, upcall: &Upcall<'_>) -> Translation<Self::Effect>;
+
+    /// The same in room that is kept from one translation to the next. The answer is lent to `take`.
+    fn translate_in<R>(
+        &self,
+        upcall: &Upcall<'_>,
+        _room: &mut Self::Room,
+        take: impl FnOnce(Draft<'_, Self::Effect>) -> R,
+    ) -> R {
+        let Translation { program, deps, credits, effects, cacheable, tables } = self.translate(upcall);
+        let mut steps = program.actions.into_vec();
+        take(Draft {
+            steps: &mut steps,
+            deps: &deps.0,
+            credits: &credits,
+            effects: &effects,
+            cacheable,
+            tables,
+        })
+    }
 
     /// Carries out side effects of a translation.
     fn commit(&self, effects: &[Self::Effect], now: Instant);

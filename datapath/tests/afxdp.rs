@@ -345,7 +345,7 @@ fn down_and_gone_are_told_apart() {
         send(&mut *tx, &mut pool, &frame_bytes(60));
         for n in 61..64 {
             send(&mut *tx, &mut pool, &frame_bytes(n));
-            let lost = TxLost { frames: 1, bytes: n as u64, reason: datapath::Drop::TxError };
+            let lost = TxLost { frames: 1, bytes: n as u64, reason: datapath::Drop::TxDown };
             assert_eq!((tx.take_lost(), tx.take_lost()), (Some(lost), None));
         }
         port.change(DeviceChange::Admin { up: true }).unwrap();

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use base::{HashSeed, Instant};
 use datapath::conntrack::{ConnTracker, CtConfig};
 use datapath::*;
-use packet::{Batch, DpPort, Frame, FramePool, slot};
+use packet::{Batch, DpPort, Frame, FrameBuilder, FramePool, PacketKey, slot};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
@@ -100,6 +100,10 @@ impl Switch {
         let fake = Fake::new(&[slot::TP_SRC, slot::TP_DST], |key| {
             Answer::new(vec![output(key.get(slot::TP_DST) as u32)])
         });
+        Switch::with(workers, config, fake)
+    }
+
+    fn with(workers: usize, config: WorkerConfig, fake: Fake) -> Switch {
         let snapshot = Arc::new(ArcSwap::from_pointee(fake));
         let tracker = Arc::new(ConnTracker::new(HashSeed::new(5, 13), CtConfig::default()));
         let worker = |_| {
@@ -294,4 +298,50 @@ fn established_flows_survive_a_hand_over_beyond_the_budget() {
         assert_eq!(sent, 150 * (n + 1), "after {n} changes");
         switch.hand_over((1, 0), n % 2);
     }
+}
+
+/// Packets whose fragments come before and after a hand-over are tracked and go on; those of a side that stays, where it is.
+#[test]
+fn fragments_that_wait_for_others_go_with_their_side() {
+    let fake = Fake::new(&[slot::NW_FRAG], |_| Answer::new(vec![DpAction::Ct(Arc::default()), output(2)]));
+    let mut switch = Switch::with(2, WorkerConfig::default(), fake);
+    let packet = |id| FrameBuilder::udp4((1, 1000), (2, 53)).identification(id).payload(&[7; 3_000]).build();
+    let fragments = |id| {
+        let mut out = vec![];
+        let mut whole = Frame::from_bytes(&packet(id));
+        PacketKey::extract(&mut whole).unwrap();
+        packet::fragment::split(&whole, 1_400, 0, &mut FramePool::new(2), |f| out.push(f.bytes().to_vec()))
+            .unwrap();
+        out
+    };
+    let sides = [(1, 0), (1, 1)];
+    let parts = sides.map(|side| fragments(side.1 + 7));
+    for (side, parts) in sides.iter().zip(&parts) {
+        parts[..2].iter().for_each(|part| switch.wires[side].push(part));
+    }
+    switch.settle();
+    let held = |switch: &Switch| [0, 1].map(|n| switch.workers[n].stats().fragments_held.get());
+    assert_eq!(held(&switch), [4, 0]);
+    switch.hand_over(sides[0], 1);
+    // A side that does not move after all keeps what came by it.
+    let (reply, answer) = crossbeam_channel::bounded(1);
+    drop(answer);
+    switch.workers[0].carry_out(Command::TakeRx { port: DpPort(1), number: 1, reply }, NOW);
+    switch.settle();
+    assert_eq!(held(&switch), [2, 2]);
+    assert!(switch.sent[&2].lock().unwrap().is_empty());
+    for (side, parts) in sides.iter().zip(&parts) {
+        switch.wires[side].push(&parts[2]);
+        switch.settle();
+        assert_eq!(std::mem::take(&mut *switch.sent[&2].lock().unwrap()), *parts);
+    }
+    assert_eq!(held(&switch), [0, 0]);
+    // Those of a side that is no more go to another worker by themselves.
+    switch.wires[&sides[1]].push(&parts[0][0]);
+    switch.settle();
+    let mut queue = switch.take(sides[1], 0).expect("the side");
+    let fragments = std::mem::take(&mut queue.fragments);
+    switch.workers[1].carry_out(Command::Adopt { fragments }, NOW);
+    switch.settle();
+    assert_eq!(held(&switch), [0, 1]);
 }

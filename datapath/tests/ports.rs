@@ -231,7 +231,7 @@ fn tap_that_is_down_drops_and_works_again_when_up() {
             let mut pool = FramePool::new(4);
             for count in [1, 3, 40] {
                 let frame = Frame::from_bytes(&frame_bytes(60));
-                assert_eq!(lost(&mut *tx, &mut pool, frame, count), datapath::Drop::TxError);
+                assert_eq!(lost(&mut *tx, &mut pool, frame, count), datapath::Drop::TxDown);
             }
             rx.recv(&mut pool, &mut Batch::new()).unwrap();
             let report = port.link().unwrap();
@@ -596,7 +596,7 @@ fn af_packet_tells_down_from_gone() {
         assert!(!port.link().unwrap().admin_up);
         for count in [1, 3, 40] {
             let frame = Frame::from_bytes(&frame_bytes(60));
-            assert_eq!(lost(&mut *tx, &mut pool, frame, count), datapath::Drop::TxError);
+            assert_eq!(lost(&mut *tx, &mut pool, frame, count), datapath::Drop::TxDown);
         }
         port.change(DeviceChange::Admin { up: true }).unwrap();
         let kernel = PacketSocket::open(index_of(&far), PacketOptions::default()).unwrap();

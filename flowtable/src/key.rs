@@ -4,7 +4,7 @@
 //! never reaches the flow cache.
 
 use packet::PacketKey;
-use packet::key::{Slot, slot_get, slot_set};
+use packet::key::Slot;
 use std::fmt;
 
 /// First word of the pipeline half, as slots count.
@@ -84,27 +84,34 @@ pub trait Words: Copy + Default + Eq {
     fn set_word(&mut self, i: usize, value: u64);
 
     /// Value of a slot.
+    #[inline]
     fn slot(&self, slot: Slot) -> u128 {
         let first = self.word(slot.word as usize);
         if slot.width == 128 {
             (first as u128) << 64 | self.word(slot.word as usize + 1) as u128
         } else {
-            (first >> slot.shift) as u128 & slot.ones()
+            u128::from(first >> slot.shift & ones(slot))
         }
     }
 
     /// Sets a slot; bits of `value` beyond its width are ignored.
+    #[inline]
     fn set_slot(&mut self, slot: Slot, value: u128) {
         let i = slot.word as usize;
         if slot.width == 128 {
             self.set_word(i, (value >> 64) as u64);
             self.set_word(i + 1, value as u64);
         } else {
-            let mut word = [self.word(i)];
-            slot_set(&mut word, Slot { word: 0, ..slot }, value);
-            self.set_word(i, slot_get(&word, Slot { word: 0, shift: 0, width: 64 }) as u64);
+            let bits = ones(slot) << slot.shift;
+            self.set_word(i, self.word(i) & !bits | (value as u64) << slot.shift & bits);
         }
     }
+}
+
+/// All ones in the width of a slot that is no wider than a word.
+#[inline]
+const fn ones(slot: Slot) -> u64 {
+    u64::MAX >> (64 - slot.width as u32)
 }
 
 impl Words for PacketKey {

@@ -92,7 +92,7 @@ impl Jack {
         }
         match state.device {
             Device::Gone => return Some(Drop::NoPort),
-            Device::Down => return Some(Drop::TxError),
+            Device::Down => return Some(Drop::TxDown),
             Device::Up => {}
         }
         if bytes.len() > state.mtu + 14 + 8 {

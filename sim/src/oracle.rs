@@ -18,7 +18,7 @@ use base::Instant;
 use datapath::conntrack::{ConnTracker, CtConfig, CtSpec};
 use datapath::fragments::{Context, FragmentLimits, Offered, Reassembler};
 use datapath::{
-    Deps, DpAction, Drop, FrameClass, Profile, RecircId, Revision, SlowPath, Translation, Upcall,
+    Deps, DpAction, Draft, Drop, FrameClass, Profile, RecircId, Revision, SlowPath, Translation, Upcall,
     UpcallCookie, WorkerStats,
 };
 use packet::{DpPort, Frame, FramePool, PacketKey, rewrite, slot};
@@ -27,8 +27,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use switch::forwarding::{Effect, Forwarding};
 
 /// Reasons that depend on the state of devices, budgets and queues and not on the frame alone.
-const CIRCUMSTANCES: [Drop; 11] = [
+const CIRCUMSTANCES: [Drop; 12] = [
     Drop::TxFull,
+    Drop::TxDown,
     Drop::TxError,
     Drop::TxTooBig,
     Drop::NoPort,
@@ -577,6 +578,7 @@ impl Checked {
 
 impl SlowPath for Checked {
     type Effect = Effect;
+    type Room = <Forwarding as SlowPath>::Room;
 
     fn revision(&self) -> Revision {
         self.inner.revision()
@@ -589,6 +591,16 @@ impl SlowPath for Checked {
     fn translate(&self, upcall: &Upcall<'_>) -> Translation<Effect> {
         self.oracle.translating(upcall.key);
         self.inner.translate(upcall)
+    }
+
+    fn translate_in<R>(
+        &self,
+        upcall: &Upcall<'_>,
+        room: &mut Self::Room,
+        take: impl FnOnce(Draft<'_, Effect>) -> R,
+    ) -> R {
+        self.oracle.translating(upcall.key);
+        self.inner.translate_in(upcall, room, take)
     }
 
     fn commit(&self, effects: &[Effect], now: Instant) {

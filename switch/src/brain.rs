@@ -659,8 +659,8 @@ impl Brain {
         if gone.is_empty() && changed.is_empty() {
             return;
         }
+        gone.into_iter().for_each(|id| self.staging.remove_bundle(state.id, id));
         if let Some(bridge) = self.staging.bridge_mut(state.id) {
-            gone.into_iter().for_each(|id| drop(bridge.remove_bundle(id)));
             changed.into_iter().for_each(|b| bridge.put_bundle(b));
         }
     }

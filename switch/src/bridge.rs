@@ -5,7 +5,7 @@
 //! half.
 
 use crate::forwarding::Epoch;
-use crate::mac::{Flush, MacAddr, MacTable};
+use crate::mac::{Flush, MacAddr, MacKey, MacTable};
 use crate::meter::Meters;
 use crate::profile::{GroupNeeds, ProfileSet, RuleNeeds};
 use crate::tunnel::TunnelConfig;
@@ -501,11 +501,10 @@ impl Bridge {
         }
     }
 
-    /// Removes a logical port and forgets its stations. Its members must have been removed or moved.
-    pub fn remove_bundle(&mut self, id: BundleId) -> Option<Bundle> {
-        let removed = self.ports_mut().bundles.remove(&id);
-        self.mac.forget_port(id);
-        removed
+    /// Removes a logical port and forgets its stations; which it had. Its members must have been removed or moved.
+    pub fn remove_bundle(&mut self, id: BundleId) -> Vec<MacKey> {
+        self.ports_mut().bundles.remove(&id);
+        self.mac.forget_port(id)
     }
 
     /// fdb/show.

@@ -7,7 +7,7 @@ use crate::afxdp::AfXdpOptions;
 use crate::balance::AutoBalance;
 use crate::bridge::FailMode;
 use crate::mac::{self, MacAddr};
-use crate::tunnel::{TunnelConfig, TunnelSocket};
+use crate::tunnel::{TunnelCarrier, TunnelConfig, TunnelSocket};
 use crate::vlan::{VlanConfig, VlanSet};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,6 +22,8 @@ pub struct Config {
     pub cache: CacheConfig,
     /// The workers.
     pub workers: WorkersConfig,
+    /// `other_config:vxlan-kernel-device`: whether the kernel's VXLAN device is to carry tunnels of this type.
+    pub vxlan_kernel_device: bool,
     /// Timeouts of connections by zone: seconds by the keys of `CT_Timeout_Policy`. What a zone does not name keeps its
     /// default.
     pub zone_timeouts: BTreeMap<u16, BTreeMap<String, u32>>,
@@ -194,7 +196,7 @@ pub enum InterfaceKind {
     /// protocol and UDP port share a [`TunnelSocket`](crate::tunnel::TunnelSocket).
     Tunnel(Arc<TunnelConfig>),
     /// What tunnels share, as if it were an interface. No row says so: [`plan`](crate::plan) does.
-    Socket(TunnelSocket),
+    Socket(TunnelSocket, TunnelCarrier),
 }
 
 impl InterfaceKind {

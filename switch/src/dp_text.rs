@@ -8,11 +8,12 @@ mod tunnel;
 pub use parse::{DpTextError, parse_dp_key};
 pub use program::{DisplayProgram, display_program};
 
-use base::Instant;
+use base::{HashSeed, Instant};
 use datapath::Program;
 use flowtable::Mask;
-use packet::PacketKey;
 use packet::key::{FRAG_ANY, FRAG_LATER, Slot, VLAN_PRESENT, slot};
+use packet::{DpPort, PacketKey};
+use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -37,9 +38,88 @@ pub struct DpFlow<'a> {
     pub tcp_flags: u16,
 }
 
+/// How ports of the datapath are written: by their names here, as far as they are known; all others by number.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PortLabels<'a>(pub Option<&'a BTreeMap<DpPort, String>>);
+
+impl PortLabels<'_> {
+    fn text(self, port: DpPort) -> String {
+        self.0.and_then(|names| names.get(&port).cloned()).unwrap_or_else(|| port.to_string())
+    }
+}
+
+/// What a line says beside key, counters and actions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Detail {
+    /// No more.
+    #[default]
+    Less,
+    /// What `dpctl/dump-flows -m` adds: the UFID, and whose the flow is.
+    Dpctl,
+    /// What `dpif/dump-flows -m` adds: the UFID.
+    Dpif,
+}
+
+/// The form of a line.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FlowStyle<'a> {
+    /// How ports are written.
+    pub ports: PortLabels<'a>,
+    /// What is said beside.
+    pub detail: Detail,
+}
+
+/// Seeds of [`Ufid`]s: some digits of e. They hide nothing, so that a flow is called the same from run to run.
+const UFID_SEEDS: [HashSeed; 2] = [
+    HashSeed::new(0xb7e1_5162_8aed_2a6a, 0xbf71_5880_9cf4_f3c7),
+    HashSeed::new(0x62e7_160f_38b4_da56, 0xa784_d904_5190_cfef),
+];
+
+/// What tells a cached flow from others, by its key and mask (OVS's unique flow identifier). Workers that have the same flow
+/// call it the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ufid(u128);
+
+impl Ufid {
+    /// That of a flow.
+    pub fn of(key: &PacketKey, mask: &Mask<PacketKey>) -> Ufid {
+        let words = || key.words().iter().chain(mask.0.words()).copied();
+        let [high, low] = UFID_SEEDS.map(|seed| u128::from(seed.hash(words())));
+        Ufid(high << 64 | low)
+    }
+
+    /// Reads `ufid:` and a UUID.
+    pub fn parse(text: &str) -> Option<Ufid> {
+        let parts: Vec<&str> = text.strip_prefix("ufid:")?.split('-').collect();
+        let is_uuid = parts.iter().map(|part| part.len()).eq([8, 4, 4, 4, 12])
+            && parts.iter().all(|part| part.bytes().all(|b| b.is_ascii_hexdigit()));
+        is_uuid.then(|| u128::from_str_radix(&parts.concat(), 16).ok().map(Ufid))?
+    }
+}
+
+impl fmt::Display for Ufid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part = |from: u32, digits: u32| self.0 >> from & ((1 << (digits * 4)) - 1);
+        write!(
+            f,
+            "ufid:{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+            part(96, 8),
+            part(80, 4),
+            part(64, 4),
+            part(48, 4),
+            part(0, 12)
+        )
+    }
+}
+
 /// One line of dpctl/dump-flows, without line feed.
-pub fn flow_line(flow: &DpFlow<'_>, now: Instant) -> String {
-    let mut line = display_dp_key(flow.key, flow.mask);
+pub fn flow_line(flow: &DpFlow<'_>, style: FlowStyle<'_>, now: Instant) -> String {
+    let mut line = match style.detail {
+        Detail::Less => String::new(),
+        Detail::Dpctl => format!("{}, ", Ufid::of(flow.key, flow.mask)),
+        Detail::Dpif => format!("{} ", Ufid::of(flow.key, flow.mask)),
+    };
+    line += &key_text(flow.key, flow.mask, style.ports);
     // Writing to a string cannot fail.
     let _ = write!(line, ", packets:{}, bytes:{}, used:", flow.packets, flow.bytes);
     let _ = match flow.last_used.filter(|_| flow.packets > 0) {
@@ -52,7 +132,10 @@ pub fn flow_line(flow: &DpFlow<'_>, now: Instant) -> String {
         let set = letters.into_iter().filter(|(bit, _)| flow.tcp_flags >> bit & 1 == 1);
         let _ = write!(line, ", flags:{}", set.map(|(_, letter)| letter).collect::<String>());
     }
-    let _ = write!(line, ", actions:{}", display_program(flow.program, flow.key));
+    if style.detail == Detail::Dpctl {
+        line.push_str(", dp:ovs");
+    }
+    let _ = write!(line, ", actions:{}", display_program(flow.program, flow.key).with_ports(style.ports));
     line
 }
 
@@ -172,13 +255,17 @@ fn header(name: &str, parts: &[Part], key: &PacketKey, mask: &Mask<PacketKey>) -
 
 /// A key under a mask, as dpctl/dump-flows begins its lines.
 pub fn display_dp_key(key: &PacketKey, mask: &Mask<PacketKey>) -> String {
+    key_text(key, mask, PortLabels::default())
+}
+
+fn key_text(key: &PacketKey, mask: &Mask<PacketKey>, ports: PortLabels<'_>) -> String {
     let mut parts = Vec::new();
     parts.extend(tunnel::key_text(key, mask));
     parts.push(format!("recirc_id({})", Hex(key.get(slot::RECIRC_ID))));
     if mask.0.get(slot::PKT_MARK) != 0 {
         parts.push(format!("skb_mark({})", Hex(key.get(slot::PKT_MARK))));
     }
-    parts.push(format!("in_port({})", key.in_port()));
+    parts.push(format!("in_port({})", ports.text(key.in_port())));
     parts.extend(header("eth", ETH, key, mask));
     let mut closing = 0;
     let tags = [(slot::VLAN_TPID, slot::VLAN_TCI), (slot::VLAN_TPID_INNER, slot::VLAN_TCI_INNER)];

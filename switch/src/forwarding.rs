@@ -14,13 +14,13 @@ use crate::mac::{BUCKET_COUNT, MacAddr, MacKey};
 use crate::meter::Meters;
 use crate::profile::{ProfileInterner, ProfileSet, Surroundings, class_of};
 use crate::recirc::RecircTable;
-use crate::translate;
+use crate::translate::{self, TranslationRoom};
 use crate::tunnel::map::Outer;
 use crate::tunnel::{Host, HostPort, TunnelMap, TunnelPort};
 use crate::underlay::Neighbours;
 use base::{HashSeed, Instant};
 use datapath::{
-    Deps, Domain, Drop, FrameClass, Profile, Revision, SlowPath, Translation, Upcall, UpcallCookie,
+    Deps, Domain, Draft, Drop, FrameClass, Profile, Revision, SlowPath, Translation, Upcall, UpcallCookie,
 };
 use flowtable::group::Groups;
 use flowtable::store::RuleStore;
@@ -365,6 +365,7 @@ impl Forwarding {
 
 impl SlowPath for Forwarding {
     type Effect = Effect;
+    type Room = TranslationRoom;
 
     fn revision(&self) -> Revision {
         Revision(self.number.wrapping_add(self.shared.epoch.get()))
@@ -383,7 +384,16 @@ impl SlowPath for Forwarding {
     }
 
     fn translate(&self, upcall: &Upcall<'_>) -> Translation<Effect> {
-        translate::translate(self, upcall.key)
+        self.translate_in(upcall, &mut TranslationRoom::default(), |draft| draft.keep())
+    }
+
+    fn translate_in<R>(
+        &self,
+        upcall: &Upcall<'_>,
+        room: &mut TranslationRoom,
+        take: impl FnOnce(Draft<'_, Effect>) -> R,
+    ) -> R {
+        translate::translate(self, upcall.key, room, take)
     }
 
     fn commit(&self, effects: &[Effect], now: Instant) {
@@ -499,9 +509,26 @@ impl Staging {
         let before = self.next.bridges.len();
         if let Some(bridge) = self.next.bridge(id) {
             self.next.shared.neighbours.forget(bridge.name());
+            let stations: Vec<MacKey> = bridge.mac().dump().iter().map(|e| e.key).collect();
+            self.forget_elsewhere(id, &stations);
         }
         self.next.bridges.retain(|b| b.id() != id);
         before != self.next.bridges.len()
+    }
+
+    /// Removes a logical port of a bridge. Its stations are forgotten by all bridges: others know them behind a patch port, and
+    /// one that has moved to another bridge, or host, may be silent there.
+    pub fn remove_bundle(&mut self, id: BridgeId, bundle: BundleId) {
+        if let Some(bridge) = self.bridge_mut(id) {
+            let stations = bridge.remove_bundle(bundle);
+            self.forget_elsewhere(id, &stations);
+        }
+    }
+
+    fn forget_elsewhere(&self, id: BridgeId, stations: &[MacKey]) {
+        if !stations.is_empty() {
+            self.next.bridges.iter().filter(|b| b.id() != id).for_each(|b| b.mac().forget(stations));
+        }
     }
 
     /// A bridge.

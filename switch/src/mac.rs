@@ -330,6 +330,10 @@ impl MacTable {
     /// Puts an entry there that neither ages nor moves (fdb/add).
     pub fn add_static(&self, key: MacKey, bundle: BundleId, now: Instant) {
         let mut state = self.lock();
+        let there = state.entries.get(&key).map(|s| &*s.entry);
+        if there.is_some_and(|entry| entry.is_static && entry.bundle == bundle) {
+            return;
+        }
         state.remove(key);
         if state.entries.len() >= state.limit
             && let Some(evicted) = state.evict_one(Some(bundle))
@@ -337,17 +341,18 @@ impl MacTable {
             self.bump(evicted.bucket());
         }
         state.insert(key, bundle, now, true);
-        state.stats.learned += 1;
         self.bump(key.bucket());
     }
 
-    /// Forgets one entry, static or not; whether there was one.
-    pub fn remove(&self, key: MacKey) -> bool {
-        let removed = self.lock().remove(key).is_some();
-        if removed {
+    /// Forgets a static entry (fdb/del); whether there was one.
+    pub fn remove_static(&self, key: MacKey) -> bool {
+        let mut state = self.lock();
+        let is_static = state.entries.get(&key).is_some_and(|s| s.entry.is_static);
+        if is_static {
+            state.remove(key);
             self.bump(key.bucket());
         }
-        removed
+        is_static
     }
 
     /// Forgets learned entries; how many there were.
@@ -372,8 +377,19 @@ impl MacTable {
         doomed.len()
     }
 
-    /// Forgets everything about a port that is gone, static entries included.
-    pub fn forget_port(&self, bundle: BundleId) {
+    /// Forgets these stations wherever they are, but for static entries.
+    pub fn forget(&self, stations: &[MacKey]) {
+        let mut state = self.lock();
+        for key in stations {
+            if state.entries.get(key).is_some_and(|s| !s.entry.is_static) {
+                state.remove(*key);
+                self.bump(key.bucket());
+            }
+        }
+    }
+
+    /// Forgets everything about a port that is gone, static entries included; which stations it had.
+    pub fn forget_port(&self, bundle: BundleId) -> Vec<MacKey> {
         let mut state = self.lock();
         let doomed: Vec<MacKey> =
             state.entries.values().filter(|s| s.entry.bundle == bundle).map(|s| s.entry.key).collect();
@@ -382,6 +398,7 @@ impl MacTable {
         }
         state.ports.remove(&bundle);
         self.bump_all(doomed.iter().map(|k| k.bucket()));
+        doomed
     }
 
     /// Forgets entries that have not been used for the aging time, and lets flows whose station was refused ask again. To
@@ -553,7 +570,14 @@ mod tests {
         assert_eq!(t.flush(Flush::All), 1);
         assert_eq!(t.expire(Instant::from_secs(1_000_000)), 0);
         assert_eq!((at(&t, key(0, 7)), t.stats().static_entries), (Some(A), 1));
-        assert!(t.remove(key(0, 7)) && !t.remove(key(0, 7)));
+        let before = t.lookup(key(0, 7)).revision;
+        t.add_static(key(0, 7), A, Instant::ZERO);
+        assert_eq!(t.lookup(key(0, 7)).revision, before, "no flow need be translated anew");
+        t.add_static(key(0, 7), B, Instant::ZERO);
+        assert_eq!((at(&t, key(0, 7)), t.stats().learned), (Some(B), 1), "what is put there is not learned");
+        t.learn(key(0, 8), A, Instant::ZERO);
+        assert!(t.remove_static(key(0, 7)) && !t.remove_static(key(0, 7)));
+        assert!(!t.remove_static(key(0, 8)) && at(&t, key(0, 8)) == Some(A));
     }
 
     #[test]
@@ -565,8 +589,12 @@ mod tests {
         assert_eq!(t.flush(Flush::Port(A)), 2);
         assert_eq!(t.flush(Flush::Vlan(2)), 1);
         assert_eq!(at(&t, key(1, 2)), Some(B));
-        t.forget_port(B);
+        assert_eq!(t.forget_port(B), [key(1, 2)]);
         assert_eq!(t.stats().entries, 0);
+        t.add_static(key(1, 1), A, Instant::ZERO);
+        t.learn(key(1, 2), A, Instant::ZERO);
+        t.forget(&[key(1, 1), key(1, 2), key(1, 3)]);
+        assert_eq!((at(&t, key(1, 1)), at(&t, key(1, 2))), (Some(A), None));
     }
 
     /// Two quiet ports keep their stations while a third makes up addresses, and the third loses its own oldest.

@@ -4,7 +4,7 @@
 //! Only what concerns devices is a step. Everything else of a configuration is a value that the brain takes as a whole.
 
 use crate::config::{Config, InterfaceConfig, InterfaceKind};
-use crate::tunnel::TunnelSocket;
+use crate::tunnel::{TunnelCarrier, TunnelKind, TunnelSocket};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One step. Steps are to be carried out in order.
@@ -21,10 +21,10 @@ pub enum Step {
     RemoveBridge(String),
     /// A bridge is new. Its interfaces are opened after.
     AddBridge(String),
-    /// No tunnel interface wants this socket any more.
+    /// No tunnel interface wants this socket any more, or not carried like this.
     CloseSocket(TunnelSocket),
-    /// The first tunnel interface wants this socket.
-    OpenSocket(TunnelSocket),
+    /// Tunnel interfaces want this socket, carried by this.
+    OpenSocket(TunnelSocket, TunnelCarrier),
     /// A device is wanted.
     Open {
         /// Bridge.
@@ -52,10 +52,16 @@ fn interfaces(config: &Config) -> BTreeMap<&str, (&str, &InterfaceConfig)> {
     all
 }
 
-/// The sockets that tunnel interfaces of a configuration share.
-fn sockets(config: &Config) -> BTreeSet<TunnelSocket> {
+/// The sockets that tunnel interfaces of a configuration share, and what is to carry them.
+fn sockets(config: &Config) -> BTreeSet<(TunnelSocket, TunnelCarrier)> {
     let socket = |i: &InterfaceConfig| match &i.kind {
-        InterfaceKind::Tunnel(tunnel) => Some(tunnel.socket()),
+        // Of a group policy the device is told nothing. All interfaces of a port have one, or none has.
+        InterfaceKind::Tunnel(tunnel)
+            if config.vxlan_kernel_device && tunnel.kind == TunnelKind::Vxlan && !tunnel.gbp =>
+        {
+            Some((tunnel.socket(), TunnelCarrier::KernelDevice))
+        }
+        InterfaceKind::Tunnel(tunnel) => Some((tunnel.socket(), TunnelCarrier::Sockets)),
         _ => None,
     };
     interfaces(config).into_values().filter_map(|(_, i)| socket(i)).collect()
@@ -86,8 +92,8 @@ pub fn plan(current: &Config, wanted: &Config) -> Vec<Step> {
         }
     }
     let (sockets_now, sockets_wanted) = (sockets(current), sockets(wanted));
-    steps.extend(sockets_now.difference(&sockets_wanted).copied().map(Step::CloseSocket));
-    opens.extend(sockets_wanted.difference(&sockets_now).copied().map(Step::OpenSocket));
+    steps.extend(sockets_now.difference(&sockets_wanted).map(|(socket, _)| Step::CloseSocket(*socket)));
+    opens.extend(sockets_wanted.difference(&sockets_now).map(|(s, carrier)| Step::OpenSocket(*s, *carrier)));
     for (name, (bridge, interface)) in &new {
         let step = (*bridge).to_owned();
         match old.get(name) {
@@ -124,7 +130,7 @@ mod tests {
     struct World {
         bridges: BTreeSet<String>,
         open: BTreeMap<String, (String, InterfaceConfig)>,
-        sockets: BTreeSet<TunnelSocket>,
+        sockets: BTreeMap<TunnelSocket, TunnelCarrier>,
     }
 
     impl World {
@@ -134,8 +140,10 @@ mod tests {
                     let (b, _) = self.open.remove(interface).expect("closes what is open");
                     assert_eq!(&b, bridge);
                 }
-                Step::CloseSocket(s) => assert!(self.sockets.remove(s), "closes what is open"),
-                Step::OpenSocket(s) => assert!(self.sockets.insert(*s), "opened twice"),
+                Step::CloseSocket(s) => assert!(self.sockets.remove(s).is_some(), "closes what is open"),
+                Step::OpenSocket(s, carrier) => {
+                    assert_eq!(self.sockets.insert(*s, *carrier), None, "opened twice");
+                }
                 Step::RemoveBridge(b) => {
                     assert!(self.open.values().all(|(of, _)| of != b), "interfaces go before their bridge");
                     assert!(self.bridges.remove(b));
@@ -188,8 +196,9 @@ mod tests {
 
     /// Every interface name in at most one bridge, as the daemon's validation guarantees.
     fn config() -> impl Strategy<Value = Config> {
-        proptest::collection::vec(("[p-r]", interface()), 0..6).prop_map(|placed| {
-            let mut config = Config::default();
+        let placed = proptest::collection::vec(("[p-r]", interface()), 0..6);
+        (placed, any::<bool>()).prop_map(|(placed, vxlan_kernel_device)| {
+            let mut config = Config { vxlan_kernel_device, ..Config::default() };
             let mut taken = BTreeSet::new();
             for (bridge, interface) in placed {
                 if !taken.insert(interface.name.clone()) {
@@ -222,11 +231,15 @@ mod tests {
                     .map(|(n, (b, i))| (n.to_owned(), (b.to_owned(), i.clone())))
                     .collect();
                 prop_assert_eq!(&world.open, &open);
+                let carrier = match to.vxlan_kernel_device {
+                    true => TunnelCarrier::KernelDevice,
+                    false => TunnelCarrier::Sockets,
+                };
                 let tunnels = open.values().filter_map(|(_, i)| match &i.kind {
-                    InterfaceKind::Tunnel(t) => Some(t.socket()),
+                    InterfaceKind::Tunnel(t) => Some((t.socket(), carrier)),
                     _ => None,
                 });
-                prop_assert_eq!(&world.sockets, &tunnels.collect::<BTreeSet<_>>());
+                prop_assert_eq!(&world.sockets, &tunnels.collect::<BTreeMap<_, _>>());
             }
             prop_assert_eq!(plan(&b, &b), vec![]);
         }

@@ -25,7 +25,7 @@ pub(crate) struct Frozen {
     /// Metadata and registers.
     pub pipeline: PipelineKey,
     /// What is left to do, innermost last.
-    pub levels: Vec<Level>,
+    pub levels: Vec<Level<'static>>,
     /// Actions to run at the end.
     pub action_set: Vec<OfAction>,
     /// The table that comes first, after a pass through the connection tracker.

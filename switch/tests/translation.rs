@@ -12,7 +12,9 @@ use packet::{DpPort, Frame, PacketKey};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use switch::bridge::*;
-use switch::dp_text::{DpFlow, display_dp_key, display_program, flow_line, parse_dp_key};
+use switch::dp_text::{
+    Detail, DpFlow, FlowStyle, PortLabels, Ufid, display_dp_key, display_program, flow_line, parse_dp_key,
+};
 use switch::forwarding::*;
 use switch::mac::{MacAddr, MacKey};
 use switch::vlan::VlanConfig;
@@ -486,12 +488,55 @@ fn flow_lines_have_counters() {
     };
     let now = Instant::from_millis(2_500);
     let start = "recirc_id(0),in_port(11),eth_type(0x0800), ";
-    assert_eq!(flow_line(&flow, now), format!("{start}packets:0, bytes:0, used:never, actions:12"));
+    assert_eq!(
+        flow_line(&flow, FlowStyle::default(), now),
+        format!("{start}packets:0, bytes:0, used:never, actions:12")
+    );
     (flow.packets, flow.bytes, flow.last_used, flow.tcp_flags) = (1, 98, Some(Instant::from_secs(2)), 0x12);
     assert_eq!(
-        flow_line(&flow, now),
+        flow_line(&flow, FlowStyle::default(), now),
         format!("{start}packets:1, bytes:98, used:0.500s, flags:S., actions:12")
     );
+}
+
+/// What Debian's 3.1.0 shows with `-m` and `--names`, but for the fields that do not count.
+#[test]
+fn flow_lines_in_detail_have_ufid_and_names() {
+    let mut lab = Lab::new(&["actions=output:2"]);
+    let program = translate(&lab.publish(), UDP).program;
+    let (key, mask) = (key(UDP), Mask::empty());
+    let flow = DpFlow {
+        key: &key,
+        mask: &mask,
+        program: &program,
+        packets: 0,
+        bytes: 0,
+        last_used: None,
+        tcp_flags: 0,
+    };
+    let names = [(packet::DpPort(11), "pod1".to_owned()), (packet::DpPort(12), "pod2".to_owned())].into();
+    let ufid = Ufid::of(&key, &mask).to_string();
+    let line =
+        |detail, names| flow_line(&flow, FlowStyle { ports: PortLabels(names), detail }, Instant::ZERO);
+    let named = "recirc_id(0),in_port(pod1),eth_type(0x0800), packets:0, bytes:0, used:never";
+    assert_eq!(line(Detail::Less, Some(&names)), format!("{named}, actions:pod2"));
+    assert_eq!(line(Detail::Dpctl, Some(&names)), format!("{ufid}, {named}, dp:ovs, actions:pod2"));
+    assert_eq!(line(Detail::Dpif, Some(&names)), format!("{ufid} {named}, actions:pod2"));
+    assert!(line(Detail::Dpctl, None).ends_with(", dp:ovs, actions:12"));
+    assert_eq!(Ufid::parse(&ufid), Some(Ufid::of(&key, &mask)));
+    let mut other = key;
+    other.set_in_port(packet::DpPort(12));
+    assert_ne!(Ufid::of(&other, &mask), Ufid::of(&key, &mask));
+    for bad in [
+        "",
+        "ufid:",
+        &ufid[5..],
+        &ufid[..40],
+        &format!("{ufid}0"),
+        "ufid:g5432512-22c5-4f4a-a497-76a7a399937f",
+    ] {
+        assert_eq!(Ufid::parse(bad), None, "{bad}");
+    }
 }
 
 /// Cached flows have one credit between them if the same gets it: known by what is credited, not by the frame.

@@ -30,11 +30,14 @@ pub mod tunnel_socket;
 pub mod udp;
 pub mod unix_socket;
 pub mod vnet;
+pub mod vxlan;
 pub mod xdp;
 
 pub use interface::{IfIndex, IfName};
 pub use netns::Netns;
 
+mod bpf;
+mod mapping;
 mod sockopt;
 
 #[cfg(test)]

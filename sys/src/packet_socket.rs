@@ -123,13 +123,28 @@ impl PacketSocket {
             && sockopt::set(&fd, libc::SOL_PACKET, libc::PACKET_VNET_HDR, &on).is_ok();
         enlarge(&fd, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, RECEIVE_BUFFER)?;
         enlarge(&fd, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, SEND_BUFFER)?;
-        bind(&fd, index)?;
+        bind(&fd, &link_address(Some(index)))?;
         let socket =
             Self { fd, index, vnet, hears_outgoing, bypasses_queue: AtomicBool::new(bypasses_queue) };
         if options.promiscuity == Promiscuity::All {
             join_promiscuous(&socket.fd, index)?;
         }
         Ok(socket)
+    }
+
+    /// A socket that receives nothing. What it sends, with a virtio-net header, goes through the device's queue and past the
+    /// programs that are attached there.
+    ///
+    /// # Errors
+    /// As [`PacketSocket::open`], and what kernels without virtio-net headers say.
+    pub fn sender(index: IfIndex) -> io::Result<Self> {
+        let fd = open_silent()?;
+        let on: c_int = 1;
+        sockopt::set(&fd, libc::SOL_PACKET, libc::PACKET_VNET_HDR, &on)?;
+        enlarge(&fd, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, SEND_BUFFER)?;
+        bind(&fd, &libc::sockaddr_ll { sll_protocol: 0, ..link_address(Some(index)) })?;
+        let bypasses_queue = AtomicBool::new(false);
+        Ok(Self { fd, index, vnet: true, hears_outgoing: false, bypasses_queue })
     }
 
     /// The device it was bound to.
@@ -309,7 +324,7 @@ impl PacketSocket {
     pub fn send_many<'f>(&self, frames: impl IntoIterator<Item = &'f [u8]>) -> io::Result<usize> {
         let mut pieces = [IoSlice::new(&[]); FRAMES_MAX];
         let mut messages = [EMPTY_MESSAGE; FRAMES_MAX];
-        let mut count: c_uint = 0;
+        let mut count = 0;
         for ((message, piece), frame) in messages.iter_mut().zip(&mut pieces).zip(frames) {
             *piece = IoSlice::new(frame);
             message.msg_hdr.msg_iov = std::ptr::from_mut(piece).cast();
@@ -317,7 +332,41 @@ impl PacketSocket {
             count += 1;
         }
         // SAFETY: the first `count` messages each point to one of `pieces` (an `IoSlice` is an `iovec`), whose bytes outlive
-        // the call; the kernel only reads them, and writes how much it sent into the messages.
+        // the call; the kernel only reads them.
+        unsafe { self.send_messages(&mut messages, count) }
+    }
+
+    /// The same, each frame under a mark (`SO_MARK` of socket(7)).
+    ///
+    /// # Errors
+    /// As [`PacketSocket::send_many`].
+    pub fn send_marked<'f>(&self, frames: impl IntoIterator<Item = (u32, &'f [u8])>) -> io::Result<usize> {
+        let mut pieces = [IoSlice::new(&[]); FRAMES_MAX];
+        let mut marks = [MarkControl::of(0); FRAMES_MAX];
+        let mut messages = [EMPTY_MESSAGE; FRAMES_MAX];
+        let mut count = 0;
+        let places = messages.iter_mut().zip(pieces.iter_mut().zip(&mut marks));
+        for ((message, (piece, control)), (mark, frame)) in places.zip(frames) {
+            (*piece, *control) = (IoSlice::new(frame), MarkControl::of(mark));
+            message.msg_hdr.msg_iov = std::ptr::from_mut(piece).cast();
+            message.msg_hdr.msg_iovlen = 1;
+            message.msg_hdr.msg_control = std::ptr::from_mut(control).cast();
+            message.msg_hdr.msg_controllen = size_of::<MarkControl>() as _;
+            count += 1;
+        }
+        // SAFETY: the first `count` messages each point to one of `pieces`, as above, and to one of `marks` with its length,
+        // all of which outlive the call; the kernel only reads them.
+        unsafe { self.send_messages(&mut messages, count) }
+    }
+
+    /// # Safety
+    /// What the first `count` messages point to must be there to be read for as long as the call takes.
+    unsafe fn send_messages(
+        &self,
+        messages: &mut [libc::mmsghdr; FRAMES_MAX],
+        count: c_uint,
+    ) -> io::Result<usize> {
+        // SAFETY: by this function's contract; the kernel writes how much it sent into the messages.
         let result = unsafe {
             libc::sendmmsg(
                 self.fd.as_raw_fd(),
@@ -400,6 +449,24 @@ impl Control {
     const EMPTY: Self = Self([0; 64]);
 }
 
+/// The control message that gives a frame its mark.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct MarkControl {
+    header: libc::cmsghdr,
+    mark: u32,
+}
+
+impl MarkControl {
+    const fn of(mark: u32) -> MarkControl {
+        // SAFETY: integers all of them, for which zero is a value.
+        let mut header: libc::cmsghdr = unsafe { std::mem::zeroed() };
+        header.cmsg_len = (size_of::<libc::cmsghdr>() + size_of::<u32>()) as _;
+        (header.cmsg_level, header.cmsg_type) = (libc::SOL_SOCKET, libc::SO_MARK);
+        MarkControl { header, mark }
+    }
+}
+
 fn auxiliary_data(message: &libc::msghdr) -> Option<libc::tpacket_auxdata> {
     // SAFETY: `message` has been filled in by recvmsg; its control buffer is alive in the caller, and CMSG_FIRSTHDR and
     // CMSG_NXTHDR stay inside its length.
@@ -447,10 +514,9 @@ fn enlarge(fd: &OwnedFd, forced: c_int, ordinary: c_int, bytes: c_int) -> io::Re
         .or_else(|_| sockopt::set(fd, libc::SOL_SOCKET, ordinary, &bytes))
 }
 
-fn bind(fd: &OwnedFd, index: IfIndex) -> io::Result<()> {
-    let address = link_address(Some(index));
+fn bind(fd: &OwnedFd, address: &libc::sockaddr_ll) -> io::Result<()> {
     // SAFETY: `address` is a `sockaddr_ll` of the length given, which the kernel only reads.
-    let result = unsafe { libc::bind(fd.as_raw_fd(), std::ptr::from_ref(&address).cast(), address_length()) };
+    let result = unsafe { libc::bind(fd.as_raw_fd(), std::ptr::from_ref(address).cast(), address_length()) };
     check(result).map(drop)
 }
 

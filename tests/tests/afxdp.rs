@@ -74,6 +74,11 @@ fn pods_ping_and_talk_with_their_offloads_on() {
             ("[]".into(), "up".into())
         );
     }
+    // One queue, of which nothing was lost or misunderstood; a TAP has none of these.
+    for what in ["rx_dropped", "rx_invalid_descs", "tx_invalid_descs"] {
+        assert_eq!(column(&switch, "pod1", &format!("statistics:xsk_queue_0_{what}")), "0");
+    }
+    assert!(!column(&switch, "pod3", "statistics").contains("xsk_queue"));
     let shown = switch.run("ovs-appctl dpif/show");
     let settings = "(afxdp: n_rxq=1, use-need-wakeup=false, xdp-mode=native, xdp-mode-in-use=native)";
     assert!(shown.contains(settings), "{shown}");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use tests::noise::Noise;
 use tests::pair::{Compare, Pair};
-use tests::{Tools, frames, root};
+use tests::{Tools, frames, root, wait_for};
 
 /// Frames handed to one ovs-appctl.
 const BATCH: usize = 4;
@@ -498,4 +498,42 @@ scenarios! {
     labels: "labels";
     pipeline: "pipeline";
     random_frames_learned: "random frames, learned";
+}
+
+/// `Open_vSwitch:statistics` has the keys of ovs-vswitchd.conf.db(5) while it is wanted, and what does not change from moment to
+/// moment is what Debian's ovs-vswitchd says of the same host.
+#[test]
+fn the_host_is_told_of_while_it_is_wanted() {
+    let pair = Pair::start();
+    let get = "ovs-vsctl get Open_vSwitch . statistics";
+    assert_eq!(pair.ours.run(get).trim(), "{}");
+    pair.both("ovs-vsctl set Open_vSwitch . other_config:enable-statistics=true");
+    let told = |daemon: &dyn Tools| {
+        let mut text = String::new();
+        wait_for("statistics", || {
+            text = daemon.run(get);
+            text.trim() != "{}"
+        });
+        text
+    };
+    let (theirs, ours) = (told(&pair.real), told(&pair.ours));
+    let value = |text: &str, key: &str| {
+        let rest = text.split_once(&format!("{key}=\"")).unwrap_or_else(|| panic!("{key}: {text}")).1;
+        rest.split('"').next().unwrap_or_default().to_owned()
+    };
+    assert_eq!(value(&ours, "cpu"), value(&theirs, "cpu"));
+    for (key, steady) in [("memory", &[0, 3][..]), ("load_average", &[]), ("process_ovs-vswitchd", &[3])] {
+        let [theirs, ours] = [&theirs, &ours].map(|text| value(text, key));
+        let part = |text: &str, n: usize| text.split(',').nth(n).map(str::to_owned);
+        assert_eq!(ours.split(',').count(), theirs.split(',').count(), "{key}: {ours} {theirs}");
+        assert!(steady.iter().all(|n| part(&ours, *n) == part(&theirs, *n)), "{key}: {ours} {theirs}");
+    }
+    let places = |text: &str| -> Vec<(String, String)> {
+        let list = if text.contains("file_systems") { value(text, "file_systems") } else { String::new() };
+        let parts = list.split(' ').filter_map(|one| one.rsplit_once(',')?.0.rsplit_once(','));
+        parts.map(|(place, size)| (place.to_owned(), size.to_owned())).collect()
+    };
+    assert_eq!(places(&ours), places(&theirs));
+    pair.ours.run("ovs-vsctl set Open_vSwitch . other_config:enable-statistics=false");
+    wait_for("no statistics", || pair.ours.run(get).trim() == "{}");
 }

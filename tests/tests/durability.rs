@@ -351,3 +351,75 @@ impl Drop for KillOnDrop {
         let _ = self.0.wait();
     }
 }
+
+/// However the kernel lets go of the TAPs of a daemon that was killed, ports have the numbers that they had.
+#[test]
+fn ports_have_their_numbers_again_after_kill_9() {
+    let mut switch = Switch::start(&[]);
+    switch.run("ovs-vsctl add-br br0");
+    let _pods: Vec<Namespace> =
+        (1..=6).map(|n| switch.pod("br0", &format!("pod{n}"), &format!("10.0.0.{n}/24"))).collect();
+    let numbers = |switch: &Switch| -> Vec<String> {
+        (1..=6).map(|n| switch.run(&format!("ovs-vsctl get Interface pod{n} ofport error"))).collect()
+    };
+    let before = numbers(&switch);
+    assert_eq!(before, (1..=6).map(|n| format!("{n}\n[]\n")).collect::<Vec<_>>());
+    for kill in 0..3 {
+        switch.kill();
+        switch.restart();
+        // Returns when the configuration is in force, and so when the TAPs are there.
+        switch.run(&format!("ovs-vsctl set Bridge br0 external_ids:kill={kill}"));
+        assert_eq!(numbers(&switch), before);
+        let shown = switch.run("ovs-ofctl show br0");
+        assert!((1..=6).all(|n| shown.contains(&format!(" {n}(pod{n}): "))), "{shown}");
+        assert!(!switch.log().contains("not taken over"), "{}", switch.log());
+    }
+}
+
+/// What has come when the daemon is told to end is carried out and answered, and of several ways to end the thorough one counts.
+#[test]
+fn a_signal_during_commands_loses_nothing() {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    let mut switch = Switch::start(&[]);
+    switch.run("ovs-vsctl add-br br0 -- add-port br0 pod1 -- set Interface pod1 type=internal");
+    let is_there = |switch: &Switch| {
+        run(Command::new("ip").args(["-n", switch.ns().name(), "link", "show", "pod1"])).code == 0
+    };
+    assert!(is_there(&switch));
+    let ctl = switch.dir().join(format!("ovs-vswitchd.{}.ctl", switch.pid()));
+    let connect = |path: &Path, hello: &str| {
+        let mut stream = UnixStream::connect(path).expect("a socket");
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).expect("set");
+        // The daemon knows the connection when it has answered on it.
+        stream.write_all(hello.as_bytes()).expect("written");
+        let mut byte = [0];
+        let mut depth = 0;
+        while depth > 0 || byte[0] != b'}' {
+            stream.read_exact(&mut byte).expect("an answer");
+            depth += i32::from(byte[0] == b'{') - i32::from(byte[0] == b'}');
+        }
+        stream
+    };
+    let version = r#"{"id":0,"method":"version","params":[]}"#;
+    let mut ends = [connect(&ctl, version), connect(&ctl, version)];
+    let mut database = connect(&switch.dir().join("db.sock"), r#"{"id":0,"method":"echo","params":[{}]}"#);
+    let signal = |name: &str| run_ok(Command::new("kill").args([name, &switch.pid().to_string()]));
+    signal("-STOP");
+    ends[0].write_all(br#"{"id":1,"method":"exit","params":[]}"#).expect("written");
+    ends[1].write_all(br#"{"id":1,"method":"exit","params":["--cleanup"]}"#).expect("written");
+    let change = r#"{"id":1,"method":"transact","params":["Open_vSwitch",{"op":"mutate","table":"Open_vSwitch","where":[],
+        "mutations":[["external_ids","insert",["map",[["kept","yes"]]]]]}]}"#;
+    database.write_all(change.as_bytes()).expect("written");
+    signal("-TERM");
+    signal("-CONT");
+    for stream in ends.iter_mut().chain([&mut database]) {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("an answer and the end");
+        assert!(text.contains(r#""error":null"#) && text.contains(r#""id":1"#), "{text}");
+    }
+    wait_for("the daemon has ended and cleaned up", || !is_there(&switch));
+    switch.kill();
+    switch.restart();
+    assert_eq!(switch.run("ovs-vsctl get Open_vSwitch . external_ids:kept").trim(), "yes");
+}

@@ -186,6 +186,34 @@ fn groups_and_meters_are_answered_as_by_ovs() {
     pair.finish();
 }
 
+/// What begins anew when a bridge gets its first controller, loses its last, or is to do something else without one.
+#[test]
+fn groups_and_meters_go_with_the_rules() {
+    let mut pair = Pair::start();
+    pair.bridge(3);
+    let changes = [
+        "ovs-vsctl set-fail-mode br0 secure",
+        "ovs-vsctl set-controller br0 tcp:127.0.0.1:1",
+        "ovs-vsctl set-fail-mode br0 standalone",
+        "ovs-vsctl del-controller br0",
+    ];
+    for change in changes {
+        let lines = [
+            ("ovs-ofctl -O OpenFlow13 add-group br0 group_id=1,type=all,bucket=output:1", Lines),
+            ("ovs-ofctl -O OpenFlow13 add-meter br0 meter=1,kbps,band=type=drop,rate=100", Lines),
+            ("ovs-ofctl -O OpenFlow13 add-flow br0 in_port=1,actions=meter:1,group:1", Lines),
+            (change, Lines),
+            ("ovs-ofctl -O OpenFlow13 --no-stats dump-flows br0", Set),
+            ("ovs-ofctl -O OpenFlow13 dump-groups br0", Set),
+            ("ovs-ofctl -O OpenFlow13 dump-meters br0", Set),
+            ("ovs-ofctl -O OpenFlow13 del-groups br0", Lines),
+            ("ovs-ofctl -O OpenFlow13 del-meters br0", Lines),
+        ];
+        ask(&mut pair, "", &lines);
+    }
+    pair.finish();
+}
+
 /// An Ethernet frame with a UDP packet, in hexadecimal.
 fn udp(client: u32, port: u16) -> String {
     let address = client.to_be_bytes();

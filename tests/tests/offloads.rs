@@ -129,6 +129,15 @@ fn the_way_can_change_with_a_restart() {
     wait_for("the pods reach each other again", || a.pings("10.1.0.2"));
     traffic::transfer(&a, &b, Reach::direct("10.1.0.2"));
     assert_eq!(rings(&switch), 0);
+    assert_eq!(
+        switch.log().matches("|netdev|INFO|no io_uring (--no-io-uring): ").count(),
+        1,
+        "{}",
+        switch.log()
+    );
+    // The pods' first questions went to the bridge's own port too, which nobody has switched on. Nothing failed.
+    let drops = switch.run("ovs-appctl tapestry/drops");
+    assert!(drops.contains(r#""port":"br0","reason":"tx_down""#) && !drops.contains("tx_error"), "{drops}");
 }
 
 /// Bytes of a datagram, and of all that one call sends: the last one is shorter.

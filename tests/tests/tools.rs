@@ -343,8 +343,25 @@ const VSCTL: &[(&str, Compare)] = &[
     ("ovs-vsctl list-ports br0", Lines),
     ("ovs-appctl fdb/show br0", Set),
     ("ovs-appctl fdb/show br9", Lines),
+    ("ovs-appctl fdb/add br0 p2 0 02:00:00:00:00:70", Lines),
+    ("ovs-appctl fdb/add br0 p2 0 02:00:00:00:00:70", Lines),
+    ("ovs-appctl fdb/add br0 br0 7 02:00:00:00:00:71", Lines),
+    ("ovs-appctl fdb/add br9 p2 0 02:00:00:00:00:72", Lines),
+    ("ovs-appctl fdb/add br0 p2 0 rubbish", Lines),
+    // Ours names the port.
+    ("ovs-appctl fdb/add br0 nosuch 0 02:00:00:00:00:73", Success),
+    ("ovs-appctl fdb/show br0", Set),
+    ("ovs-appctl fdb/stats-show br0", Lines),
     ("ovs-appctl fdb/flush br0", Lines),
     ("ovs-appctl fdb/flush", Lines),
+    ("ovs-appctl fdb/show br0", Set),
+    ("ovs-appctl fdb/del br0 0 02:00:00:00:00:71", Lines),
+    ("ovs-appctl fdb/del br0 7 02:00:00:00:00:71", Lines),
+    ("ovs-appctl fdb/del br0 0 02:00:00:00:00:70", Lines),
+    ("ovs-appctl fdb/del br0 0 02:00:00:00:00:70", Lines),
+    ("ovs-appctl fdb/del br0 0 rubbish", Lines),
+    ("ovs-appctl fdb/del br9 0 02:00:00:00:00:70", Lines),
+    ("ovs-appctl fdb/show br0", Set),
     ("ovs-appctl fdb/stats-show br0", Lines),
     ("ovs-appctl fdb/stats-clear br0", Lines),
     ("ovs-appctl dpif/show", Set),
@@ -387,6 +404,47 @@ const VSCTL: &[(&str, Compare)] = &[
     ("ovs-appctl ofproto/trace br0 in_port=1 0200000000010200000000020801", Lines),
     ("ovs-appctl ofproto/trace nobridge in_port=1", Lines),
     ("ovs-appctl ofproto/trace br0 nofield=1", Success),
+    ("ovs-appctl bridge/reconnect", Lines),
+    ("ovs-appctl bridge/reconnect br0", Lines),
+    ("ovs-appctl bridge/reconnect br9", Lines),
+    ("ovs-appctl dpctl/get-flow ufid:00000000-0000-0000-0000-000000000000", Lines),
+    ("ovs-appctl dpctl/del-flow in_port(2),eth_type(0x88b5)", Lines),
+    ("ovs-appctl dpif/show-dp-features br0", Success),
+    ("ovs-appctl dpif/show-dp-features br9", Lines),
+    ("ovs-appctl dpif-netdev/pmd-perf-show -pmd 900", Lines),
+    ("ovs-appctl upcall/enable-megaflows", Lines),
+    ("ovs-appctl upcall/enable-ufid", Lines),
+    ("ovs-appctl upcall/set-flow-limit 5000", Lines),
+    ("ovs-appctl vlog/set PATTERN", Lines),
+    ("ovs-appctl vlog/set PATTERN:nosuch:%m", Lines),
+    ("ovs-appctl vlog/set PATTERN:any:%05N|%c|%p|%m", Lines),
+    ("ovs-appctl vlog/list-pattern", Lines),
+    ("ovs-appctl vlog/set FACILITY:local0", Lines),
+    ("ovs-appctl vlog/set FACILITY:nosuch", Lines),
+    ("ovs-appctl vlog/disable-rate-limit", Lines),
+    ("ovs-appctl vlog/enable-rate-limit bridge ofproto_dpif", Lines),
+    ("ovs-appctl vlog/enable-rate-limit nosuch", Lines),
+    ("ovs-appctl bfd/show", Lines),
+    ("ovs-appctl bfd/show p1", Lines),
+    ("ovs-appctl bond/list", Lines),
+    ("ovs-appctl bond/show", Lines),
+    ("ovs-appctl bond/show p1", Lines),
+    ("ovs-appctl cfm/show", Lines),
+    ("ovs-appctl cfm/show p1", Lines),
+    ("ovs-appctl lacp/show", Lines),
+    ("ovs-appctl lacp/show p1", Lines),
+    ("ovs-appctl lacp/show-stats p1", Lines),
+    ("ovs-appctl mdb/flush", Lines),
+    ("ovs-appctl mdb/flush br0", Lines),
+    ("ovs-appctl mdb/show br0", Lines),
+    ("ovs-appctl mdb/show br9", Lines),
+    ("ovs-appctl qos/show p1", Lines),
+    ("ovs-appctl qos/show nosuch", Lines),
+    ("ovs-appctl qos/show-types nosuch", Lines),
+    ("ovs-appctl rstp/show", Lines),
+    ("ovs-appctl rstp/show br0", Lines),
+    ("ovs-appctl stp/show", Lines),
+    ("ovs-appctl stp/show br0", Lines),
     ("ovs-appctl frobnicate", Lines),
     ("ovs-appctl fdb/show", Lines),
     ("ovs-appctl fdb/show br0 too many", Lines),
@@ -451,14 +509,46 @@ fn cached_flows_and_ports_of_the_datapath_are_shown_as_asked() {
         let (sources, text) = flows(args);
         assert_eq!(sources, found, "{args}: {text}");
     }
+    // By name, and called by a number that is theirs at every worker.
+    let named = flows("--names filter=dl_src=02:00:00:00:00:02").1;
+    assert!(named.contains(",in_port(p2),") && named.trim_end().ends_with("actions:p1"), "{named}");
+    let more = flows("-m --no-names filter=dl_src=02:00:00:00:00:02").1;
+    let (ufid, rest) = more.lines().last().and_then(|l| l.split_once(", ")).expect("a flow");
+    assert!(ufid.starts_with("ufid:") && rest.contains(", dp:ovs, actions:"), "{more}");
+    assert!(!more.contains("(p2)"), "{more}");
+    let steady = |line: &str| line.split(", used:").next().unwrap_or_default().to_owned();
+    let plain = flows("filter=dl_src=02:00:00:00:00:02").1;
+    let got = switch.run(&format!("ovs-appctl dpctl/get-flow {ufid}"));
+    assert_eq!(steady(&got), steady(plain.lines().last().unwrap_or_default()));
+    let got = switch.run(&format!("ovs-appctl dpctl/get-flow -m --no-names {ufid}"));
+    assert_eq!(steady(&got), steady(more.lines().last().unwrap_or_default()));
+    let of_bridge = switch.run("ovs-appctl dpif/dump-flows -m br0");
+    assert!(
+        of_bridge.lines().any(|line| line.starts_with(&format!("{ufid} recirc_id(0),in_port(p2),"))),
+        "{of_bridge}"
+    );
     let by_core = [flows("pmd=0"), flows("pmd=1")];
     assert_eq!(by_core.iter().map(|(sources, _)| sources.len()).sum::<usize>(), 3, "{by_core:?}");
     assert!(by_core.iter().all(|(sources, text)| !sources.is_empty() && !text.contains("flow-dump")));
 
     let upcalls = switch.run("ovs-appctl upcall/show");
-    assert!(upcalls.contains("(current 3) (limit 200000 a worker)"), "{upcalls}");
+    assert!(
+        upcalls.contains("(current 3) (avg ") && upcalls.contains(" (max 3) (limit 200000 a worker)"),
+        "{upcalls}"
+    );
+    switch.run("ovs-appctl upcall/set-flow-limit 1234");
+    assert!(switch.run("ovs-appctl upcall/show").contains("(limit 1234 a worker)"));
+    switch.run("ovs-vsctl set Open_vSwitch . other_config:flow-limit=4321");
+    assert!(switch.run("ovs-appctl upcall/show").contains("(limit 4321 a worker)"));
+    for bad in ["upcall/set-flow-limit many", "upcall/disable-megaflows", "upcall/disable-ufid"] {
+        switch.fails(&format!("ovs-appctl {bad}"));
+    }
     assert_eq!(switch.run("ovs-appctl dpif/dump-dps"), "netdev@br0\n");
     assert_eq!(switch.run("ovs-appctl coverage/read-counter cache_miss"), "3\n");
+    let coverage = switch.run("ovs-appctl coverage/show");
+    let misses = coverage.lines().find(|line| line.starts_with("cache_miss ")).expect("an event");
+    assert!(misses.contains("/sec ") && misses.ends_with("   total: 3"), "{coverage}");
+    assert!(coverage.trim_end().ends_with(" events never hit"), "{coverage}");
     let shown = switch.run("ovs-appctl dpctl/show -s netdev@ovs-netdev");
     let port = shown.split_once(": p1 (").expect("the port").1;
     let port = port.split("  port ").next().unwrap_or_default();
@@ -467,6 +557,12 @@ fn cached_flows_and_ports_of_the_datapath_are_shown_as_asked() {
     {
         assert!(port.contains(words), "{words}: {shown}");
     }
+
+    let perf = switch.run("ovs-appctl dpif-netdev/pmd-perf-show -nh");
+    let received =
+        perf.lines().filter_map(|l| l.trim().strip_prefix("Rx packets:")?.split_whitespace().next());
+    assert_eq!(received.filter_map(|n| n.parse::<u32>().ok()).sum::<u32>(), 3, "{perf}");
+    assert_eq!(perf.matches("Measurement duration: ").count(), 2, "{perf}");
 
     // Received, found in no cache: two at one worker, one at the other. Then nothing, until there is more.
     let stats = |args: &str| {
@@ -499,6 +595,14 @@ fn cached_flows_and_ports_of_the_datapath_are_shown_as_asked() {
         switch.fails(&format!("ovs-appctl {bad}"));
     }
     assert_eq!(flows("").0, "123", "nothing was deleted");
+    // One, by its number; those that a file names, by number or key.
+    switch.run(&format!("ovs-appctl dpctl/del-flow {ufid}"));
+    assert_eq!(flows("").0, "13");
+    assert!(switch.fails(&format!("ovs-appctl dpctl/del-flow {ufid}")).contains("No such file or directory"));
+    let file = switch.dir().join("flows");
+    std::fs::write(&file, flows("filter=ip").1).expect("written");
+    switch.run(&format!("ovs-appctl dpctl/del-flows {}", file.display()));
+    assert_eq!(flows("").0, "1");
     switch.run("ovs-appctl dpctl/del-flows netdev@ovs-netdev");
     assert_eq!(flows("").0, "");
 }

@@ -1,5 +1,6 @@
 //! The commands of ovs-appctl(8) that this daemon answers, as a table: name, usage, least and most arguments, what to do.
 
+mod absent;
 mod conntrack;
 mod dp;
 mod flows;
@@ -22,13 +23,16 @@ use std::time::Duration;
 use switch::bridge::Bridge;
 use switch::dp_text;
 use switch::forwarding::Forwarding;
-use switch::mac::Flush;
+use switch::mac::{Flush, MacAddr, MacKey};
 use switch::trace::{CtNext, SideEffects, Traced};
-use switch::tunnel::listening::{Detail, listening};
+use switch::tunnel::listening::{Detail, list_tunnels, listening};
 use switch::underlay::command as underlay;
 
 /// Bytes of payload in a frame that is made up from a flow.
 const DUMMY_PAYLOAD: usize = 64;
+
+/// One more than the last VLAN.
+const VLAN_END: u16 = 4_096;
 
 /// What a command comes to.
 pub enum Answer {
@@ -82,13 +86,16 @@ pub const COMMANDS: &[Command] = &[
     command("bridge/dump-flows", "[--offload-stats] bridge", 1, 2, |d, a, n| {
         Answer::Now(bridge_dump_flows(d, a, n))
     }),
+    command("bridge/reconnect", "[bridge]", 0, 1, |d, a, _| Answer::Now(d.reconnect(a.first()))),
     command("coverage/read-counter", "COUNTER", 1, 1, |d, a, _| Answer::Now(read_counter(d, first(a)))),
-    command("coverage/show", "", 0, 0, |d, _, _| Answer::Now(Ok(coverage(d)))),
+    command("coverage/show", "", 0, 0, |d, _, _| Answer::Now(Ok(d.coverage_text()))),
     command("exit", "[--cleanup]", 0, 1, |_, a, _| match a.first().map(String::as_str) {
         None => Answer::Exit { cleanup: false },
         Some("--cleanup") => Answer::Exit { cleanup: true },
         Some(other) => Answer::Now(Err(format!("unknown option '{other}'"))),
     }),
+    command("fdb/add", "bridge port vlan mac", 4, 4, |d, a, n| Answer::Now(fdb_add(d, a, n))),
+    command("fdb/del", "bridge vlan mac", 3, 3, |d, a, _| Answer::Now(fdb_del(d, a))),
     command("fdb/flush", "[bridge]", 0, 1, |d, a, _| Answer::Now(fdb_flush(d, a.first()))),
     command("fdb/show", "bridge", 1, 1, |d, a, n| Answer::Now(fdb_show(d, first(a), n))),
     command("fdb/stats-clear", "[bridge]", 0, 1, |d, a, _| Answer::Now(fdb_stats_clear(d, a.first()))),
@@ -101,6 +108,7 @@ pub const COMMANDS: &[Command] = &[
     command("ofproto/list", "", 0, 0, |d, _, _| {
         Answer::Now(Ok(d.brain.bridges().map(|b| format!("{}\n", b.config.name)).collect()))
     }),
+    command("ofproto/list-tunnels", "", 0, 0, |d, _, _| Answer::Now(Ok(list_tunnels(&d.snapshot.load())))),
     command(
         "ofproto/trace",
         "{[dp_name] odp_flow | bridge br_flow} [OPTIONS...] [-generate|packet]",
@@ -179,7 +187,14 @@ pub const COMMANDS: &[Command] = &[
         d.log.close();
         Answer::Now(Ok(String::new()))
     }),
+    command("vlog/disable-rate-limit", "[module]...", 0, usize::MAX, |d, a, _| {
+        Answer::Now(d.log.check_modules(a))
+    }),
+    command("vlog/enable-rate-limit", "[module]...", 0, usize::MAX, |d, a, _| {
+        Answer::Now(d.log.check_modules(a))
+    }),
     command("vlog/list", "", 0, 0, |d, _, _| Answer::Now(Ok(d.log.list()))),
+    command("vlog/list-pattern", "", 0, 0, |d, _, _| Answer::Now(Ok(d.log.list_patterns()))),
     command("vlog/reopen", "", 0, 0, |d, _, _| Answer::Now(d.log.reopen().map(|()| String::new()))),
     command("vlog/set", "{spec | PATTERN:destination:pattern}...", 1, usize::MAX, |d, a, _| {
         let set: Result<Vec<()>, String> = a.iter().map(|spec| d.log.set(spec)).collect();
@@ -187,11 +202,13 @@ pub const COMMANDS: &[Command] = &[
     }),
 ];
 
+/// All tables of commands.
+const TABLES: [&[Command]; 6] =
+    [COMMANDS, absent::COMMANDS, conntrack::COMMANDS, flows::COMMANDS, fragments::COMMANDS, queues::COMMANDS];
+
 /// Every command, in no order.
 fn commands() -> impl Iterator<Item = &'static Command> {
-    [COMMANDS, conntrack::COMMANDS, flows::COMMANDS, fragments::COMMANDS, queues::COMMANDS]
-        .into_iter()
-        .flatten()
+    TABLES.into_iter().flatten()
 }
 
 /// Carries out a command line.
@@ -216,6 +233,17 @@ fn list_commands() -> String {
     let by_name: BTreeMap<&str, &Command> = commands().map(|c| (c.name, c)).collect();
     for c in by_name.values() {
         let _ = writeln!(out, "  {:<23} {}", c.name, c.usage);
+    }
+    out
+}
+
+/// `dpctl/list-commands`: those of ovs-dpctl(8).
+fn list_dpctl_commands() -> String {
+    let mut out = String::from("The available commands are:\n");
+    let by_name: BTreeMap<&str, &Command> =
+        commands().filter(|c| c.name.starts_with("dpctl/")).map(|c| (c.name, c)).collect();
+    for c in by_name.values() {
+        let _ = writeln!(out, "  {:<29} {}", c.name, c.usage);
     }
     out
 }
@@ -249,6 +277,36 @@ fn fdb_flush(daemon: &Daemon, bridge: Option<&String>) -> Result<String, String>
         b.mac().flush(Flush::All);
     })?;
     Ok("table successfully flushed".to_owned())
+}
+
+/// A VLAN and an address. OVS takes VLANs that there are not.
+fn mac_key(vlan: &str, mac: &str) -> Result<MacKey, String> {
+    let vlan =
+        vlan.parse().ok().filter(|vlan| *vlan < VLAN_END).ok_or_else(|| format!("bad VLAN '{vlan}'"))?;
+    let mac = MacAddr::parse(mac).ok_or("bad MAC address")?;
+    if mac.is_multicast() {
+        return Err(format!("{mac}: a station has no address of a group"));
+    }
+    Ok(MacKey { vlan, mac })
+}
+
+fn fdb_add(daemon: &Daemon, args: &[String], now: Instant) -> Result<String, String> {
+    let [bridge, port, vlan, mac] = args else { return Err("four arguments are needed".to_owned()) };
+    let snapshot = daemon.snapshot.load();
+    let bridge = snapshot.bridge_by_name(bridge).ok_or("no such bridge")?;
+    let bundle = bridge.port_by_name(port).ok_or_else(|| format!("no port {port} in this bridge"))?.bundle;
+    bridge.mac().add_static(mac_key(vlan, mac)?, bundle, now);
+    Ok(String::new())
+}
+
+fn fdb_del(daemon: &Daemon, args: &[String]) -> Result<String, String> {
+    let [bridge, vlan, mac] = args else { return Err("three arguments are needed".to_owned()) };
+    let snapshot = daemon.snapshot.load();
+    let bridge = snapshot.bridge_by_name(bridge).ok_or("no such bridge")?;
+    match bridge.mac().remove_static(mac_key(vlan, mac)?) {
+        true => Ok(String::new()),
+        false => Err("could not find static mac entry".to_owned()),
+    }
 }
 
 fn fdb_stats_clear(daemon: &Daemon, bridge: Option<&String>) -> Result<String, String> {
@@ -415,14 +473,6 @@ fn drops(daemon: &Daemon) -> String {
     format!("{}\n", serde_json::Value::from(list))
 }
 
-fn coverage(daemon: &Daemon) -> String {
-    let mut out = String::from("Event coverage, all workers:\n");
-    for (name, value) in daemon.coverage() {
-        let _ = writeln!(out, "{name:<24} total: {value}");
-    }
-    out
-}
-
 fn read_counter(daemon: &Daemon, wanted: &str) -> Result<String, String> {
     let found = daemon.coverage().into_iter().find(|(name, _)| *name == wanted);
     found.map(|(_, value)| format!("{value}\n")).ok_or_else(|| "No such counter".to_owned())
@@ -511,7 +561,7 @@ mod tests {
 
     #[test]
     fn commands_are_sorted_and_unique() {
-        for table in [COMMANDS, conntrack::COMMANDS, flows::COMMANDS, fragments::COMMANDS, queues::COMMANDS] {
+        for table in TABLES {
             assert!(table.is_sorted_by_key(|c| c.name));
         }
         let mut names: Vec<_> = commands().map(|c| c.name).collect();

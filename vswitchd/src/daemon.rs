@@ -11,16 +11,19 @@ use crate::appctl::{self, FragmentSettings};
 use crate::args::{Args, Places};
 use crate::clock::Clock;
 use crate::connections::Connections;
+use crate::coverage::Coverage;
 use crate::database::link::{Link, LinkError};
 use crate::database::read::{Allowed, Wanted, wanted};
-use crate::database::write::{Identity, InterfaceStatus, Status, report};
+use crate::database::write::{Counters, Identity, InterfaceStatus, Status, report};
 use crate::devices::{Devices, News};
+use crate::host_statistics::HostStatistics;
 use crate::looks::Looks;
 use crate::routes::Routes;
 use crate::sockets::{Sockets, Sources, WAKER};
 use crate::vlog::Vlog;
 use crate::workers::{Ingredients, Workers};
 pub use balance::Balancer;
+pub use shown::FlowCounts;
 
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
@@ -31,6 +34,7 @@ use datapath::{Command as WorkerCommand, Drop, Event, PortError, SlowPath};
 use flowtable::OfPort;
 use openflow::message::Message;
 use packet::{DpPort, Frame, PacketKey};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +54,9 @@ const PUNTS_MAX: usize = 4_096;
 const SOLICITATIONS_MAX: usize = 256;
 /// How often statistics go to the database unless `stats-update-interval` says otherwise.
 const STATS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether a worker answers that did not in time.
+const LATE_GLANCE: Duration = Duration::from_millis(20);
 
 /// News of links taken in one turn.
 const LINK_EVENTS_MAX: usize = 4_096;
@@ -82,7 +89,7 @@ impl PuntSink for PuntQueue {
 }
 
 /// How the loop ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum End {
     /// Devices stay for the next start.
     KeepDevices,
@@ -135,13 +142,26 @@ pub struct Daemon {
     identity: Identity,
     stats_next: Instant,
     looks: Looks,
-    statistics: BTreeMap<String, BTreeMap<&'static str, u64>>,
+    statistics: BTreeMap<String, Counters>,
+    /// How often things happen.
+    rates: Coverage,
+    /// How many cached flows there were of late.
+    pub flow_counts: FlowCounts,
+    /// What `upcall/set-flow-limit` has set.
+    flow_limit_set: Option<usize>,
+    host_statistics: HostStatistics,
+    /// What the brain is not told yet, as TAPs of an earlier run are still awaited.
+    withheld: Vec<News>,
     /// Whether something may have changed that the database is to tell.
     report_due: bool,
     /// Why the last report could not be written.
     report_failed: Option<String>,
     warp: Option<Warp>,
-    end: Option<(End, Option<crate::sockets::AppctlReply>)>,
+    end: Option<End>,
+    /// Whether the next turn is the last.
+    is_last_turn: bool,
+    /// Who has asked for the end, to be told when it has come.
+    end_replies: Vec<crate::sockets::AppctlReply>,
 }
 
 impl Daemon {
@@ -208,16 +228,23 @@ impl Daemon {
             stats_next: now,
             looks: if args.disable_system { Looks::none() } else { Looks::watch() },
             statistics: BTreeMap::new(),
+            rates: Coverage::default(),
+            flow_counts: FlowCounts::default(),
+            flow_limit_set: None,
+            host_statistics: HostStatistics::default(),
+            withheld: Vec::new(),
             report_due: true,
             report_failed: None,
             warp: None,
             end: None,
+            is_last_turn: false,
+            end_replies: Vec::new(),
         })
     }
 
     /// Whether the configuration of the database has been carried out once and every socket answers.
     pub fn is_ready(&self) -> bool {
-        self.configured_once
+        self.configured_once && !self.devices.is_any_held()
     }
 
     /// One turn of the loop, including the wait for something to do. `Some` when the daemon is to end.
@@ -240,6 +267,7 @@ impl Daemon {
         self.take_punts();
         self.take_solicitations();
         self.take_link_events(now);
+        self.report_due |= self.host_statistics.collect();
         self.follow_routes(false, now);
         self.serve(now);
         self.follow_database(now);
@@ -249,7 +277,9 @@ impl Daemon {
         self.report(now);
         self.advance_warp();
         self.let_out(now);
-        Ok(self.end.as_ref().map(|(end, _)| *end))
+        // Once more, for what came before the signal and was not seen yet.
+        let is_last = std::mem::replace(&mut self.is_last_turn, self.end.is_some());
+        Ok(self.end.filter(|_| is_last))
     }
 
     /// How long the loop may sleep if nothing comes.
@@ -263,6 +293,7 @@ impl Daemon {
             || self.warp.is_some()
             || !self.punts.is_empty()
             || !self.solicitations.is_empty()
+            || self.is_last_turn
         {
             return Duration::ZERO;
         }
@@ -278,6 +309,10 @@ impl Daemon {
             Some(self.balancer.next_deadline()),
         ];
         let soonest = others.into_iter().flatten().fold(self.stats_next, Instant::min).saturating_since(now);
+        let soonest = match self.devices.awaits_workers() || self.workers.is_any_ending() {
+            true => soonest.min(LATE_GLANCE),
+            false => soonest,
+        };
         // Under a stopped clock deadlines do not come nearer: look again soon, as somebody may start it.
         if self.clock.is_stopped() { soonest.min(STATS_INTERVAL) } else { soonest }
     }
@@ -289,7 +324,7 @@ impl Daemon {
             match signal {
                 DaemonSignal::Terminate | DaemonSignal::Interrupt => {
                     tracing::info!(target: "vswitchd", "terminated by a signal");
-                    self.end.get_or_insert((End::KeepDevices, None));
+                    self.end.get_or_insert(End::KeepDevices);
                 }
                 DaemonSignal::HangUp => {
                     if let Err(error) = self.log.reopen() {
@@ -376,7 +411,12 @@ impl Daemon {
     fn tell(&mut self, news: impl IntoIterator<Item = News>, now: Instant) {
         // Even if there is no news for the brain: an error may have come or gone.
         self.report_due = true;
-        let news = news.into_iter().map(|news| match news {
+        self.withheld.extend(news);
+        // Ports are numbered in the order of their names, not in that in which a process that is ending lets go of them.
+        if self.devices.is_any_held() {
+            return;
+        }
+        let news = std::mem::take(&mut self.withheld).into_iter().map(|news| match news {
             News::Open(name, device) => (name, Some(device)),
             News::Closed(name) => (name, None),
         });
@@ -406,8 +446,10 @@ impl Daemon {
             match answer {
                 appctl::Answer::Now(answer) => self.sockets.answer_appctl(&request.reply, &answer),
                 appctl::Answer::Exit { cleanup } => {
+                    // Whoever wants to clean up has it so, whatever else ends the daemon at the same time.
                     let end = if cleanup { End::Cleanup } else { End::KeepDevices };
-                    self.end.get_or_insert((end, Some(request.reply)));
+                    self.end = self.end.max(Some(end));
+                    self.end_replies.push(request.reply);
                 }
                 appctl::Answer::Walk(walk) => self.connections.begin(walk, request.reply),
                 appctl::Answer::Warp { total, step } => {
@@ -419,6 +461,18 @@ impl Daemon {
         if let Some(server) = self.link.server_mut() {
             server.poll(now);
         }
+    }
+
+    /// `bridge/reconnect`: ends the connections to the controllers of one bridge or all, to be made again.
+    ///
+    /// # Errors
+    /// There is no such bridge.
+    pub fn reconnect(&mut self, bridge: Option<&String>) -> Result<String, String> {
+        if bridge.is_some_and(|name| self.snapshot.load().bridge_by_name(name).is_none()) {
+            return Err("Unknown bridge".to_owned());
+        }
+        self.sockets.reconnect(bridge.map(String::as_str));
+        Ok(String::new())
     }
 
     // --- configuration ---
@@ -433,6 +487,9 @@ impl Daemon {
         let read = wanted(replica, self.allowed);
         if self.configured_once && read == self.read {
             return;
+        }
+        if read.config.cache != self.read.config.cache {
+            self.flow_limit_set = None;
         }
         for warning in read.warnings.iter().filter(|w| !self.read.warnings.contains(w)) {
             tracing::warn!(target: "bridge", "{warning}");
@@ -468,8 +525,8 @@ impl Daemon {
         for step in rest {
             match step {
                 Step::Close { .. } | Step::CloseSocket(_) => {}
-                Step::OpenSocket(socket) => {
-                    let mut device = socket.interface();
+                Step::OpenSocket(socket, carrier) => {
+                    let mut device = socket.interface(carrier);
                     if self.allowed.disable_system {
                         device.kind = InterfaceKind::Dummy;
                     }
@@ -504,7 +561,9 @@ impl Daemon {
         }
         // Nothing sends to them any more.
         self.devices.bury(&mut self.workers);
-        self.devices.listen(&self.workers);
+        if self.withheld.is_empty() {
+            self.devices.listen(&mut self.workers);
+        }
         let mut sent = false;
         for command in self.brain.drain_commands() {
             match command {
@@ -555,7 +614,8 @@ impl Daemon {
 
     fn report(&mut self, now: Instant) {
         self.report_due |= self.sockets.take_changed();
-        if !self.configured_once || !self.link.is_ours() || !self.report_due {
+        // While a TAP is not taken over yet, whoever waits for the configuration is to wait on.
+        if !self.is_ready() || !self.link.is_ours() || !self.report_due {
             return;
         }
         self.report_due = false;
@@ -583,6 +643,7 @@ impl Daemon {
             controllers: self.sockets.controller_status(&self.brain, self.clock.now()),
             identity: self.identity.clone(),
             cur_cfg: self.read.next_cfg,
+            host_statistics: self.host_statistics.latest().clone(),
             ..Status::default()
         };
         for bridge in self.brain.bridges() {
@@ -662,10 +723,13 @@ impl Daemon {
                     ("tx_errors", c.tx_errors),
                     ("tx_packets", c.tx_packets),
                 ];
-                all.insert(port.name.clone(), columns.into_iter().collect());
+                let columns = columns.into_iter().map(|(name, count)| (Cow::Borrowed(name), count));
+                let queues = self.devices.queue_counters(&port.name);
+                all.insert(port.name.clone(), columns.chain(queues).collect());
             }
         }
         self.statistics = all;
+        self.host_statistics.gather(self.read.host_statistics, &self.places, self.sockets.notifier());
         self.report_due = true;
     }
 
@@ -701,11 +765,11 @@ impl Daemon {
         if end == End::Cleanup {
             self.devices.discard_all();
         }
-        let Daemon { devices, link, mut sockets, end, .. } = self;
+        let Daemon { devices, link, mut sockets, end_replies, .. } = self;
         drop((devices, link));
         sockets.remove_all();
         drop(pid_file);
-        if let Some((_, Some(reply))) = end {
+        for reply in end_replies {
             sockets.answer_and_end(&reply, &Ok(String::new()));
         }
     }

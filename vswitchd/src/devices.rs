@@ -5,16 +5,18 @@
 
 mod queues;
 
-use crate::workers::Workers;
+use crate::workers::{LateSide, Workers};
 use base::Instant;
 use datapath::port::{
     AfPacketConfig, AfPacketPort, AfXdpConfig, AfXdpPort, DeviceChange, LinkReport, PcapConfig, PcapPort,
-    Port, PortConfigError, TapConfig, TapPort, TunnelSocketConfig, TunnelSocketPort, XdpMode, XdpOptions,
+    Port, PortConfigError, TapConfig, TapPort, TunnelDeviceConfig, TunnelDevicePort, TunnelSocketConfig,
+    TunnelSocketPort, XdpMode, XdpOptions,
 };
 use datapath::{Command, PortError};
 use packet::DpPort;
 pub use queues::ShownSide;
 use queues::Side;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -24,7 +26,7 @@ use switch::afxdp::{AfXdpMode, AfXdpOptions};
 use switch::brain::{DeviceState, OpenDevice};
 use switch::config::{InterfaceConfig, InterfaceKind, RxQueues};
 use switch::mac::MacAddr;
-use switch::tunnel::TunnelSocket;
+use switch::tunnel::{TunnelCarrier, TunnelSocket};
 use sys::IfName;
 use sys::io_ring::RingSetup;
 use sys::netlink::Netlink;
@@ -34,8 +36,8 @@ use sys::xdp::XdpError;
 
 /// Longest wait, of all, for TAPs that a process holds: it may be ending, or not.
 const HOLD_MAX: Duration = Duration::from_secs(1);
-/// How often it is looked meanwhile.
-const HOLD_GLANCE: Duration = Duration::from_millis(2);
+/// How often it is looked meanwhile: the kernel does not tell when it lets go of a device.
+const HOLD_GLANCE: Duration = Duration::from_millis(10);
 /// Pause before a device that could not be opened is tried again without a sign that it would work now.
 const RETRY: Duration = Duration::from_secs(2);
 /// MTU of a device without one of its own.
@@ -47,6 +49,8 @@ struct Device {
     dp_port: DpPort,
     /// By their numbers.
     sides: Vec<Side>,
+    /// Sides that are no more, with their numbers, which a worker that does not answer still has.
+    leaving: Vec<(u16, LateSide)>,
     /// Address of a device that has none of its own.
     made_up_mac: MacAddr,
     report: LinkReport,
@@ -67,6 +71,8 @@ struct Slot {
     retry_at: Instant,
     /// Whether a TAP of this name was ours before, so that finding it gone is worth a word.
     opened_before: bool,
+    /// Whether its TAP is there and a process has it that may be ending.
+    held: bool,
 }
 
 /// Where a TAP of an earlier run was found.
@@ -88,6 +94,8 @@ pub struct Devices {
     retired: Vec<Retired>,
     /// Whether it is to be looked whether sides are where they are pinned.
     pins_due: bool,
+    /// Whether a worker has not answered from which a side was taken, or to which one was given.
+    awaits_workers: bool,
     /// How many sides were pinned when that was last looked at.
     pinned: usize,
     next_port: u32,
@@ -134,14 +142,23 @@ fn find_strays() -> BTreeMap<String, Stray> {
 impl Devices {
     /// No devices; those of an earlier run are looked for, so that pods which still have them are connected again.
     pub fn after_restart(no_io_uring: bool) -> Devices {
+        if no_io_uring {
+            tracing::info!(target: "netdev", "no io_uring (--no-io-uring): TAPs are read and written frame by frame");
+        }
         let strays_held_until = sys::clock::monotonic() + HOLD_MAX;
         Devices { strays: find_strays(), strays_held_until, no_io_uring, ..Devices::default() }
     }
 
     /// An interface is wanted. Opens its device now; a failure is kept as its error and tried again later.
     pub fn want(&mut self, config: &InterfaceConfig, workers: &mut Workers, now: Instant) -> Option<News> {
-        let slot =
-            Slot { config: config.clone(), device: None, error: None, retry_at: now, opened_before: false };
+        let slot = Slot {
+            config: config.clone(),
+            device: None,
+            error: None,
+            retry_at: now,
+            opened_before: false,
+            held: false,
+        };
         self.slots.insert(config.name.clone(), slot);
         self.try_open(&config.name, workers, now)
     }
@@ -224,7 +241,9 @@ impl Devices {
         let report = match device.port.link() {
             Ok(report) => report,
             // Others may only be on their way to another namespace.
-            Err(PortError::Gone) if matches!(slot.config.kind, InterfaceKind::AfXdp(_)) => {
+            Err(PortError::Gone)
+                if matches!(slot.config.kind, InterfaceKind::AfXdp(_) | InterfaceKind::Socket(..)) =>
+            {
                 return Err(device.dp_port);
             }
             Err(_) => return Ok(None),
@@ -265,6 +284,11 @@ impl Devices {
         names.iter().filter_map(|name| self.try_open(name, workers, now)).collect()
     }
 
+    /// Whether the TAP of an interface is in the hands of a process that may be ending, so that nothing can be said of it yet.
+    pub fn is_any_held(&self) -> bool {
+        self.slots.values().any(|slot| slot.held) && sys::clock::monotonic() < self.strays_held_until
+    }
+
     /// When `retry` has something to do.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.slots.values().filter(|s| s.device.is_none() && has_device(&s.config)).map(|s| s.retry_at).min()
@@ -277,14 +301,37 @@ impl Devices {
         if !has_device(&slot.config) {
             return None;
         }
-        let stray = self.strays.remove(&alias_of(&slot.config));
-        let opened =
-            open(&slot.config, stray, self.strays_held_until, !self.no_io_uring).and_then(|mut port| {
-                let report = port.link()?;
-                Ok((port, report))
-            });
+        let alias = alias_of(&slot.config);
+        let may_use_io_uring = !self.no_io_uring;
+        // If an earlier run was killed, the kernel lets go of its TAPs only when it has freed its io_urings, tens of milliseconds
+        // later.
+        let may_be_let_go = sys::clock::monotonic() < self.strays_held_until;
+        let adopted =
+            match self.strays.get(&alias).map(|stray| take_over(&slot.config, stray, may_use_io_uring)) {
+                Some(Err(PortConfigError::Tap(TapError::InUse { .. }))) if may_be_let_go => {
+                    (slot.held, slot.retry_at) = (true, now + HOLD_GLANCE);
+                    return None;
+                }
+                Some(Err(error)) => {
+                    tracing::info!(target: "netdev", "{name}: not taken over: {error}");
+                    None
+                }
+                Some(Ok(port)) => Some(port),
+                None => None,
+            };
+        slot.held = false;
+        self.strays.remove(&alias);
+        let opened = adopted.map_or_else(|| open(&slot.config, may_use_io_uring, may_be_let_go), Ok);
+        let opened = opened.and_then(|mut port| {
+            let report = port.link()?;
+            Ok((port, report))
+        });
         let (mut port, report) = match opened {
             Ok(opened) => opened,
+            Err(error) if may_be_let_go && wants_kernel_device(&slot.config) && is_held(&error) => {
+                (slot.held, slot.retry_at) = (true, now + HOLD_GLANCE);
+                return None;
+            }
             Err(error) => {
                 // The words of ovs-vswitchd, which scripts look for.
                 let text = match &error {
@@ -334,7 +381,8 @@ impl Devices {
             );
         }
         let made_up_mac = MacAddr(0xaa55_aa55_0000 + u64::from(made_up));
-        let mut device = Device { port, dp_port, sides: Vec::new(), made_up_mac, report };
+        let mut device =
+            Device { port, dp_port, sides: Vec::new(), leaving: Vec::new(), made_up_mac, report };
         device.take_sides(room.clone());
         self.pins_due = true;
         let state = device.state();
@@ -385,6 +433,21 @@ impl Devices {
         device.port.losses().iter().map(|l| l.too_long.get() + l.overflow.get() + l.unreadable.get()).sum()
     }
 
+    /// Counters of the queues of an AF_XDP device, by the names that OVS has for them.
+    pub fn queue_counters(&self, name: &str) -> Vec<(Cow<'static, str>, u64)> {
+        let Some(device) = self.slots.get(name).and_then(|s| s.device.as_ref()) else { return Vec::new() };
+        let queues = device.port.xdp_statistics().into_iter().enumerate();
+        let counters = queues.flat_map(|(n, s)| {
+            [
+                ("rx_dropped", s.rx_dropped),
+                ("rx_invalid_descs", s.rx_invalid),
+                ("tx_invalid_descs", s.tx_invalid),
+            ]
+            .map(|(what, count)| (Cow::Owned(format!("xsk_queue_{n}_{what}")), count))
+        });
+        counters.collect()
+    }
+
     /// `exit --cleanup`: every device that the switch made vanishes.
     pub fn discard_all(&mut self) {
         for device in self.slots.values_mut().filter_map(|s| s.device.as_mut()) {
@@ -424,11 +487,46 @@ static HAS_IO_URING: LazyLock<bool> = LazyLock::new(|| match sys::io_ring::probe
     }
 });
 
+/// How a TAP is to be opened, but for its name and place.
+fn tap_config<'a>(
+    config: &InterfaceConfig,
+    alias: &'a str,
+    name: IfName,
+    may_use_io_uring: bool,
+) -> TapConfig<'a> {
+    let queues = match config.rx_queues {
+        RxQueues::Count(count) => count.into(),
+        _ => 1,
+    };
+    TapConfig {
+        queues,
+        // A number that makes no sense will be mended; room cannot be had later.
+        is_multi_queue: config.rx_queues != RxQueues::Default,
+        mac: config.mac.map(MacAddr::to_bytes),
+        mtu: config.mtu_request.map(u32::from),
+        alias: Some(alias),
+        io_uring: may_use_io_uring && *HAS_IO_URING,
+        ..TapConfig::new(name)
+    }
+}
+
+/// Opens a TAP of an earlier run.
+fn take_over(
+    config: &InterfaceConfig,
+    stray: &Stray,
+    may_use_io_uring: bool,
+) -> Result<Box<dyn Port>, PortConfigError> {
+    let netns = stray.netns.as_deref().map(Netns::by_path).transpose()?;
+    let alias = alias_of(config);
+    let there = tap_config(config, &alias, stray.name, may_use_io_uring);
+    Ok(Box::new(TapPort::open(&TapConfig { netns: netns.as_ref(), open: TapOpen::Attach, ..there })?))
+}
+
+/// Opens the device of an interface. `may_be_let_go`: whoever has it may be an earlier run that is ending.
 fn open(
     config: &InterfaceConfig,
-    stray: Option<Stray>,
-    strays_held_until: Instant,
     may_use_io_uring: bool,
+    may_be_let_go: bool,
 ) -> Result<Box<dyn Port>, PortConfigError> {
     let name =
         || IfName::new(&config.name).map_err(|e| PortConfigError::NoDevice(format!("{}: {e}", config.name)));
@@ -436,35 +534,9 @@ fn open(
     match &config.kind {
         InterfaceKind::Tap => {
             let alias = alias_of(config);
-            let mac = config.mac.map(MacAddr::to_bytes);
-            let io_uring = may_use_io_uring && *HAS_IO_URING;
-            let queues = match config.rx_queues {
-                RxQueues::Count(count) => count.into(),
-                _ => 1,
-            };
-            // A number that makes no sense will be mended; room cannot be had later.
-            let is_multi_queue = config.rx_queues != RxQueues::Default;
-            let new = |name| TapConfig {
-                queues,
-                is_multi_queue,
-                mac,
-                mtu,
-                alias: Some(&alias),
-                io_uring,
-                ..TapConfig::new(name)
-            };
-            if let Some(stray) = stray {
-                let netns = stray.netns.as_deref().map(Netns::by_path).transpose()?;
-                let there = TapConfig { netns: netns.as_ref(), open: TapOpen::Attach, ..new(stray.name) };
-                match take_over(&there, strays_held_until) {
-                    Ok(port) => return Ok(Box::new(port)),
-                    Err(error) => {
-                        tracing::info!(target: "netdev", "{}: not taken over: {error}", config.name)
-                    }
-                }
-            }
             let netns = config.netns.as_deref().map(Netns::find).transpose()?;
-            Ok(Box::new(TapPort::open(&TapConfig { netns: netns.as_ref(), ..new(name()?) })?))
+            let new = tap_config(config, &alias, name()?, may_use_io_uring);
+            Ok(Box::new(TapPort::open(&TapConfig { netns: netns.as_ref(), ..new })?))
         }
         InterfaceKind::System => {
             Ok(Box::new(AfPacketPort::open(&AfPacketConfig { mtu, ..AfPacketConfig::new(name()?) })?))
@@ -479,10 +551,9 @@ fn open(
             let files = PcapConfig { rx: rx.as_ref().map(Into::into), tx: tx.as_ref().map(Into::into) };
             pcap(&config.name, &files)
         }
-        InterfaceKind::Socket(socket) => {
-            let TunnelSocket { protocol, port } = *socket;
-            let config = TunnelSocketConfig { name: config.name.clone(), protocol, port };
-            Ok(Box::new(TunnelSocketPort::open(&config)?))
+        InterfaceKind::Socket(socket, carrier) => {
+            let io_uring = may_use_io_uring && *HAS_IO_URING;
+            open_tunnels(config, (*socket, *carrier), may_be_let_go, io_uring)
         }
         InterfaceKind::Patch { .. } | InterfaceKind::Tunnel(_) => Err(PortConfigError::Unsupported("device")),
     }
@@ -499,18 +570,42 @@ fn queue_count(name: &str, index: u32) -> Option<usize> {
     Some(queues.filter(|queue| queue.file_name().as_encoded_bytes().starts_with(b"rx-")).count())
 }
 
-/// Opens a TAP of an earlier run. If that was killed, the kernel lets go of its TAPs only when it has freed its io_urings, tens of
-/// milliseconds later.
-#[expect(clippy::disallowed_methods, reason = "the kernel does not tell when it lets go of a device")]
-fn take_over(config: &TapConfig<'_>, held_until: Instant) -> Result<TapPort, PortConfigError> {
-    loop {
-        let opened = TapPort::open(config);
-        let is_held = matches!(opened, Err(PortConfigError::Tap(TapError::InUse { .. })));
-        if !is_held || sys::clock::monotonic() >= held_until {
-            return opened;
-        }
-        std::thread::sleep(HOLD_GLANCE);
+/// Whether the kernel's VXLAN device is wanted, which is made anew by each run.
+fn wants_kernel_device(config: &InterfaceConfig) -> bool {
+    matches!(config.kind, InterfaceKind::Socket(_, TunnelCarrier::KernelDevice))
+}
+
+/// Whether somebody has what was to be opened.
+fn is_held(error: &PortConfigError) -> bool {
+    matches!(error, PortConfigError::Tap(TapError::InUse { .. }) | PortConfigError::InUse(_))
+}
+
+/// Opens the port that the tunnels of a protocol and UDP port share. Where the kernel's VXLAN device is wanted and cannot be had,
+/// it has sockets, but not if `may_be_let_go` of that device by whoever has it.
+fn open_tunnels(
+    config: &InterfaceConfig,
+    (socket, carrier): (TunnelSocket, TunnelCarrier),
+    may_be_let_go: bool,
+    io_uring: bool,
+) -> Result<Box<dyn Port>, PortConfigError> {
+    let TunnelSocket { protocol, port } = socket;
+    let sockets = TunnelSocketConfig { name: config.name.clone(), protocol, port };
+    if carrier == TunnelCarrier::Sockets {
+        return Ok(Box::new(TunnelSocketPort::open(&sockets)?));
     }
+    let name = |text: &str| IfName::new(text).map_err(|e| PortConfigError::NoDevice(e.to_string()));
+    let device =
+        TunnelDeviceConfig { name: name(&config.name)?, tap: name(&socket.tap_name())?, port, io_uring };
+    let error = match TunnelDevicePort::open(&device) {
+        Ok(port) => return Ok(Box::new(port)),
+        Err(error) if may_be_let_go && is_held(&error) => return Err(error),
+        // The TAP of one that is on its way out: it will be tried again.
+        Err(error @ PortConfigError::Tap(TapError::InUse { .. })) => return Err(error),
+        Err(error) => error,
+    };
+    let port = TunnelSocketPort::open(&sockets)?;
+    tracing::warn!(target: "tunnel", "{}: carried by sockets, not by the kernel's VXLAN device ({error})", config.name);
+    Ok(Box::new(port))
 }
 
 fn xdp_options(options: &AfXdpOptions) -> XdpOptions {

@@ -6,6 +6,9 @@ use crate::workers::Ingredients;
 use arc_swap::ArcSwap;
 use base::HashSeed;
 use datapath::conntrack::{ConnTracker, CtConfig};
+use datapath::{Rx, RxQueue};
+use packet::{Batch, FramePool};
+use std::os::fd::BorrowedFd;
 use switch::brain::Brain;
 use switch::forwarding::NoPunt;
 
@@ -116,7 +119,7 @@ fn sides_go_to_new_workers_and_away_from_those_that_end() {
     for name in ["a", "b", "c", "d"] {
         opened(devices.want(&interface(name, InterfaceKind::Dummy), &mut workers, START));
     }
-    devices.listen(&workers);
+    devices.listen(&mut workers);
     let on = |devices: &Devices| devices.open().map(|(_, _, worker, _)| worker).collect::<Vec<_>>();
     assert_eq!(on(&devices), [0, 1, 0, 1]);
     devices.resize(&mut workers, 4).expect("threads");
@@ -159,4 +162,147 @@ fn no_number_of_commands_is_too_much_for_a_worker() {
     }
     // Nor is there no room for the command by which a worker ends.
     workers.stop();
+}
+
+/// A receiving side that keeps its worker until it is let go.
+struct Holding(crossbeam_channel::Receiver<()>);
+
+impl Rx for Holding {
+    fn recv(&mut self, _: &mut FramePool, _: &mut Batch) -> Result<(), PortError> {
+        let _ = self.0.recv();
+        Ok(())
+    }
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
+
+/// Two workers, the second of which has the only side of an interface and does not answer until what is given is dropped.
+fn held_worker() -> (Workers, Devices, DpPort, crossbeam_channel::Sender<()>) {
+    let (mut workers, mut devices) = (workers(), Devices::default());
+    opened(devices.want(&interface("other", InterfaceKind::Dummy), &mut workers, START));
+    let file = std::env::temp_dir().join(format!(
+        "vswitchd-held-{}-{:?}.pcap",
+        std::process::id(),
+        std::thread::current().id()
+    ));
+    let header = [0xa1b2_c3d4u32, 4 << 16 | 2, 0, 0, 65_535, 1].map(u32::to_ne_bytes).concat();
+    std::fs::write(&file, header).expect("written");
+    let pcap = InterfaceKind::Pcap { rx: Some(file.to_string_lossy().into_owned()), tx: None };
+    let device = opened(devices.want(&interface("p", pcap), &mut workers, START));
+    devices.listen(&mut workers);
+    std::fs::remove_file(&file).expect("removable");
+    assert_eq!(devices.open().map(|(_, _, worker, _)| worker).collect::<Vec<_>>(), [0, 1]);
+    workers.settle();
+    let (holder, holding) = crossbeam_channel::bounded(0);
+    let queue = RxQueue::only(Box::new(Holding(holding)));
+    workers.send(1, Command::AddRx { port: DpPort(99), queue, done: None }).expect("room");
+    workers.hurry();
+    (workers, devices, device.port, holder)
+}
+
+/// Lets the main thread look again, as it does while it awaits workers, until it need not any more.
+fn look_again(devices: &mut Devices, workers: &mut Workers) {
+    let begun = sys::clock::monotonic();
+    devices.listen(workers);
+    while devices.awaits_workers() || workers.is_any_ending() {
+        assert!(sys::clock::monotonic().saturating_since(begun) < Duration::from_secs(30), "still waiting");
+        std::thread::yield_now();
+        devices.listen(workers);
+    }
+}
+
+/// Whether a worker has the side, which it then has no more.
+fn has_side(workers: &Workers, worker: usize, port: DpPort) -> bool {
+    matches!(workers.take_rx(worker, port, 0), Ok(Some(_)))
+}
+
+#[test]
+fn a_side_whose_worker_does_not_answer_moves_when_it_does() {
+    let (mut workers, mut devices, port, holder) = held_worker();
+    devices.move_first_of("p", 0, &workers);
+    assert!(devices.awaits_workers());
+    devices.listen(&mut workers);
+    assert!(devices.awaits_workers() && !has_side(&workers, 0, port));
+    // It may be sent somewhere else meanwhile, and is not asked for twice.
+    devices.move_first_of("p", 1, &workers);
+    devices.move_first_of("p", 0, &workers);
+    drop(holder);
+    look_again(&mut devices, &mut workers);
+    assert!(has_side(&workers, 0, port));
+    assert!(!has_side(&workers, 1, port));
+    workers.stop();
+}
+
+#[test]
+fn a_worker_that_does_not_answer_ends_when_it_has_given_back_its_sides() {
+    for is_full in [false, true] {
+        let (mut workers, mut devices, port, holder) = held_worker();
+        while is_full && workers.peers()[1].send(Command::Fold { done: None }).is_ok() {}
+        let steps = |workers: &Workers| workers.stats().count();
+        devices.resize(&mut workers, 1).expect("no new thread");
+        assert_eq!(
+            (workers.count(), steps(&workers)),
+            (1, 3),
+            "one works, one ends, and the sum of the others"
+        );
+        assert!(devices.awaits_workers() && workers.is_any_ending());
+        // Another one may take its place.
+        devices.resize(&mut workers, 2).expect("a thread");
+        drop(holder);
+        look_again(&mut devices, &mut workers);
+        assert_eq!((workers.count(), steps(&workers)), (2, 3));
+        let worker = devices.open().find(|(name, ..)| *name == "p").map(|(_, _, worker, _)| worker);
+        assert!(has_side(&workers, worker.expect("open"), port));
+        workers.stop();
+    }
+}
+
+#[test]
+fn a_worker_that_never_answers_does_not_keep_the_daemon_from_ending() {
+    let (mut workers, mut devices, _, holder) = held_worker();
+    devices.forget("p");
+    devices.bury(&mut workers);
+    workers.stop();
+    assert!(workers.is_any_ending());
+    drop(holder);
+}
+
+/// A TAP in the hands of a process that may be ending: nothing is said of it until it is known, and nobody waits.
+#[test]
+fn a_tap_of_an_earlier_run_is_taken_over_when_it_is_let_go() {
+    let test = || {
+        let tap = interface("tap0", InterfaceKind::Tap);
+        let alias = alias_of(&tap);
+        let open = || {
+            let name = IfName::new("tap0").expect("a name");
+            TapPort::open(&TapConfig { alias: Some(&alias), ..TapConfig::new(name) }).expect("a TAP")
+        };
+        let held = open();
+        let (mut workers, mut devices) = (workers(), Devices::after_restart(false));
+        assert_eq!(devices.want(&tap, &mut workers, START), None);
+        assert!(devices.is_any_held());
+        assert_eq!((devices.error("tap0"), devices.next_deadline()), (None, Some(START + HOLD_GLANCE)));
+        assert_eq!(devices.retry(false, &mut workers, START + HOLD_GLANCE), vec![]);
+        assert!(devices.is_any_held() && devices.error("tap0").is_none());
+        drop(held);
+        let news = devices.retry(false, &mut workers, START + HOLD_GLANCE * 2);
+        assert!(matches!(news[..], [News::Open(..)]), "{news:?}");
+        assert!(!devices.is_any_held());
+        // One that is not let go is an error in the end, and tried again.
+        workers.stop();
+        drop(devices);
+        let held = open();
+        let (mut workers, mut devices) = (self::workers(), Devices::after_restart(false));
+        devices.strays_held_until = Instant::ZERO;
+        assert_eq!(devices.want(&tap, &mut workers, START), None);
+        assert!(!devices.is_any_held());
+        assert!(devices.error("tap0").is_some_and(|e| e.contains("could not open network device tap0")));
+        drop(held);
+        let news = devices.retry(false, &mut workers, START + RETRY);
+        assert!(matches!(news[..], [News::Open(..)]), "{news:?}");
+        workers.stop();
+    };
+    sys::netns::run_in(&Netns::new_unnamed().expect("a namespace"), test).expect("entered");
 }

@@ -760,7 +760,7 @@ impl Sockets {
     }
 
     /// Answers the last command there is, when nothing but that is left of the daemon.
-    pub fn answer_and_end(mut self, reply: &AppctlReply, answer: &Result<String, String>) {
+    pub fn answer_and_end(&mut self, reply: &AppctlReply, answer: &Result<String, String>) {
         self.answer_appctl(reply, answer);
         if let Some(peer) = self.peers.get_mut(&reply.token)
             && let Talk::Appctl(session) = &mut peer.talk

@@ -3,6 +3,9 @@
 //! Code logs through `tracing` with the module's name as target; this is the subscriber. A line has OVS's form:
 //! time, a serial number, module, level, text. There is no syslog: its levels are kept and shown, and nothing is sent.
 
+mod pattern;
+
+use pattern::{Line, Pattern};
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::fs::{File, OpenOptions};
@@ -10,7 +13,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tracing::field::{Field, Visit};
 use tracing::span;
 use tracing::{Event, Metadata, Subscriber};
@@ -92,14 +95,36 @@ impl Level {
 /// Where lines go. The order is that of `vlog/list`'s columns.
 const DESTINATIONS: [&str; 3] = ["console", "syslog", "file"];
 const CONSOLE: usize = 0;
+const SYSLOG: usize = 1;
 const FILE: usize = 2;
+/// The forms of lines unless they are set: OVS's, with milliseconds on the console too.
+const PATTERNS: [&str; 3] = [
+    "%D{%Y-%m-%dT%H:%M:%S.###Z}|%05N|%c%T|%p|%m",
+    "ovs|%05N|%c%T|%p|%m",
+    "%D{%Y-%m-%dT%H:%M:%S.###Z}|%05N|%c%T|%p|%m",
+];
+/// What would stand before lines to syslog (RFC 3164).
+const SYSLOG_PREFIX: &str = "<%B> %D{%h %e %T} %E %A:";
+/// What `FACILITY:` takes (ovs-appctl(8)).
+const FACILITIES: &str = "kern user mail daemon auth syslog lpr news uucp clock ftp ntp audit alert clock2 local0 local1 local2 \
+                          local3 local4 local5 local6 local7";
 const DEFAULT: [Level; 3] = [Level::Info, Level::Info, Level::Info];
 
 struct State {
     levels: BTreeMap<String, [Level; 3]>,
+    patterns: [Pattern; 3],
     path: Option<PathBuf>,
     file: Option<File>,
     console: bool,
+}
+
+impl State {
+    fn line(&self, destination: usize, line: &Line<'_>) -> String {
+        let mut text =
+            self.patterns.get(destination).map_or_else(String::new, |pattern| pattern.format(line));
+        text.push('\n');
+        text
+    }
 }
 
 /// The subscriber and the handle through which it is changed; clones are the same log.
@@ -114,7 +139,8 @@ impl Vlog {
     /// A log to standard error. `wall` tells the time since the Unix epoch.
     pub fn new(wall: fn() -> Duration) -> Vlog {
         let levels = MODULES.iter().map(|m| ((*m).to_owned(), DEFAULT)).collect();
-        let state = State { levels, path: None, file: None, console: true };
+        let patterns = PATTERNS.map(Pattern::new);
+        let state = State { levels, patterns, path: None, file: None, console: true };
         Vlog { state: Arc::new(Mutex::new(state)), serial: Arc::new(AtomicU64::new(0)), wall }
     }
 
@@ -162,9 +188,14 @@ impl Vlog {
     /// # Errors
     /// The word that is none of the three.
     pub fn set(&self, spec: &str) -> Result<(), String> {
-        let first = spec.split(':').next().unwrap_or_default();
-        if first.eq_ignore_ascii_case("pattern") || first.eq_ignore_ascii_case("facility") {
-            return Err(format!("{first}: the form of log lines is fixed and there is no syslog"));
+        let (first, rest) = spec.split_once([':', ' ', ',']).unwrap_or((spec, ""));
+        if first.eq_ignore_ascii_case("pattern") {
+            return self.set_pattern(rest);
+        }
+        if first.eq_ignore_ascii_case("facility") {
+            // It would be that of lines to syslog.
+            let is_known = FACILITIES.split(' ').any(|known| known == rest);
+            return is_known.then_some(()).ok_or_else(|| "invalid facility".to_owned());
         }
         let mut state = self.state();
         let (mut module, mut destination, mut level) = (None, None, None);
@@ -197,6 +228,55 @@ impl Vlog {
         Ok(())
     }
 
+    /// `DESTINATION:PATTERN`: the form of lines to a destination, or with `ANY` to all.
+    fn set_pattern(&self, spec: &str) -> Result<(), String> {
+        let (destination, pattern) = spec.split_once(':').unwrap_or((spec, ""));
+        if destination.is_empty() {
+            return Err("missing destination".to_owned());
+        }
+        let is_meant =
+            |name: &str| name.eq_ignore_ascii_case(destination) || destination.eq_ignore_ascii_case("any");
+        if !DESTINATIONS.iter().any(|name| is_meant(name)) {
+            return Err(format!("unknown destination \"{destination}\""));
+        }
+        let mut state = self.state();
+        for (name, current) in DESTINATIONS.iter().zip(&mut state.patterns) {
+            if is_meant(name) {
+                *current = Pattern::new(pattern);
+            }
+        }
+        Ok(())
+    }
+
+    /// The table that `vlog/list-pattern` prints.
+    pub fn list_patterns(&self) -> String {
+        let mut out = String::from(
+            "         prefix                            format\n         ------                            ------\n",
+        );
+        let state = self.state();
+        // In OVS's order.
+        for (name, prefix, at) in
+            [("SYSLOG", SYSLOG_PREFIX, SYSLOG), ("CONSOLE", "none", CONSOLE), ("FILE", "none", FILE)]
+        {
+            let pattern = state.patterns.get(at).map_or("", Pattern::text);
+            let _ = writeln!(out, "{name:<7}  {prefix:<32}  {pattern}");
+        }
+        out
+    }
+
+    /// `vlog/enable-rate-limit` and its opposite: modules must be known. No line is ever held back.
+    ///
+    /// # Errors
+    /// One is not.
+    pub fn check_modules(&self, modules: &[String]) -> Result<String, String> {
+        let state = self.state();
+        let known = |name: &String| {
+            name.eq_ignore_ascii_case("any")
+                || state.levels.contains_key(&name.to_ascii_lowercase().replace('-', "_"))
+        };
+        if modules.iter().all(known) { Ok(String::new()) } else { Err("unknown module".to_owned()) }
+    }
+
     /// The table that `vlog/list` prints.
     pub fn list(&self) -> String {
         let mut out = String::from(
@@ -220,18 +300,20 @@ impl Vlog {
 
     fn write(&self, module: &str, level: Level, text: &str) {
         let serial = self.serial.fetch_add(1, Ordering::Relaxed) + 1;
-        let time = humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + (self.wall)());
-        let line = format!("{time}|{serial:05}|{module}|{}|{text}\n", level.name());
+        let thread = std::thread::current();
+        let thread = thread.name().filter(|name| *name != "main").unwrap_or_default();
+        let line = Line { time: (self.wall)(), serial, module, level, thread, text };
         let shows = self.shows(module, level);
         let mut state = self.state();
         if shows[CONSOLE] && state.console {
             // Nobody is left to tell that standard error or the log file failed.
-            let _ = io::stderr().write_all(line.as_bytes());
+            let _ = io::stderr().write_all(state.line(CONSOLE, &line).as_bytes());
         }
-        if shows[FILE]
-            && let Some(file) = &mut state.file
-        {
-            let _ = file.write_all(line.as_bytes());
+        if shows[FILE] && state.file.is_some() {
+            let line = state.line(FILE, &line);
+            if let Some(file) = &mut state.file {
+                let _ = file.write_all(line.as_bytes());
+            }
         }
     }
 }
@@ -333,6 +415,39 @@ mod tests {
     }
 
     #[test]
+    fn patterns_are_listed_and_set() {
+        let log = log();
+        let heads = "         prefix                            format\n         ------                            ------\n";
+        let syslog = "SYSLOG   <%B> %D{%h %e %T} %E %A:          ovs|%05N|%c%T|%p|%m\n";
+        let full = "%D{%Y-%m-%dT%H:%M:%S.###Z}|%05N|%c%T|%p|%m";
+        let file = format!("FILE     none                              {full}\n");
+        assert_eq!(
+            log.list_patterns(),
+            format!("{heads}{syslog}CONSOLE  none                              {full}\n{file}")
+        );
+        log.set("PATTERN:console:x: %m").expect("ok");
+        let console = "CONSOLE  none                              x: %m\n";
+        assert_eq!(log.list_patterns(), format!("{heads}{syslog}{console}{file}"));
+        log.set("PATTERN:ANY:%p").expect("ok");
+        assert_eq!(log.list_patterns().matches(" %p\n").count(), 3);
+        log.set("FACILITY:local3").expect("ok");
+        for (spec, error) in [
+            ("PATTERN", "missing destination"),
+            ("PATTERN:bogus:x", "unknown destination \"bogus\""),
+            ("FACILITY:bogus", "invalid facility"),
+        ] {
+            assert_eq!(log.set(spec).expect_err(spec), error);
+        }
+        let modules =
+            |names: &[&str]| log.check_modules(&names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>());
+        assert_eq!(
+            (modules(&[]), modules(&["bridge", "ofproto-dpif"])),
+            (Ok(String::new()), Ok(String::new()))
+        );
+        assert_eq!(modules(&["bogus"]), Err("unknown module".to_owned()));
+    }
+
+    #[test]
     fn lines_reach_the_file_in_ovs_form_and_only_at_their_level() {
         let dir = std::env::temp_dir().join(format!("tapestry-vlog-{}", std::process::id()));
         let path = dir.join("log");
@@ -347,8 +462,9 @@ mod tests {
             tracing::debug!(target: "bridge", "shown");
         });
         let text = std::fs::read_to_string(&path).expect("readable");
+        let thread = std::thread::current();
         assert_eq!(
-            text,
+            text.replace(&format!("({})", thread.name().unwrap_or_default()), ""),
             "2018-02-13T23:14:48.042Z|00001|bridge|INFO|added port=3\n2018-02-13T23:14:48.042Z|00002|bridge|DBG|shown\n"
         );
         std::fs::remove_dir_all(&dir).expect("removable");

@@ -4,8 +4,8 @@ use crate::clock::Clock;
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use base::{Counter, HashSeed, Instant};
-use crossbeam_channel::{Receiver, Sender, bounded};
-use datapath::command::{COMMANDS_MAX, EVENTS_MAX};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
+use datapath::command::{COMMANDS_MAX, EVENTS_MAX, FlowFilter};
 use datapath::conntrack::ConnTracker;
 use datapath::{
     Command, CommandRefused, DumpCursor, Event, FlowDump, FragmentDump, Progress, RxQueue, Worker,
@@ -13,6 +13,7 @@ use datapath::{
 };
 use packet::DpPort;
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -46,15 +47,39 @@ pub struct BusyTime {
     pub traffic: Counter,
     /// In steps that only carried out commands.
     pub other: Counter,
+    /// How many steps moved frames.
+    pub steps: Counter,
 }
 
 /// A running worker's thread.
 struct Running {
     thread: JoinHandle<()>,
+    /// Nothing ever comes; the other end is there as long as the thread runs.
+    end: Receiver<Infallible>,
+    /// Whether it was waited for in vain and has not answered since: then it is not waited for again.
+    late: Cell<bool>,
     id: ThreadId,
     busy: Arc<BusyTime>,
     /// What had been done when it began to be counted.
     before: Work,
+}
+
+impl Running {
+    /// Waits for the thread's end, but not a second time for one that let that time pass.
+    fn is_ended_within(&self, wait: Duration) -> bool {
+        let wait = if self.late.get() { Duration::ZERO } else { wait };
+        let is_ended = self.end.recv_timeout(wait) == Err(RecvTimeoutError::Disconnected);
+        self.late.set(!is_ended);
+        is_ended
+    }
+}
+
+/// A worker that is to end.
+struct Ending {
+    peer: WorkerPeer,
+    running: Running,
+    /// Whether it has been told.
+    told: bool,
 }
 
 /// What a worker has done.
@@ -74,6 +99,14 @@ pub struct Work {
     pub elapsed: u64,
     /// Nanoseconds in steps that moved frames.
     pub busy: u64,
+    /// Nanoseconds in steps that only carried out commands.
+    pub other: u64,
+    /// Steps.
+    pub steps: u64,
+    /// Steps that moved frames.
+    pub busy_steps: u64,
+    /// Frames sent to devices.
+    pub sent: u64,
 }
 
 impl Work {
@@ -90,6 +123,10 @@ impl Work {
             lost,
             elapsed: sys::clock::monotonic().as_nanos(),
             busy: busy.traffic.get(),
+            other: busy.other.get(),
+            steps: stats.steps.get(),
+            busy_steps: busy.steps.get(),
+            sent: ports.tx_packets.get(),
         }
     }
 
@@ -103,6 +140,48 @@ impl Work {
             lost: self.lost.saturating_sub(before.lost),
             elapsed: self.elapsed.saturating_sub(before.elapsed),
             busy: self.busy.saturating_sub(before.busy),
+            other: self.other.saturating_sub(before.other),
+            steps: self.steps.saturating_sub(before.steps),
+            busy_steps: self.busy_steps.saturating_sub(before.busy_steps),
+            sent: self.sent.saturating_sub(before.sent),
+        }
+    }
+}
+
+/// A receiving side that was asked of a worker which has not answered yet. It comes when the worker does; if this is dropped,
+/// it stays there.
+pub struct LateSide {
+    peer: WorkerPeer,
+    /// Where the answer comes; `None` while the worker has no room for the question.
+    answer: Option<Receiver<Option<RxQueue>>>,
+}
+
+impl LateSide {
+    /// Whether the worker was asked.
+    pub fn is_asked(&self) -> bool {
+        self.answer.is_some()
+    }
+
+    /// Asks if that was not possible before.
+    fn ask(&mut self, port: DpPort, number: u16) {
+        if self.answer.is_none() {
+            let (reply, answer) = bounded(1);
+            let asked = self.peer.send(Command::TakeRx { port, number, reply });
+            // One that has ended answers no more, which the next look finds.
+            self.answer = (asked != Err(CommandRefused::Full)).then_some(answer);
+        }
+    }
+
+    /// Looks for the answer without waiting: the side, or that the worker had none.
+    ///
+    /// # Errors
+    /// There is none yet.
+    pub fn poll(mut self, port: DpPort, number: u16) -> Result<Option<RxQueue>, LateSide> {
+        self.ask(port, number);
+        match self.answer.as_ref().map(Receiver::try_recv) {
+            Some(Ok(taken)) => Ok(taken),
+            Some(Err(TryRecvError::Disconnected)) => Ok(None),
+            Some(Err(TryRecvError::Empty)) | None => Err(self),
         }
     }
 }
@@ -113,6 +192,10 @@ pub struct Workers {
     config: WorkerConfig,
     peers: Vec<WorkerPeer>,
     threads: Vec<Running>,
+    /// Workers that are to end, or are ending, and receive nothing any more once they have given back what was asked of them.
+    ending: Vec<Ending>,
+    /// Longest that is waited for an answer.
+    answer_wait: Duration,
     /// The processors that they are bound to, each to one; `None` while they are not.
     cpus: Option<Vec<usize>>,
     /// What workers counted that have ended.
@@ -135,6 +218,8 @@ impl Workers {
             config: WorkerConfig::default(),
             peers: Vec::new(),
             threads: Vec::new(),
+            ending: Vec::new(),
+            answer_wait: ANSWER_WAIT_MAX,
             cpus: None,
             past: WorkerStats::default(),
             event_sender,
@@ -169,8 +254,10 @@ impl Workers {
         let busy = Arc::<BusyTime>::default();
         let noted = Arc::clone(&busy);
         let (hand_over, take): (Sender<(WorkerPeer, ThreadId)>, _) = bounded(1);
+        let (alive, end) = bounded(0);
         // A worker is made on its own thread: its buffers are then near it, and nothing of it need be `Send`.
         let body = move || {
+            let _alive: Sender<Infallible> = alive;
             let (worker, peer) = Worker::new(setup);
             if hand_over.send((peer, ThreadId::own())).is_ok() {
                 run(worker, poller, &clock, &noted, &|| {
@@ -184,18 +271,36 @@ impl Workers {
         let thread = builder.spawn(body).context("cannot start a worker thread")?;
         let (peer, id) = take.recv().context("a worker ended at once")?;
         let before = Work::of(peer.stats(), &busy);
-        self.threads.push(Running { thread, id, busy, before });
+        self.threads.push(Running { thread, end, late: Cell::new(false), id, busy, before });
         self.peers.push(peer);
         Ok(())
     }
 
-    /// Ends the last one, which must have given away what it receives from. What it counted is kept.
-    pub fn stop_last(&mut self) {
-        let (Some(peer), Some(running)) = (self.peers.pop(), self.threads.pop()) else { return };
-        let _ = peer.send(Command::Stop);
-        // A worker that panicked has taken the process with it, so this cannot fail.
-        let _ = running.thread.join();
-        self.past.absorb(peer.stats());
+    /// Takes the last one out of the row, which must have been asked for what it receives from; [`Self::end`] ends it.
+    pub fn retire_last(&mut self) {
+        if let (Some(peer), Some(running)) = (self.peers.pop(), self.threads.pop()) {
+            self.ending.push(Ending { peer, running, told: false });
+        }
+    }
+
+    /// Ends those that were taken out of the row, as far as they answer. What they counted is kept. To be called again while
+    /// [`Self::is_any_ending`].
+    pub fn end(&mut self) {
+        for mut ending in std::mem::take(&mut self.ending) {
+            ending.told = ending.told || ending.peer.send(Command::Stop) != Err(CommandRefused::Full);
+            if ending.told && ending.running.is_ended_within(self.answer_wait) {
+                // A worker that panicked has taken the process with it, so this cannot fail.
+                let _ = ending.running.thread.join();
+                self.past.absorb(ending.peer.stats());
+            } else {
+                self.ending.push(ending);
+            }
+        }
+    }
+
+    /// Whether a worker that is to end has not ended.
+    pub fn is_any_ending(&self) -> bool {
+        !self.ending.is_empty()
     }
 
     /// Binds each worker to one of these processors, as many as there are workers, or lets all run on any.
@@ -247,7 +352,8 @@ impl Workers {
 
     /// What workers count, and what those counted that have ended.
     pub fn stats(&self) -> impl Iterator<Item = &WorkerStats> {
-        self.peers.iter().map(|peer| &**peer.stats()).chain([&self.past])
+        let ending = self.ending.iter().map(|ending| &ending.peer);
+        self.peers.iter().chain(ending).map(|peer| &**peer.stats()).chain([&self.past])
     }
 
     /// The workers.
@@ -282,7 +388,7 @@ impl Workers {
     fn confirm<T>(&self, command: impl Fn(Sender<T>) -> Command) -> Vec<T> {
         let (reply, answers) = bounded(self.peers.len().max(1));
         let asked = self.peers.iter().filter(|p| p.send(command(reply.clone())).is_ok()).count();
-        (0..asked).map_while(|_| answers.recv_timeout(ANSWER_WAIT_MAX).ok()).collect()
+        (0..asked).map_while(|_| answers.recv_timeout(self.answer_wait).ok()).collect()
     }
 
     /// Makes every worker credit what its cached flows have counted.
@@ -293,6 +399,13 @@ impl Workers {
     /// Removes every cached flow; how many there were.
     pub fn flush(&self) -> usize {
         self.confirm(|reply| Command::Flush { reply: Some(reply) }).into_iter().sum()
+    }
+
+    /// Removes the cached flows that are meant; how many there were, of all workers.
+    pub fn remove_flows(&self, which: &FlowFilter) -> usize {
+        self.confirm(|reply| Command::RemoveFlows { which: Arc::clone(which), reply: Some(reply) })
+            .into_iter()
+            .sum()
     }
 
     /// What each worker's reassembly holds, and has done.
@@ -332,11 +445,38 @@ impl Workers {
     /// Takes a receiving side of a port from a worker, which has sent all that it received from it; `None` if it has none.
     ///
     /// # Errors
-    /// The worker does not answer, and keeps what it has.
-    pub fn take_rx(&self, worker: usize, port: DpPort, number: u16) -> Result<Option<RxQueue>> {
-        let (reply, answer) = bounded(1);
-        self.send(worker, Command::TakeRx { port, number, reply })?;
-        answer.recv_timeout(ANSWER_WAIT_MAX).with_context(|| format!("worker {worker} does not answer"))
+    /// The worker does not answer in time. The side comes when it does.
+    pub fn take_rx(&self, worker: usize, port: DpPort, number: u16) -> Result<Option<RxQueue>, LateSide> {
+        let (Some(peer), Some(running)) = (self.peers.get(worker), self.threads.get(worker)) else {
+            return Ok(None);
+        };
+        let mut side = LateSide { peer: peer.clone(), answer: None };
+        side.ask(port, number);
+        if let Some(answer) = &side.answer {
+            let wait = if running.late.get() { Duration::ZERO } else { self.answer_wait };
+            let taken = answer.recv_timeout(wait);
+            running.late.set(matches!(taken, Err(RecvTimeoutError::Timeout)));
+            if let Ok(taken) = taken {
+                return Ok(taken);
+            }
+        }
+        side.poll(port, number)
+    }
+
+    /// Lets a worker receive from a side.
+    ///
+    /// # Errors
+    /// It has no room for the command at the moment: here the side is again.
+    pub fn give_rx(&self, worker: usize, port: DpPort, queue: RxQueue) -> Result<(), RxQueue> {
+        let Some(peer) = self.peers.get(worker) else { return Err(queue) };
+        if self.waiting.get() >= COMMANDS_MAX / 2 {
+            self.settle();
+        }
+        self.waiting.set(self.waiting.get() + 1);
+        match peer.offer(Command::AddRx { port, queue, done: None }).map_err(|refused| refused.0) {
+            Err(Command::AddRx { queue, .. }) => Err(queue),
+            _ => Ok(()),
+        }
     }
 
     /// Stops receiving on and sending to a port, on every worker, and waits for it.
@@ -346,14 +486,21 @@ impl Workers {
         self.past.forget_port(port);
     }
 
-    /// Ends the threads.
+    /// Has answers waited for less long.
+    #[cfg(test)]
+    pub fn hurry(&mut self) {
+        self.answer_wait = Duration::from_millis(20);
+    }
+
+    /// Ends the threads. One that does not answer is left to the end of the process.
     pub fn stop(&mut self) {
-        for peer in &self.peers {
-            let _ = peer.send(Command::Stop);
+        let ending = self.peers.drain(..).zip(self.threads.drain(..));
+        self.ending.extend(ending.map(|(peer, running)| Ending { peer, running, told: false }));
+        // All are told before one is waited for.
+        for ending in &mut self.ending {
+            ending.told = ending.peer.send(Command::Stop).is_ok();
         }
-        for running in self.threads.drain(..) {
-            let _ = running.thread.join();
-        }
+        self.end();
     }
 }
 
@@ -434,7 +581,10 @@ fn run(
         let ended = sys::clock::monotonic();
         let time = u64::try_from(ended.saturating_since(began).as_nanos()).unwrap_or(0);
         match progress {
-            Progress { frames: 1.., .. } => busy.traffic.add(time),
+            Progress { frames: 1.., .. } => {
+                busy.traffic.add(time);
+                busy.steps.add(1);
+            }
             Progress { commands: 1.., .. } => busy.other.add(time),
             _ => {}
         }

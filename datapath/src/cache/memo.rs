@@ -5,7 +5,7 @@
 //! The table is a means to find equals and owns nothing: flows keep theirs when it is dropped here.
 
 use crate::action::{DpAction, Program};
-use crate::slowpath::{Credit, Deps};
+use crate::slowpath::{Credit, Creditors as _, Deps, Draft};
 use base::HashSeed;
 use std::sync::Arc;
 
@@ -22,18 +22,32 @@ pub(crate) struct Memo {
 }
 
 impl Memo {
-    /// Numbers by which dependencies and credits are known, and of the program what mostly differs.
-    fn identify(&self, words: &mut Vec<u64>) {
-        words.clear();
-        words.extend([self.deps.0.len() as u64, self.credits.len() as u64]);
-        words.extend(self.deps.0.iter().flat_map(|(domain, revision)| [domain.0, revision.0]));
-        self.credits.iter().for_each(|c| c.identify(&mut |part| words.push(part)));
-        words.extend(self.program.actions.iter().map(|step| match step {
-            DpAction::Output(port) => u64::from(port.0),
-            DpAction::SetField { value, .. } => *value as u64,
-            DpAction::Recirculate(id) => u64::from(id.0),
-            _ => 0,
-        }));
+    /// What a draft says, to be kept.
+    fn of<E>(draft: &mut Draft<'_, E>) -> Memo {
+        Memo {
+            program: Program { actions: draft.steps.drain(..).collect() },
+            deps: Deps(draft.deps.into()),
+            credits: draft.credits.keep(),
+        }
+    }
+
+    /// Whether a draft says the same. `credits` are the numbers by which the draft's creditors are known.
+    fn is<E>(&self, draft: &Draft<'_, E>, credits: &[u64]) -> bool {
+        *self.deps.0 == *draft.deps && self.program.is_same(draft.steps) && {
+            let (mut others, mut same) = (credits.iter(), true);
+            self.credits.identify(&mut |part| same &= others.next() == Some(&part));
+            same && others.next().is_none()
+        }
+    }
+}
+
+/// What mostly differs from step to step.
+fn identify(step: &DpAction) -> u64 {
+    match step {
+        DpAction::Output(port) => u64::from(port.0),
+        DpAction::SetField { value, .. } => *value as u64,
+        DpAction::Recirculate(id) => u64::from(id.0),
+        _ => 0,
     }
 }
 
@@ -44,38 +58,41 @@ pub(crate) struct Memos {
     seed: HashSeed,
     /// `CACHE_MEMOS_MAX`, in sets of `WAYS`, from the first use on.
     places: Vec<Place>,
-    /// Room for what identifies a new translation, and one that it is compared with.
+    /// Room for what identifies a new translation.
     words: Vec<u64>,
-    known_words: Vec<u64>,
     /// Which place of a full set is next to be given to another.
     next_way: usize,
 }
 
 impl Memos {
     pub fn new(seed: HashSeed) -> Memos {
-        Memos { seed, places: Vec::new(), words: Vec::new(), known_words: Vec::new(), next_way: 0 }
+        Memos { seed, places: Vec::new(), words: Vec::new(), next_way: 0 }
     }
 
-    /// The translation that is kept already, if there is an equal one, else this one.
-    pub fn share(&mut self, memo: Arc<Memo>) -> Arc<Memo> {
+    /// The translation that is kept already, if there is one equal to the draft, else the draft's, which is then kept.
+    pub fn keep<E>(&mut self, draft: &mut Draft<'_, E>) -> Arc<Memo> {
         if self.places.is_empty() {
             self.places.resize_with(CACHE_MEMOS_MAX, || None);
         }
-        memo.identify(&mut self.words);
-        let hash = self.seed.hash_row(&self.words);
+        let words = &mut self.words;
+        words.clear();
+        draft.credits.identify(&mut |part| words.push(part));
+        let credits = words.len();
+        words.extend(draft.deps.iter().flat_map(|(domain, revision)| [domain.0, revision.0]));
+        words.extend(draft.steps.iter().map(identify));
+        let hash = self.seed.hash_row(words);
+        words.truncate(credits);
         let first = hash as usize % (CACHE_MEMOS_MAX / WAYS) * WAYS;
-        let Some(set) = self.places.get_mut(first..first + WAYS) else { return memo };
+        let Some(set) = self.places.get_mut(first..first + WAYS) else { return Arc::new(Memo::of(draft)) };
         for (known, kept) in set.iter().flatten() {
-            if *known == hash {
-                kept.identify(&mut self.known_words);
-                if self.known_words == self.words && kept.program.is_same(&memo.program) {
-                    return Arc::clone(kept);
-                }
+            if *known == hash && kept.is(draft, words) {
+                return Arc::clone(kept);
             }
         }
         let unused = |place: &Place| place.as_ref().is_none_or(|(_, kept)| Arc::strong_count(kept) == 1);
         let way = set.iter().position(unused).unwrap_or(self.next_way);
         self.next_way = (self.next_way + 1) % WAYS;
+        let memo = Arc::new(Memo::of(draft));
         if let Some(place) = set.get_mut(way) {
             *place = Some((hash, Arc::clone(&memo)));
         }
@@ -106,12 +123,16 @@ mod tests {
         fn credit(&self, _: u64, _: u64, _: Instant, _: u16) {}
     }
 
-    fn memo(actions: Vec<DpAction>, revision: u64, credits: &[Arc<dyn Credit>]) -> Arc<Memo> {
-        Arc::new(Memo {
-            program: Program { actions: actions.into() },
-            deps: Deps(Box::new([(Domain(1), Revision(revision))])),
-            credits: credits.into(),
-        })
+    /// Has a translation kept.
+    fn keep(
+        memos: &mut Memos,
+        mut steps: Vec<DpAction>,
+        revision: u64,
+        credits: &[Arc<dyn Credit>],
+    ) -> Arc<Memo> {
+        let (deps, credits) = ([(Domain(1), Revision(revision))], Box::from(credits));
+        let (steps, deps, effects) = (&mut steps, &deps, &[(); 0]);
+        memos.keep(&mut Draft { steps, deps, credits: &credits, effects, cacheable: true, tables: 1 })
     }
 
     #[test]
@@ -120,20 +141,27 @@ mod tests {
         let rules: [Arc<dyn Credit>; 2] = [Arc::new(Rule), Arc::new(Rule)];
         let output = |port| vec![DpAction::Output(DpPort(port))];
         let ct = |zone| vec![DpAction::Ct(Arc::new(CtSpec { zone, ..CtSpec::default() }))];
-        let kinds: [&dyn Fn() -> Arc<Memo>; 7] = [
-            &|| memo(output(1), 1, &rules),
-            &|| memo(output(2), 1, &rules),
-            &|| memo(output(1), 2, &rules),
-            &|| memo(output(1), 1, &rules[..1]),
-            &|| memo(output(1), 1, &rules[1..]),
-            &|| memo(ct(crate::Zone(1)), 1, &rules),
-            &|| memo(ct(crate::Zone(2)), 1, &rules),
+        let kinds: [(Vec<DpAction>, u64, &[Arc<dyn Credit>]); 8] = [
+            (output(1), 1, &rules),
+            (output(2), 1, &rules),
+            (output(1), 2, &rules),
+            (output(1), 1, &rules[..1]),
+            (output(1), 1, &rules[1..]),
+            (output(1), 1, &[]),
+            (ct(crate::Zone(1)), 1, &rules),
+            (ct(crate::Zone(2)), 1, &rules),
         ];
-        let kept: Vec<_> = kinds.iter().map(|make| memos.share(make())).collect();
-        for (i, make) in kinds.iter().enumerate() {
-            let found = memos.share(make());
-            let same: Vec<bool> = kept.iter().map(|k| Arc::ptr_eq(k, &found)).collect();
+        let mut all =
+            || kinds.each_ref().map(|(steps, n, credits)| keep(&mut memos, steps.clone(), *n, credits));
+        let (kept, again) = (all(), all());
+        for (i, found) in again.iter().enumerate() {
+            let same: Vec<bool> = kept.iter().map(|k| Arc::ptr_eq(k, found)).collect();
             assert_eq!(same, (0..kinds.len()).map(|k| k == i).collect::<Vec<_>>(), "{i}");
+            let (steps, revision, credits) = &kinds[i];
+            assert!(found.program.is_same(steps));
+            assert_eq!(found.deps.0[0], (Domain(1), Revision(*revision)));
+            assert!(found.credits.iter().zip(*credits).all(|(a, b)| Arc::ptr_eq(a, b)));
+            assert_eq!(found.credits.len(), credits.len());
         }
     }
 
@@ -142,7 +170,7 @@ mod tests {
     fn the_table_is_bounded_and_forgets() {
         let mut memos = Memos::new(HashSeed::new(1, 2));
         let many = 2 * CACHE_MEMOS_MAX as u64;
-        let kept: Vec<_> = (0..many).map(|n| memos.share(memo(Vec::new(), n, &[]))).collect();
+        let kept: Vec<_> = (0..many).map(|n| keep(&mut memos, Vec::new(), n, &[])).collect();
         assert!(kept.iter().enumerate().all(|(n, m)| m.deps.0[0].1 == Revision(n as u64)));
         assert!(memos.places.iter().flatten().count() <= CACHE_MEMOS_MAX);
         let held = kept.iter().filter(|m| Arc::strong_count(m) == 2).count();

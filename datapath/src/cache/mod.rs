@@ -30,7 +30,7 @@ pub(crate) use share::PortShare;
 pub(crate) use table::{FlowSlot, MaskedKey};
 
 use crate::action::Program;
-use crate::slowpath::{Profile, ProfileId, Revision, SlowPath};
+use crate::slowpath::{Draft, Profile, ProfileId, Revision, SlowPath};
 use base::{HashSeed, Instant};
 use entry::{Flow, FlowRecord};
 use era::Eras;
@@ -127,6 +127,17 @@ pub struct FlowDump {
 /// Index of a profile's table in the cache; good until the next sweep.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct TableIndex(pub u16);
+
+/// Where a flow is to be cached.
+#[derive(Clone, Copy)]
+pub(crate) struct Vacancy<'a> {
+    pub table: TableIndex,
+    /// What [`FlowCache::masked`] said of the key and this table.
+    pub masked: &'a MaskedKey,
+    pub key: &'a PacketKey,
+    /// Whose share it is counted in.
+    pub share: PortShare,
+}
 
 /// Where a flow was cached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -379,11 +390,17 @@ impl FlowCache {
         }
     }
 
-    /// Gives a flow a new program.
-    pub fn replace(&mut self, table: TableIndex, slot: FlowSlot, flow: NewFlow) {
-        let memo = self.memos.share(flow.memo);
+    /// Gives a flow a new program, right at `stamp`.
+    pub fn replace<E>(
+        &mut self,
+        table: TableIndex,
+        slot: FlowSlot,
+        draft: &mut Draft<'_, E>,
+        stamp: Revision,
+    ) {
+        let memo = self.memos.keep(draft);
         if let Some(table) = self.at_mut(table) {
-            table.replace(slot, NewFlow { memo, ..flow });
+            table.replace(slot, NewFlow { memo, stamp });
         }
     }
 
@@ -404,33 +421,38 @@ impl FlowCache {
         Some(evicted)
     }
 
-    /// Caches a flow whose key is not in the cache.
-    ///
-    /// # Errors
-    /// The flow itself if there is no room.
-    pub fn insert(
+    /// Caches a flow whose key is not in the cache, with a translation that is right at `stamp`. `None` if there is no room; the
+    /// draft is then as it was.
+    pub fn insert<E>(
         &mut self,
-        place: (TableIndex, &MaskedKey),
-        key: &PacketKey,
-        share: PortShare,
-        flow: NewFlow,
+        place: Vacancy<'_>,
+        draft: &mut Draft<'_, E>,
+        stamp: Revision,
         now: Instant,
-    ) -> Result<Stored, NewFlow> {
-        let Some(evicted) = self.make_room(share, now) else { return Err(flow) };
-        let (index, by) = place;
+    ) -> Option<Stored> {
+        let evicted = self.make_room(place.share, now)?;
+        self.at(place.table)?;
+        let flow = NewFlow { memo: self.memos.keep(draft), stamp };
+        Some(Stored { slot: self.put(place, flow, now)?, evicted })
+    }
+
+    /// The same for a flow that has its translation from another.
+    pub fn insert_copy(&mut self, place: Vacancy<'_>, copy: NewFlow, now: Instant) -> Option<Stored> {
+        let evicted = self.make_room(place.share, now)?;
+        Some(Stored { slot: self.put(place, copy, now)?, evicted })
+    }
+
+    /// Caches a flow for which there is room.
+    fn put(&mut self, place: Vacancy<'_>, flow: NewFlow, now: Instant) -> Option<FlowSlot> {
+        let Vacancy { table: index, masked, key, share } = place;
         let seed = self.seed;
-        if self.at(index).is_none() {
-            return Err(flow);
-        }
-        let flow = NewFlow { memo: self.memos.share(flow.memo), ..flow };
-        let Some(table) = self.at_mut(index) else { return Err(flow) };
-        let slot = table.insert(seed, by, key, share, flow, now);
+        let slot = self.at_mut(index)?.insert(seed, masked, key, share, flow, now);
         let position = self.shares.push(share, FlowRef { table: index, slot });
         if let Some(table) = self.at_mut(index) {
             table.set_share_position(slot, position);
         }
         self.flows += 1;
-        Ok(Stored { slot, evicted })
+        Some(slot)
     }
 
     /// Removes a flow; what it counted is credited first.
@@ -480,6 +502,21 @@ impl FlowCache {
         self.tables.clear();
         self.memos.forget_unused();
         removed
+    }
+
+    /// Removes the flows of which `which` says so by key and mask; what they counted is credited first. How many there were.
+    pub fn remove_some(&mut self, which: &dyn Fn(&PacketKey, &Mask<PacketKey>) -> bool) -> usize {
+        let mut found = Vec::new();
+        for (t, table) in self.tables.iter().enumerate() {
+            let Some(table) = table else { continue };
+            let slots = (0..table.slots() as FlowSlot).filter(|slot| table.memo(*slot).is_some());
+            let wanted = slots.filter(|slot| which(&table.key(*slot), &table.mask));
+            found.extend(wanted.map(|slot| (TableIndex(t as u16), slot)));
+        }
+        for (table, slot) in &found {
+            self.remove(*table, *slot);
+        }
+        found.len()
     }
 
     /// Credits what all flows have counted since the last time.

@@ -3,8 +3,8 @@
 use base::Instant;
 use packet::{DpPort, Fragment, Frame, Layers, PacketKey, slot};
 
-use super::shares::{Source, Usage};
-use super::{Context, limits};
+use super::shares::{NO_SERIAL, Source, Usage};
+use super::{Context, Side, limits};
 use crate::Drop;
 
 /// What fragments must have in common to belong together: what RFC 791 and RFC 8200 say, and the place where they were
@@ -67,7 +67,10 @@ impl Piece {
 /// A datagram that is not complete.
 #[derive(Debug)]
 pub(super) struct Datagram {
+    /// Its number by age in the table; given there.
     pub serial: u64,
+    /// The side that its first fragment came by.
+    pub side: Option<Side>,
     pub since: Instant,
     pub ingress: DpPort,
     /// Memory that it takes, its fragments counted.
@@ -86,9 +89,10 @@ impl Datagram {
     /// Memory that a datagram takes without fragments.
     pub const USAGE: Usage = Usage { datagrams: 1, fragments: 0, bytes: limits::DATAGRAM_OVERHEAD };
 
-    pub fn new(serial: u64, since: Instant, ingress: DpPort) -> Datagram {
+    pub fn new(side: Option<Side>, since: Instant, ingress: DpPort) -> Datagram {
         Datagram {
-            serial,
+            serial: NO_SERIAL,
+            side,
             since,
             ingress,
             usage: Datagram::USAGE,

@@ -46,6 +46,26 @@ pub struct Context {
     pub at: u64,
 }
 
+/// A receiving side of a port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Side {
+    /// The port.
+    pub port: DpPort,
+    /// Its number among those of the port.
+    pub number: u16,
+}
+
+/// Incomplete datagrams on their way to another worker, with the receiving side that they come by. The oldest is first.
+#[derive(Debug, Default)]
+pub struct Incomplete(Vec<(FragmentKey, Datagram)>);
+
+impl Incomplete {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 /// What became of a fragment.
 #[derive(Debug)]
 #[expect(
@@ -130,6 +150,8 @@ pub struct Reassembler {
     ages: BTreeMap<u64, FragmentKey>,
     shares: Shares,
     given_up: VecDeque<(Frame, DpPort, Drop)>,
+    /// The side that fragments which are offered now came by.
+    side: Option<Side>,
     serial: u64,
     v4: FragmentCounters,
     v6: FragmentCounters,
@@ -144,9 +166,41 @@ impl Reassembler {
             ages: BTreeMap::new(),
             shares: Shares::default(),
             given_up: VecDeque::new(),
+            side: None,
             serial: 0,
             v4: FragmentCounters::default(),
             v6: FragmentCounters::default(),
+        }
+    }
+
+    /// What is offered from now on came by this side; `None`: by none, such as by command.
+    #[inline]
+    pub fn receive_from(&mut self, side: Option<Side>) {
+        self.side = side;
+    }
+
+    /// Takes out what began to come by a side that another worker is going to have: the rest comes there.
+    pub fn release(&mut self, side: Side) -> Incomplete {
+        let own = self.ages.iter().filter(|(_, id)| self.table.get(id).is_some_and(|d| d.side == Some(side)));
+        let serials: Vec<u64> = own.map(|(serial, _)| *serial).collect();
+        Incomplete(serials.into_iter().filter_map(|serial| self.remove(serial)).collect())
+    }
+
+    /// Takes what another worker released, as far as the limits allow; a datagram of which fragments have come here too stays
+    /// in two parts, of which that one is given up. Since ages are in the order of arrival here, a time-out may begin anew.
+    pub fn adopt(&mut self, incomplete: Incomplete) {
+        for (id, mut datagram) in incomplete.0 {
+            let refused = match self.table.contains_key(&id) {
+                true => Some(Drop::FragmentTimeout),
+                false => self.make_room(&id, datagram.usage).err(),
+            };
+            if let Some(why) = refused {
+                self.purge(id.source.is_ipv4, datagram.ingress, datagram.pieces, why);
+                continue;
+            }
+            let youngest = self.ages.last_key_value().and_then(|(_, id)| self.table.get(id));
+            datagram.since = youngest.map_or(datagram.since, |y| y.since.max(datagram.since));
+            self.enter(id, datagram);
         }
     }
 
@@ -311,7 +365,12 @@ impl Reassembler {
     }
 
     fn begin(&mut self, id: FragmentKey, ingress: DpPort, now: Instant) {
-        let datagram = Datagram::new(self.serial, now, ingress);
+        self.enter(id, Datagram::new(self.side, now, ingress));
+    }
+
+    /// Puts a datagram into all tables, as the youngest.
+    fn enter(&mut self, id: FragmentKey, mut datagram: Datagram) {
+        datagram.serial = self.serial;
         self.shares.enter(id.source, self.serial, datagram.usage);
         self.ages.insert(self.serial, id);
         self.serial += 1;

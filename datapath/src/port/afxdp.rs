@@ -28,7 +28,7 @@ use sys::ethtool;
 use sys::netlink::AdminState;
 use sys::netns::Netns;
 use sys::packet_socket::Promiscuous;
-use sys::xdp::{self, XdpDevice, XdpMode, XdpOptions, XdpReceiver, XdpSender, XdpWatch};
+use sys::xdp::{self, XdpDevice, XdpMode, XdpOptions, XdpReceiver, XdpSender, XdpStatistics, XdpWatch};
 use sys::{IfIndex, IfName};
 
 /// Largest MTU with which every frame, with two VLAN tags, fits the memory that it is received into.
@@ -172,6 +172,10 @@ impl Port for AfXdpPort {
             check_mtu(mtu)?;
         }
         device::change(&self.netns, Key::Index(self.index), change)
+    }
+
+    fn xdp_statistics(&self) -> Vec<XdpStatistics> {
+        self.watches.iter().map(|watch| watch.statistics().unwrap_or_default()).collect()
     }
 
     fn losses(&self) -> Vec<Arc<RxLoss>> {
@@ -369,7 +373,7 @@ impl AfXdpTx {
             }
             Some(errno::ENETDOWN) => {
                 self.is_down = true;
-                Some(Drop::TxError)
+                Some(Drop::TxDown)
             }
             _ => Some(reason_of(error)),
         }

@@ -14,6 +14,7 @@ pub mod capture;
 pub mod dummy;
 pub mod pcap;
 pub mod tap;
+pub mod tunnel_device;
 pub mod tunnel_socket;
 
 mod batching;
@@ -24,6 +25,7 @@ mod vnet;
 
 use crate::cost;
 use crate::drop::Drop;
+use crate::fragments::Incomplete;
 use base::Counter;
 use packet::{Batch, Frame, FramePool};
 use std::net::IpAddr;
@@ -36,9 +38,10 @@ pub use afxdp::{AfXdpConfig, AfXdpPort};
 pub use dummy::{DummyEnd, DummyPort};
 pub use pcap::{PcapConfig, PcapPort, WallClock};
 pub use tap::{TapConfig, TapPort};
+pub use tunnel_device::{TunnelDeviceConfig, TunnelDevicePort};
 pub use tunnel_socket::{TunnelSocketConfig, TunnelSocketPort};
 
-pub use sys::xdp::{XdpMode, XdpOptions};
+pub use sys::xdp::{XdpMode, XdpOptions, XdpStatistics};
 
 /// What went wrong with a port as a whole. A single frame that cannot be sent is a [`Drop`].
 #[derive(Debug, Error)]
@@ -83,6 +86,9 @@ pub enum PortConfigError {
         /// The largest that is possible.
         most: u32,
     },
+    /// A name or a UDP port that somebody has; the text says which.
+    #[error("{0}")]
+    InUse(String),
     /// A capture file.
     #[error("{path}: {reason}")]
     Capture {
@@ -159,12 +165,14 @@ pub struct RxQueue {
     pub load: Arc<RxLoad>,
     /// Cached flows of the port at the worker that it comes from: as many may be set up anew where it goes.
     pub flows: u64,
+    /// Fragments that came by it of packets that are not whole yet.
+    pub fragments: Incomplete,
 }
 
 impl RxQueue {
     /// A side that nobody has received from.
     pub fn new(number: u16, rx: Box<dyn Rx>) -> RxQueue {
-        RxQueue { number, rx, load: Arc::default(), flows: 0 }
+        RxQueue { number, rx, load: Arc::default(), flows: 0, fragments: Incomplete::default() }
     }
 
     /// The only side of its port.
@@ -238,7 +246,7 @@ pub struct TxLost {
 
 /// Frames that a sending side took and then did not send, by reason.
 #[derive(Debug, Default)]
-struct Losses([Option<TxLost>; 4]);
+struct Losses([Option<TxLost>; 6]);
 
 impl Losses {
     fn add(&mut self, reason: Drop, frames: u64, bytes: u64) {
@@ -259,6 +267,7 @@ fn reason_of(error: &std::io::Error) -> Drop {
     match error.raw_os_error() {
         Some(sys::errno::EAGAIN | sys::errno::ENOBUFS | sys::errno::ENOMEM) => Drop::TxFull,
         Some(sys::errno::EMSGSIZE) => Drop::TxTooBig,
+        Some(sys::errno::ENETDOWN) => Drop::TxDown,
         _ => Drop::TxError,
     }
 }
@@ -376,6 +385,11 @@ pub trait Port: Send {
 
     /// What was lost before a worker saw it.
     fn losses(&self) -> Vec<Arc<RxLoss>>;
+
+    /// What the kernel counts for each queue, from the first on, if frames are taken by AF_XDP.
+    fn xdp_statistics(&self) -> Vec<XdpStatistics> {
+        Vec::new()
+    }
 
     /// Destinations whose paths were found to take only packets of so many bytes, since this was last asked. Only of ports that
     /// the host routes for.

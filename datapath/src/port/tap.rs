@@ -541,6 +541,9 @@ impl TapTx {
         let reason = if tap::is_gone(error) {
             self.failed = Some(PortError::Gone);
             Drop::NoPort
+        } else if error.raw_os_error() == Some(sys::errno::EIO) {
+            // What a TAP says that is down.
+            Drop::TxDown
         } else {
             super::reason_of(error)
         };

@@ -7,18 +7,16 @@
 use super::recorder::{Home, Recorder};
 use crate::action::{DpAction, RecircId};
 use crate::cache::{
-    Chain, FlowCache, FlowSlot, MaskedKey, Memo, Millis, NewFlow, PortShare, Stamp, Stored, TableIndex,
-    ends_in_pass,
+    Chain, FlowCache, FlowSlot, MaskedKey, Millis, Stamp, Stored, TableIndex, Vacancy, ends_in_pass,
 };
 use crate::cost;
 use crate::drop::Drop;
 use crate::execute::{Executor, Held, Next, Origin, Waiting};
 use crate::ports::PortIndex;
-use crate::slowpath::{FrameClass, Profile, Revision, SlowPath, Stage, Translation, Upcall};
+use crate::slowpath::{Draft, FrameClass, Profile, Revision, SlowPath, Stage, Upcall};
 use crate::stats::WorkerStats;
 use base::Instant;
 use packet::{Batch, DpPort, Frame, Malformed, PacketKey, slot, tunnel};
-use std::sync::Arc;
 
 /// Times that one frame may be recirculated.
 pub const RECIRCULATIONS_MAX: u32 = 16;
@@ -52,6 +50,22 @@ impl Staging {
     }
 }
 
+/// Room that one pass leaves to the next, so that they need not allocate any.
+pub(crate) struct PassRoom<S: SlowPath> {
+    /// The chain that is being made for the flow of the frame at hand.
+    recorder: Recorder,
+    /// For translations.
+    translation: S::Room,
+    /// The program of a frame whose flow is not cached.
+    steps: Vec<DpAction>,
+}
+
+impl<S: SlowPath> Default for PassRoom<S> {
+    fn default() -> Self {
+        PassRoom { recorder: Recorder::default(), translation: S::Room::default(), steps: Vec::new() }
+    }
+}
+
 /// Where a flow is cached.
 type Place = (TableIndex, FlowSlot);
 
@@ -71,8 +85,7 @@ pub(crate) struct Pass<'a, S: SlowPath> {
     class: Option<(FrameClass, Option<TableIndex>)>,
     /// Answer to the last question for a profile without what tells connections apart; `None`: it is the other one.
     shared_class: Option<(FrameClass, Option<TableIndex>)>,
-    /// The chain that is being made for the flow of the frame at hand.
-    recorder: &'a mut Recorder,
+    room: &'a mut PassRoom<S>,
     /// Look-ups that the frame at hand, its copies and fragments may still cause.
     lookups_left: u32,
     /// Whether flows were added or removed since the batch was looked up, so that slots may be another flow's.
@@ -85,7 +98,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         now: Instant,
         cache: &'a mut FlowCache,
         executor: &'a mut Executor,
-        recorder: &'a mut Recorder,
+        room: &'a mut PassRoom<S>,
         stats: &'a WorkerStats,
     ) -> Self {
         let revision = slow.revision();
@@ -101,7 +114,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             stats,
             class: None,
             shared_class: None,
-            recorder,
+            room,
             lookups_left: LOOKUPS_MAX,
             moved: false,
         }
@@ -329,7 +342,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         if let Some(next) = next {
             self.recirculate(next, staged, ingress);
         }
-        self.recorder.stop();
+        self.room.recorder.stop();
         while let Some(Waiting { frame, key, id }) = self.executor.waiting.pop_front() {
             staged.key = key;
             self.recirculate((frame, id), staged, ingress);
@@ -358,7 +371,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             let begins = id == RecircId(0);
             next = self.look_up_and_run(frame, staged, ingress);
             if !begins {
-                self.recorder.record(self.cache, held, staged.table.zip(staged.slot));
+                self.room.recorder.record(self.cache, held, staged.table.zip(staged.slot));
             }
         }
         match next {
@@ -369,7 +382,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
 
     /// Gives the flow that the frame was first looked up by what was recorded.
     fn finish_recording(&mut self, ingress: PortIndex) {
-        let Some((home, memo, links, key)) = self.recorder.finish(self.cache.removals()) else { return };
+        let Some((home, memo, links, key)) = self.room.recorder.finish(self.cache.removals()) else { return };
         let place = match home {
             Home::Cached(table, slot) => Some((table, slot)),
             Home::New { table, masked, shared } => {
@@ -377,7 +390,8 @@ impl<'a, S: SlowPath> Pass<'a, S> {
                 let share = self.executor.ports.share(ingress);
                 self.executor.charge(cost::INSERTION);
                 copy.zip(share).and_then(|(flow, share)| {
-                    let stored = self.cache.insert((table, &masked), key, share, flow, self.now).ok()?;
+                    let vacancy = Vacancy { table, masked: &masked, key, share };
+                    let stored = self.cache.insert_copy(vacancy, flow, self.now)?;
                     self.moved = true;
                     self.stats.cache.evicted.add(stored.evicted);
                     Some((table, stored.slot))
@@ -468,7 +482,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         }
         let memo = self.cache.memo(place.0, place.1);
         if FrameClass::of(&staged.key).stage == Stage::Fresh {
-            self.recorder.stop();
+            self.room.recorder.stop();
             if let Some(memo) = memo.filter(|memo| ends_in_pass(&memo.program)) {
                 let home = match staged.table {
                     Some(table) if table != place.0 => {
@@ -476,7 +490,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
                     }
                     _ => Home::Cached(place.0, place.1),
                 };
-                self.recorder.start(home, memo, &staged.key, removals);
+                self.room.recorder.start(home, memo, &staged.key, removals);
             }
         }
         let steps = memo.map_or(&[][..], |memo| &memo.program.actions);
@@ -541,23 +555,30 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         next.and_then(Next::recirculation)
     }
 
-    /// Translates a key and carries out what else that means. Also says whether the flow may be cached.
-    fn translate(&mut self, key: &PacketKey) -> (NewFlow, bool) {
-        let stamp = self.slow.revision();
-        let Translation { program, deps, credits, effects, cacheable, tables } =
-            self.slow.translate(&Upcall { key });
-        let effects_cost = cost::EFFECT.saturating_mul(effects.len() as u32);
-        self.executor.charge(cost::TRANSLATION);
-        self.executor.charge(cost::TABLE.saturating_mul(tables));
-        self.executor.charge(effects_cost);
-        if !effects.is_empty() {
-            self.slow.commit(&effects, self.now);
-            // What this frame taught must count for the next one of the same batch.
-            self.revision = self.slow.revision();
-            (self.stamp, self.millis) = self.cache.present(self.revision, self.now);
-        }
-        let memo = Arc::new(Memo { program, deps, credits });
-        (NewFlow { memo, stamp }, cacheable)
+    /// Translates a key, carries out what else that means, and hands the answer on with the revision at which it is right.
+    fn translate<R>(
+        &mut self,
+        key: &PacketKey,
+        take: impl FnOnce(&mut Self, Draft<'_, S::Effect>, Revision) -> R,
+    ) -> R {
+        let (slow, stamp) = (self.slow, self.slow.revision());
+        // Taken out, as what takes the answer wants the whole pass.
+        let mut room = std::mem::take(&mut self.room.translation);
+        let result = slow.translate_in(&Upcall { key }, &mut room, |draft| {
+            let effects_cost = cost::EFFECT.saturating_mul(draft.effects.len() as u32);
+            self.executor.charge(cost::TRANSLATION);
+            self.executor.charge(cost::TABLE.saturating_mul(draft.tables));
+            self.executor.charge(effects_cost);
+            if !draft.effects.is_empty() {
+                self.slow.commit(draft.effects, self.now);
+                // What this frame taught must count for the next one of the same batch.
+                self.revision = self.slow.revision();
+                (self.stamp, self.millis) = self.cache.present(self.revision, self.now);
+            }
+            take(self, draft, stamp)
+        });
+        self.room.translation = room;
+        result
     }
 
     /// A frame whose own flow is not cached. What it has in common with others may be, and its own flow begins as a copy of
@@ -578,14 +599,26 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             return None;
         }
         self.stats.cache.misses.add(1);
-        let (flow, cacheable) = self.translate(&staged.key);
-        let share = self.executor.ports.share(ingress);
-        let (Some(table), Some(share), true) = (shared.or(staged.table), share, cacheable) else {
-            return self.run_uncached(flow, frame, staged, ingress);
-        };
-        match self.insert((table, &masked), staged, share, flow) {
-            Ok(slot) => self.run_cached((table, slot), frame, staged, ingress),
-            Err(flow) => self.run_uncached(flow, frame, staged, ingress),
+        let (table, share) = (shared.or(staged.table), self.executor.ports.share(ingress));
+        let key = &staged.key;
+        let place = self.translate(key, |pass, mut draft, stamp| {
+            if draft.cacheable
+                && let (Some(table), Some(share)) = (table, share)
+            {
+                pass.executor.charge(cost::INSERTION);
+                let vacancy = Vacancy { table, masked: &masked, key, share };
+                let stored = pass.cache.insert(vacancy, &mut draft, stamp, pass.now);
+                if let Some(stored) = stored {
+                    return Some((table, pass.note_stored(stored)));
+                }
+            }
+            pass.keep_uncached(draft, &frame, key);
+            None
+        });
+        staged.slot = place.map(|(_, slot)| slot);
+        match place {
+            Some(place) => self.run_cached(place, frame, staged, ingress),
+            None => self.run_uncached(frame, staged, ingress),
         }
     }
 
@@ -625,27 +658,23 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             && !ends_in_pass(&memo.program)
             && let Some(copy) = self.cache.copy_of(place.0, place.1, memo)
             && let (Some(table), Some(share)) = (staged.table, self.executor.ports.share(ingress))
-            && let Ok(slot) = self.insert((table, &{ staged.masked }), staged, share, copy)
         {
-            return self.run_cached((table, slot), frame, staged, ingress);
+            self.executor.charge(cost::INSERTION);
+            let vacancy = Vacancy { table, masked: &staged.masked, key: &staged.key, share };
+            if let Some(stored) = self.cache.insert_copy(vacancy, copy, self.now) {
+                let slot = self.note_stored(stored);
+                staged.slot = Some(slot);
+                return self.run_cached((table, slot), frame, staged, ingress);
+            }
         }
         self.run_cached(place, frame, staged, ingress)
     }
 
-    /// Caches a flow for a frame.
-    fn insert(
-        &mut self,
-        place: (TableIndex, &MaskedKey),
-        staged: &mut Staged,
-        share: PortShare,
-        flow: NewFlow,
-    ) -> Result<FlowSlot, NewFlow> {
-        self.executor.charge(cost::INSERTION);
-        let Stored { slot, evicted } = self.cache.insert(place, &staged.key, share, flow, self.now)?;
+    /// Notes that a flow was cached, and says where.
+    fn note_stored(&mut self, stored: Stored) -> FlowSlot {
         self.moved = true;
-        self.stats.cache.evicted.add(evicted);
-        staged.slot = Some(slot);
-        Ok(slot)
+        self.stats.cache.evicted.add(stored.evicted);
+        stored.slot
     }
 
     /// A cached flow has become wrong: its place gets a new program, without credit from its port.
@@ -657,29 +686,43 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         ingress: PortIndex,
     ) -> Option<(Frame, RecircId)> {
         self.stats.cache.retranslated.add(1);
-        let (flow, cacheable) = self.translate(&staged.key);
-        if !cacheable {
-            self.cache.remove(place.0, place.1);
-            self.moved = true;
-            return self.run_uncached(flow, frame, staged, ingress);
+        let key = &staged.key;
+        let is_cached = self.translate(key, |pass, mut draft, stamp| {
+            let is_cacheable = draft.cacheable;
+            if is_cacheable {
+                pass.cache.replace(place.0, place.1, &mut draft, stamp);
+            } else {
+                pass.cache.remove(place.0, place.1);
+                pass.moved = true;
+                pass.keep_uncached(draft, &frame, key);
+            }
+            is_cacheable
+        });
+        if is_cached {
+            return self.run_cached(place, frame, staged, ingress);
         }
-        self.cache.replace(place.0, place.1, flow);
-        self.run_cached(place, frame, staged, ingress)
+        staged.slot = None;
+        self.run_uncached(frame, staged, ingress)
+    }
+
+    /// Credits a translation for a frame whose flow is not cached, and puts its program where [`Self::run_uncached`] finds it.
+    fn keep_uncached(&mut self, draft: Draft<'_, S::Effect>, frame: &Frame, key: &PacketKey) {
+        self.stats.cache.uncached.add(1);
+        draft.credits.credit(1, frame.len() as u64, self.now, tcp_flags(key));
+        std::mem::swap(draft.steps, &mut self.room.steps);
     }
 
     fn run_uncached(
         &mut self,
-        flow: NewFlow,
         frame: Frame,
         staged: &mut Staged,
         ingress: PortIndex,
     ) -> Option<(Frame, RecircId)> {
-        self.stats.cache.uncached.add(1);
-        for credit in &flow.memo.credits {
-            credit.credit(1, frame.len() as u64, self.now, tcp_flags(&staged.key));
-        }
-        staged.slot = None;
-        self.run(&flow.memo.program.actions, frame, staged, ingress)
+        let mut steps = std::mem::take(&mut self.room.steps);
+        let next = self.run(&steps, frame, staged, ingress);
+        steps.clear();
+        self.room.steps = steps;
+        next
     }
 }
 

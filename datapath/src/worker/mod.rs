@@ -20,6 +20,7 @@ use crate::cache::FlowCache;
 use crate::command::{COMMANDS_MAX, Command, Event, Wake, WorkerConfig, WorkerPeer};
 use crate::conntrack::ConnTracker;
 use crate::execute::Executor;
+use crate::fragments::Side;
 use crate::port::{PortError, RxQueue};
 use crate::ports::{PortIndex, Ports};
 use crate::slowpath::SlowPath;
@@ -27,9 +28,8 @@ use crate::stats::WorkerStats;
 use arc_swap::ArcSwap;
 use base::{HashSeed, Instant};
 use crossbeam_channel::{Receiver, Sender};
-use forward::{Pass, Staging};
+use forward::{Pass, PassRoom, Staging};
 use packet::{Batch, DpPort};
-use recorder::Recorder;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -128,7 +128,7 @@ pub struct Worker<S: SlowPath> {
     turns: Turns,
     batch: Batch,
     staging: Staging,
-    recorder: Recorder,
+    room: PassRoom<S>,
     commands: Receiver<Command>,
     events: Sender<Event>,
     events_pending: Vec<Event>,
@@ -158,7 +158,7 @@ impl<S: SlowPath> Worker<S> {
             turns: Turns::default(),
             batch: Batch::new(),
             staging: Staging::new(),
-            recorder: Recorder::default(),
+            room: PassRoom::default(),
             commands,
             events,
             events_pending: Vec::new(),
@@ -295,6 +295,7 @@ impl<S: SlowPath> Worker<S> {
     fn receive_from(&mut self, at: usize, now: Instant) -> (usize, bool) {
         let Some(entry) = self.receivers.get_mut(at) else { return (0, false) };
         let (port, index) = (entry.port, entry.index);
+        self.executor.fragments.receive_from(Some(Side { port, number: entry.queue.number }));
         let result = entry.queue.rx.recv(&mut self.executor.pool, &mut self.batch);
         let frames = self.batch.len();
         entry.ready = frames > 0 && !entry.queue.rx.is_drained();
@@ -356,7 +357,7 @@ impl<S: SlowPath> Worker<S> {
         // After receiving, never before: who sent a frame after the reply to a change meets the change.
         let slow = self.snapshot.load();
         let mut pass =
-            Pass::new(&**slow, now, &mut self.cache, &mut self.executor, &mut self.recorder, &self.stats);
+            Pass::new(&**slow, now, &mut self.cache, &mut self.executor, &mut self.room, &self.stats);
         pass.forward(&mut self.batch, &mut self.staging, index);
     }
 

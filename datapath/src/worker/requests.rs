@@ -4,6 +4,7 @@ use super::forward::Pass;
 use super::turns::{Account, Pace};
 use super::{RxEntry, RxToken, Worker};
 use crate::command::{COMMANDS_PER_STEP_MAX, Command, FragmentDump, Reply, WorkerConfig};
+use crate::fragments::Side;
 use crate::port::RxQueue;
 use crate::ports::PortIndex;
 use crate::slowpath::SlowPath;
@@ -49,13 +50,18 @@ impl<S: SlowPath> Worker<S> {
             Command::TakeRx { port, number, reply } => {
                 self.flush_ports();
                 let taken = self.remove_receivers(|r| r.port == port && r.queue.number == number);
+                let mut taken = taken.into_iter().next();
+                if let Some(queue) = &mut taken {
+                    queue.fragments = self.executor.fragments.release(Side { port, number });
+                }
                 // Who has given up waiting would lose it.
-                if let Err(error) = reply.try_send(taken.into_iter().next())
+                if let Err(error) = reply.try_send(taken)
                     && let Some(queue) = error.into_inner()
                 {
                     self.add_rx(port, queue);
                 }
             }
+            Command::Adopt { fragments } => self.executor.fragments.adopt(fragments),
             Command::AddTx { port, tx, done } => {
                 let index = self.port_index(port);
                 self.flush_ports();
@@ -72,6 +78,10 @@ impl<S: SlowPath> Worker<S> {
             }
             Command::Flush { reply } => {
                 let removed = self.cache.flush();
+                answer_if(reply, removed);
+            }
+            Command::RemoveFlows { which, reply } => {
+                let removed = self.cache.remove_some(&*which);
                 answer_if(reply, removed);
             }
             Command::DumpFlows { from, reply } => {
@@ -143,8 +153,9 @@ impl<S: SlowPath> Worker<S> {
         }
     }
 
-    fn add_rx(&mut self, port: DpPort, queue: RxQueue) {
+    fn add_rx(&mut self, port: DpPort, mut queue: RxQueue) {
         let index = self.port_index(port);
+        self.executor.fragments.adopt(std::mem::take(&mut queue.fragments));
         if let Some(entry) = self.executor.ports.get_mut(index) {
             entry.receivers += 1;
         }
@@ -200,9 +211,10 @@ impl<S: SlowPath> Worker<S> {
             }
         }
         frame.in_port = port;
+        self.executor.fragments.receive_from(None);
         let slow = self.snapshot.load();
         let mut pass =
-            Pass::new(&**slow, now, &mut self.cache, &mut self.executor, &mut self.recorder, &self.stats);
+            Pass::new(&**slow, now, &mut self.cache, &mut self.executor, &mut self.room, &self.stats);
         match program {
             Some(program) => pass.execute(program, frame, index),
             None => pass.forward_single(frame, index),

@@ -4,6 +4,7 @@
 
 mod bench;
 mod limits;
+mod moving;
 mod properties;
 mod rules;
 mod translation;

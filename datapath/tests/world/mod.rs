@@ -148,6 +148,7 @@ pub const CONFIGURATION: Domain = Domain(u64::MAX);
 
 impl SlowPath for Fake {
     type Effect = Domain;
+    type Room = ();
 
     fn revision(&self) -> Revision {
         Revision(self.number << 32 | self.learned.revision().0)

@@ -59,10 +59,13 @@ impl PackedMask {
         self.0.iter().map(|w| key.word(w.index as usize) & w.bits).collect()
     }
 
-    /// Hash of `key` under the mask; equals [`HashSeed::hash`] of [`PackedMask::values`].
+    /// Hash of `key` under the mask; equals [`HashSeed::hash_row`] of [`PackedMask::values`].
     #[inline]
     pub fn hash(&self, seed: &HashSeed, key: &FlowKey) -> u64 {
-        seed.hash(self.0.iter().map(|w| key.word(w.index as usize) & w.bits))
+        let value = |w: &MaskWord| key.word(w.index as usize) & w.bits;
+        let (pairs, last) = self.0.as_chunks::<2>();
+        let hash = pairs.iter().fold(seed.row(), |hash, [x, y]| hash.pair(value(x), value(y)));
+        last.iter().fold(hash, |hash, x| hash.pair(value(x), 0)).finish()
     }
 
     /// Whether `key` has `values` under the mask.

@@ -91,16 +91,16 @@ impl<V: Clone> Subtable<V> {
     }
 
     pub fn find_exact(&self, seed: &HashSeed, values: &[u64]) -> Option<&Node<V>> {
-        self.root.find(seed.hash(values.iter().copied()), |v| v == values)
+        self.root.find(seed.hash_row(values), |v| v == values)
     }
 
     pub fn insert(&mut self, seed: &HashSeed, matching: &PackedMatch, priority: u16, value: V) -> Option<V> {
-        let hash = seed.hash(matching.values().iter().copied());
+        let hash = seed.hash_row(matching.values());
         self.root.insert(Insertion { hash, values: matching.values().into(), priority, value })
     }
 
     pub fn remove(&mut self, seed: &HashSeed, values: &[u64], priority: u16) -> Option<V> {
-        self.root.remove(seed.hash(values.iter().copied()), values, priority)
+        self.root.remove(seed.hash_row(values), values, priority)
     }
 
     /// Calls `visit` with the prefix that each rule has on field `i` of [`PREFIX_FIELDS`], if the mask has one.

@@ -91,7 +91,7 @@ impl World {
                         news.push((socket.name(), None));
                     }
                 }
-                Step::OpenSocket(socket) => {
+                Step::OpenSocket(socket, _) => {
                     let open = self.open_device(&socket.name());
                     news.push((socket.name(), Some(open)));
                 }

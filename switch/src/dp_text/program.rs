@@ -1,8 +1,8 @@
 //! Programs as OVS prints datapath actions.
 
 use super::{
-    ARP, ETH, Form, Hex, ICMP, IPV4, IPV6, ND, PORTS, Part, mpls_text, network_parts, transport_parts,
-    write_value,
+    ARP, ETH, Form, Hex, ICMP, IPV4, IPV6, ND, PORTS, Part, PortLabels, mpls_text, network_parts,
+    transport_parts, write_value,
 };
 use crate::forwarding::PacketIn;
 use datapath::conntrack::{Alg, CtSpec, NatKind, NatSpec, PortSelection};
@@ -18,11 +18,20 @@ use std::net::IpAddr;
 pub struct DisplayProgram<'a> {
     program: &'a Program,
     key: &'a PacketKey,
+    ports: PortLabels<'a>,
+}
+
+impl<'a> DisplayProgram<'a> {
+    /// The same with ports written so.
+    #[must_use]
+    pub fn with_ports(self, ports: PortLabels<'a>) -> Self {
+        DisplayProgram { ports, ..self }
+    }
 }
 
 /// A program as text. The key is that of a frame it was made for: it says which header a field belongs to.
 pub fn display_program<'a>(program: &'a Program, key: &'a PacketKey) -> DisplayProgram<'a> {
-    DisplayProgram { program, key }
+    DisplayProgram { program, key, ports: PortLabels::default() }
 }
 
 /// Headers whose fields one `set(…)` may carry together.
@@ -30,7 +39,7 @@ const HEADERS: &[&[Part]] = &[ETH, IPV4, IPV6, ARP, ND, PORTS, ICMP];
 
 impl fmt::Display for DisplayProgram<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let texts = step_texts(&self.program.actions, *self.key);
+        let texts = step_texts(&self.program.actions, *self.key, self.ports);
         if texts.is_empty() {
             return f.write_str("drop");
         }
@@ -38,7 +47,7 @@ impl fmt::Display for DisplayProgram<'_> {
     }
 }
 
-fn step_texts(steps: &[DpAction], mut key: PacketKey) -> Vec<String> {
+fn step_texts(steps: &[DpAction], mut key: PacketKey, ports: PortLabels<'_>) -> Vec<String> {
     let mut texts: Vec<String> = Vec::new();
     let mut sets: Vec<(Slot, u128, u128)> = Vec::new();
     for action in steps {
@@ -51,10 +60,12 @@ fn step_texts(steps: &[DpAction], mut key: PacketKey) -> Vec<String> {
         texts.extend(set_texts(&sets, &key));
         sets.clear();
         match action {
-            DpAction::Clone(inner) => texts.push(format!("clone({})", step_texts(inner, key).join(","))),
+            DpAction::Clone(inner) => {
+                texts.push(format!("clone({})", step_texts(inner, key, ports).join(",")))
+            }
             // A program that does something has no need to say that it sends nothing.
             DpAction::Drop(_) if !texts.is_empty() => {}
-            action => texts.push(action_text(action)),
+            action => texts.push(action_text(action, ports)),
         }
         follow(action, &mut key);
     }
@@ -133,10 +144,10 @@ fn other_set(place: Slot, value: u128, mask: u128, key: &PacketKey) -> String {
     }
 }
 
-fn action_text(action: &DpAction) -> String {
+fn action_text(action: &DpAction, ports: PortLabels<'_>) -> String {
     match action {
-        DpAction::Output(port) => port.to_string(),
-        DpAction::OutputTrunc { port, max_len } => format!("trunc({max_len}),{port}"),
+        DpAction::Output(port) => ports.text(*port),
+        DpAction::OutputTrunc { port, max_len } => format!("trunc({max_len}),{}", ports.text(*port)),
         // Gathered elsewhere.
         DpAction::SetField { .. } => String::new(),
         DpAction::PushVlan { tpid, tci } => {
@@ -155,7 +166,7 @@ fn action_text(action: &DpAction) -> String {
         // Shown with what it does.
         DpAction::Clone(_) => String::new(),
         DpAction::PushTunnel(push) => super::tunnel::push_text(push),
-        DpAction::PopTunnel { port, .. } => format!("tnl_pop({port})"),
+        DpAction::PopTunnel { port, .. } => format!("tnl_pop({})", ports.text(*port)),
         DpAction::Recirculate(id) => format!("recirc({:#x})", id.0),
         DpAction::Drop(_) => "drop".to_owned(),
     }

@@ -334,15 +334,18 @@ impl Brain {
         }
     }
 
-    /// Takes away every rule of a bridge, and puts back the one that makes it a learning switch if it is to be one.
+    /// Takes away every rule of a bridge, its groups and meters, and puts back the rule that makes it a learning switch if it is
+    /// to be one.
     pub(crate) fn flush_rules(&mut self, bridge: &str, standalone: bool, now: Instant) {
         let Ok(state) = self.bridge_mut(bridge) else { return };
+        (state.groups, state.meters) = (Groups::default(), Meters::default());
         let all = flow_mod::FlowMod::new(flow_mod::FlowModCommand::Delete, TableId::ALL, Match::any());
         let mut requests = vec![all];
         requests.extend(standalone.then(normal_rule));
         // Deleting everything and adding one rule to an empty table cannot be refused.
         if let Ok(changes) = state.rules.apply_all(&requests, now) {
             let changes: Vec<_> = changes.into_iter().flatten().collect();
+            self.stage_tables(bridge);
             self.rules_changed(bridge, &changes, None, now);
         }
     }

@@ -2,13 +2,12 @@
 
 use super::lookup::OnMiss;
 use super::output::{Cut, Punt};
-use super::{Level, Source, Step, Walk};
+use super::{Actions, Level, Source, Step, Walk};
 use crate::trace::{Note, action_text};
 use flowtable::field::Prereq;
 use flowtable::key::pipeline_slot;
 use flowtable::{FieldId, OfAction, OfPort, PacketInReason, TableId, Words};
 use packet::key::slot;
-use std::sync::Arc;
 
 impl Walk<'_> {
     pub(super) fn act(&mut self, action: &OfAction) -> Step {
@@ -147,7 +146,7 @@ impl Walk<'_> {
 
     /// Turns the outermost list, which has ended, into the action set.
     pub(super) fn enter_action_set(&mut self) {
-        let actions: Arc<[OfAction]> = ordered(&std::mem::take(&mut self.action_set)).into();
+        let actions = Actions::Own(ordered(&std::mem::take(&mut self.action_set)).into());
         let (cookie, depth) = (self.cookie(), self.depth());
         if let Some(trace) = &mut self.trace {
             trace.enter(Note::Set, "--. Executing action set:".to_owned());

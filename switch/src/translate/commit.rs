@@ -32,6 +32,9 @@ const WRITABLE: &[Slot] = &[
 impl Walk<'_> {
     /// Appends the steps that make of the frame what the pipeline sees.
     pub(super) fn commit(&mut self) {
+        if !self.has_written {
+            return self.commit_tags();
+        }
         for &place in WRITABLE {
             // Bits that no action wrote are equal, whatever they are; comparing them would make the program depend on
             // them.
@@ -45,17 +48,24 @@ impl Walk<'_> {
             }
             let rest = self.base.slot(place) & !bits;
             self.base.set_slot(place, rest | wanted);
-            match self.out.last_mut() {
+            match self.room.out.last_mut() {
                 // An entry that was just pushed is pushed right in the first place.
                 Some(DpAction::PushMpls { lse, .. }) if place == slot::MPLS_LSE0 => {
                     *lse = self.base.slot(place) as u32;
                 }
-                _ => self.out.push(DpAction::SetField { slot: place, value: wanted, mask: bits }),
+                _ => self.room.out.push(DpAction::SetField { slot: place, value: wanted, mask: bits }),
             }
         }
+        self.commit_tags();
+    }
+
+    fn commit_tags(&mut self) {
+        if self.base_tags == self.tags {
+            return;
+        }
         let (pops, pushes) = self.base_tags.steps_to(&self.tags);
-        self.out.extend(std::iter::repeat_n(DpAction::PopVlan, pops));
-        self.out.extend(pushes.map(|t| DpAction::PushVlan { tpid: t.tpid, tci: t.tci }));
+        self.room.out.extend(std::iter::repeat_n(DpAction::PopVlan, pops));
+        self.room.out.extend(pushes.map(|t| DpAction::PushVlan { tpid: t.tpid, tci: t.tci }));
         self.base_tags = self.tags;
     }
 }

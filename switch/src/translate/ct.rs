@@ -3,7 +3,7 @@
 //! The tracker has state, so it is asked by the datapath and not here: `ct` becomes a step of the program, and what depends
 //! on its answer goes on in a translation of its own, which sees the answer as fields of the key.
 
-use super::{Level, Source, Step, Walk};
+use super::{Actions, Level, Source, Step, Walk};
 use crate::forwarding::RECIRC_DOMAIN;
 use crate::recirc::Frozen;
 use crate::trace::Note;
@@ -33,7 +33,7 @@ const CONNECTION: &[Slot] = &[
 /// Bits of a field that are written, and what with.
 type Written = (u128, u128);
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
     /// `ct(…)`.
     pub(super) fn ct(&mut self, ct: &CtAction) -> Step {
         if !Prereq::Ip.holds(&self.flow) {
@@ -46,11 +46,11 @@ impl Walk<'_> {
         if resume.is_some() {
             self.commit_tunnel();
         }
-        self.out.push(DpAction::Ct(spec));
+        self.room.out.push(DpAction::Ct(spec));
         self.spoiled = true;
         self.untracked = true;
         if let (Some(id), Some(table)) = (resume, ct.table) {
-            self.out.push(DpAction::Recirculate(id));
+            self.room.out.push(DpAction::Recirculate(id));
             self.note(Note::Detail, || {
                 format!(
                     "A clone of the packet is forked to recirculate. The forked pipeline will be resumed at table {}.",
@@ -85,7 +85,7 @@ impl Walk<'_> {
     /// Makes the frame's key say what the pipeline sees, before somebody reads it.
     pub(super) fn commit_untracked(&mut self) {
         if std::mem::take(&mut self.untracked) {
-            self.out.push(DpAction::CtClear);
+            self.room.out.push(DpAction::CtClear);
             self.spoiled = true;
         }
     }
@@ -156,7 +156,7 @@ impl Walk<'_> {
     pub(super) fn clone_of(&mut self, actions: &[OfAction]) -> Step {
         let (table, cookie, depth) = (self.table(), self.cookie(), self.depth());
         let level = Level {
-            actions: actions.into(),
+            actions: Actions::Own(actions.into()),
             next: 0,
             table,
             cookie,
@@ -171,7 +171,7 @@ impl Walk<'_> {
     }
 
     /// Carries out lists of actions on a copy of the frame and its pipeline's state.
-    pub(super) fn isolated(&mut self, levels: Vec<Level>) -> Step {
+    pub(super) fn isolated(&mut self, levels: Vec<Level<'a>>) -> Step {
         let before = self.mark();
         let waiting = self.outer.len();
         let outer_levels = std::mem::replace(&mut self.levels, levels);

@@ -81,13 +81,19 @@ impl Walk<'_> {
             // A field that is written is there, whatever its value.
             self.see(presence, 1);
             self.flow.set_slot(presence, 1);
-            self.touched.add_all(presence);
+            self.touch(presence, presence.ones());
         }
         let now = self.flow.slot(row.slot);
         self.flow.set_slot(row.slot, now & !mask | value & mask);
         if usize::from(row.slot.word) < PIPELINE && row.slot != slot::IN_PORT {
-            self.touched.add(row.slot, mask);
+            self.touch(row.slot, mask);
         }
+    }
+
+    /// Notes that an action wrote these bits.
+    fn touch(&mut self, place: Slot, bits: u128) {
+        self.touched.add(place, bits);
+        self.has_written = true;
     }
 
     /// Fields of the outer tag. OpenFlow 1.0's add a tag if there is none; writing the presence bit away removes it.
@@ -138,7 +144,7 @@ impl Walk<'_> {
         }
         if [Prereq::Tcp, Prereq::Udp, Prereq::Sctp].iter().any(|p| p.holds(&self.flow)) {
             self.flow.set_slot(place, port.into());
-            self.touched.add_all(place);
+            self.touch(place, place.ones());
         }
     }
 }

@@ -5,7 +5,7 @@
 //! and the key, of bits that are in the profile.
 
 use super::actions::ordered;
-use super::{DEPTH_MAX, Level, RESUBMITS_MAX, Source, Step, Walk};
+use super::{Actions, DEPTH_MAX, Level, RESUBMITS_MAX, Source, Step, Walk};
 use crate::forwarding::{group_domain, meter_domain};
 use crate::trace::Note;
 use datapath::{DpAction, Drop};
@@ -27,7 +27,7 @@ impl Walk<'_> {
             self.why(Drop::NoAction);
             return Step::Next;
         };
-        self.credits.groups.push(Arc::clone(&group.stats));
+        self.room.others.groups.push(Arc::clone(&group.stats));
         let chosen: Vec<usize> = match group.kind {
             GroupType::All => (0..group.buckets.len()).collect(),
             GroupType::Indirect => vec![0],
@@ -60,7 +60,7 @@ impl Walk<'_> {
             self.fail("over max translation depth 64");
             return Step::Leave;
         }
-        self.credits.groups.push(Arc::clone(stats));
+        self.room.others.groups.push(Arc::clone(stats));
         if let Some(trace) = &mut self.trace {
             trace.enter(Note::Bucket, format!("bucket {index}"));
         }
@@ -70,7 +70,7 @@ impl Walk<'_> {
         // In an action set `exit` means nothing (ovs-actions(7), Action Sets).
         let set = bucket.actions.iter().filter(|a| **a != OfAction::Exit).cloned().collect::<Vec<_>>();
         let (table, cookie) = (self.table(), self.cookie());
-        let actions = ordered(&set).into();
+        let actions = Actions::Own(ordered(&set).into());
         self.isolated(vec![Level { actions, next: 0, table, cookie, depth, source: Source::Bucket }])
     }
 
@@ -149,7 +149,7 @@ impl Walk<'_> {
             return self.note(Note::Warn, || format!("meter {} does not exist", id.0));
         };
         self.commit();
-        self.out.push(DpAction::Meter(Arc::clone(&entry.state)));
+        self.room.out.push(DpAction::Meter(Arc::clone(&entry.state)));
         if entry.remarks() {
             let unknown = self.flow.slot(slot::NW_TOS) ^ slot::NW_TOS.ones();
             self.base.set_slot(slot::NW_TOS, unknown);

@@ -1,13 +1,12 @@
 //! Into tables: the first look-up, goto, resubmit, and what a miss does.
 
-use super::{DEPTH_MAX, Origin, RESUBMITS_MAX, Source, Step, Walk};
+use super::{Actions, DEPTH_MAX, Origin, RESUBMITS_MAX, Source, Step, Walk};
 use crate::bridge::{Fragments, MissBehaviour, PortConfig};
 use crate::forwarding::table_domain;
 use crate::trace::{Note, rule_line};
 use datapath::Drop;
-use flowtable::{OfPort, PacketInReason, Rule, TableId, Words};
+use flowtable::{OfPort, PacketInReason, Rule, Table, TableId, Words};
 use packet::key::{FRAG_ANY, slot};
-use std::sync::Arc;
 
 /// What a look-up without an answer means.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -18,7 +17,7 @@ pub(super) enum OnMiss {
     Nothing,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
     /// Begins with a frame from a port.
     pub(super) fn ingress(&mut self) {
         let config = self.bridge.port(self.in_port()).map_or(PortConfig::default(), |p| p.config);
@@ -57,7 +56,7 @@ impl Walk<'_> {
             }
         }
         match rule {
-            Some(rule) => self.enter_rule(&rule, depth),
+            Some(rule) => self.enter_rule(rule, depth),
             None => {
                 self.miss(table, on_miss);
                 Step::Next
@@ -65,8 +64,8 @@ impl Walk<'_> {
         }
     }
 
-    fn enter_rule(&mut self, rule: &Arc<Rule>, depth: usize) -> Step {
-        self.credits.rules.push(Arc::clone(&rule.stats));
+    fn enter_rule(&mut self, rule: &'a Rule, depth: usize) -> Step {
+        self.rules.push(&rule.stats);
         if let Some(trace) = &mut self.trace {
             trace.enter(Note::Table, rule_line(rule));
             if rule.actions.is_empty() {
@@ -76,7 +75,7 @@ impl Walk<'_> {
         if rule.actions.is_empty() {
             self.why(Drop::Rule);
         }
-        self.push_level(Arc::clone(&rule.actions), rule.table, rule.cookie.0, depth);
+        self.push_level(Actions::OfRule(&rule.actions), rule.table, rule.cookie.0, depth);
         if rule.priority == 0
             && rule.matching().mask().is_empty()
             && let Some(level) = self.levels.last_mut()
@@ -86,25 +85,36 @@ impl Walk<'_> {
         Step::Entered
     }
 
-    fn find(&mut self, id: TableId, in_port: Option<OfPort>) -> Option<Arc<Rule>> {
-        let table = self.bridge.table(id)?;
-        self.depend(table_domain(self.bridge.id(), id), self.bridge.table_revision(id));
-        let real = self.flow.slot(slot::IN_PORT);
-        if let Some(port) = in_port {
-            self.flow.set_slot(slot::IN_PORT, port.0.into());
-        }
-        let ports = [slot::TP_SRC, slot::TP_DST].map(|s| (s, self.flow.slot(s)));
-        if self.is_fragment() && self.bridge.settings().fragments == Fragments::Normal {
-            ports.iter().for_each(|(s, _)| self.flow.set_slot(*s, 0));
-        }
+    fn find(&mut self, id: TableId, in_port: Option<OfPort>) -> Option<&'a Rule> {
+        let bridge = self.bridge;
+        let table = bridge.table(id)?;
+        self.depend(table_domain(bridge.id(), id), bridge.table_revision(id));
+        let hides_ports = self.is_fragment() && bridge.settings().fragments == Fragments::Normal;
+        let rule = if in_port.is_none() && !hides_ports {
+            self.look_up(table)
+        } else {
+            let hidden = [slot::IN_PORT, slot::TP_SRC, slot::TP_DST].map(|s| (s, self.flow.slot(s)));
+            if let Some(port) = in_port {
+                self.flow.set_slot(slot::IN_PORT, port.0.into());
+            }
+            if hides_ports {
+                self.flow.set_slot(slot::TP_SRC, 0);
+                self.flow.set_slot(slot::TP_DST, 0);
+            }
+            let rule = self.look_up(table);
+            hidden.iter().for_each(|(s, value)| self.flow.set_slot(*s, *value));
+            rule
+        };
+        self.lookups.push((table.counters(), rule.is_some()));
+        rule
+    }
+
+    fn look_up(&mut self, table: &'a Table) -> Option<&'a Rule> {
         let rule = match &mut self.trace {
             None => table.lookup(&self.flow),
             Some(trace) => table.lookup_traced(&self.flow, &mut trace.seen),
         };
-        ports.iter().for_each(|(s, value)| self.flow.set_slot(*s, *value));
-        self.flow.set_slot(slot::IN_PORT, real);
-        self.credits.lookups.push((Arc::clone(table.counters()), rule.is_some()));
-        rule.cloned()
+        rule.map(|rule| &**rule)
     }
 
     fn is_fragment(&self) -> bool {

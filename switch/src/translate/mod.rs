@@ -12,33 +12,34 @@
 
 mod actions;
 mod commit;
+mod credits;
 mod ct;
 mod fields;
 mod group;
 mod lookup;
 mod mpls;
 mod output;
+mod room;
 mod tunnel;
 
+pub use credits::{Credits, OtherCredits};
 pub(crate) use output::Cut;
+pub use room::TranslationRoom;
 
 use crate::bridge::{Bridge, BridgeId, BundleId, Device};
 use crate::forwarding::{BRIDGES_DOMAIN, Effect, Forwarding, RECIRC_DOMAIN, settings_domain};
 use crate::mac::{MacEntry, MacKey};
-use crate::recirc::Frozen;
 use crate::trace::{Note, Trace};
-use crate::tunnel::TunnelCounters;
-use crate::tunnel::counters::Way;
-use crate::underlay::Neighbour;
 use crate::vlan::{Tag, TagStack};
-use base::Instant;
-use datapath::{Credit, Deps, Domain, DpAction, Drop, Program, RecircId, Revision, Translation};
-use flowtable::group::GroupCounters;
+use credits::Owed;
+use datapath::{Domain, DpAction, Draft, Drop, RecircId, Revision, Translation};
 use flowtable::key::pipeline_slot;
 use flowtable::{FlowKey, LookupCounters, Mask, OfAction, OfPort, PipelineKey, RuleStats, TableId, Words};
 use packet::PacketKey;
 use packet::key::{Slot, slot};
+use room::{Room, emptied};
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 
 /// How often tables may be asked for one frame (OVS's limit).
@@ -50,10 +51,30 @@ pub const PATCHES_MAX: usize = 64;
 /// Steps that a program may have.
 pub const PROGRAM_STEPS_MAX: usize = 16_384;
 
+/// Actions as they are carried out.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Actions<'a> {
+    /// Those of a rule, which lives as long as its snapshot.
+    OfRule(&'a Arc<[OfAction]>),
+    /// Others.
+    Own(Arc<[OfAction]>),
+}
+
+impl Deref for Actions<'_> {
+    type Target = [OfAction];
+
+    fn deref(&self) -> &[OfAction] {
+        match self {
+            Actions::OfRule(actions) => actions,
+            Actions::Own(actions) => actions,
+        }
+    }
+}
+
 /// A list of actions that is being carried out.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Level {
-    actions: Arc<[OfAction]>,
+pub(crate) struct Level<'a> {
+    actions: Actions<'a>,
     next: usize,
     table: TableId,
     cookie: u64,
@@ -78,7 +99,7 @@ enum Source {
 struct Outer<'a> {
     bridge: &'a Bridge,
     before: Before,
-    levels: Vec<Level>,
+    levels: Vec<Level<'a>>,
     action_set: Vec<OfAction>,
     /// Whether it was left into a tunnel.
     in_tunnel: bool,
@@ -120,51 +141,6 @@ enum Origin {
     PacketOut,
 }
 
-/// Everybody who is credited for the frames of a translation.
-#[derive(Debug, Default)]
-pub struct Credits {
-    /// Rules that matched, as often as they did.
-    pub rules: Vec<Arc<RuleStats>>,
-    /// Tables asked, and whether they had a rule.
-    pub lookups: Vec<(Arc<LookupCounters>, bool)>,
-    /// Source stations.
-    pub stations: Vec<Arc<MacEntry>>,
-    /// Groups and their buckets, as often as they were passed.
-    pub groups: Vec<Arc<GroupCounters>>,
-    /// Neighbours that the frames were sent to.
-    pub neighbours: Vec<Arc<Neighbour>>,
-    /// Tunnel interfaces that the frames came out of or went into.
-    pub tunnels: Vec<(Arc<TunnelCounters>, Way)>,
-}
-
-impl Credit for Credits {
-    fn credit(&self, packets: u64, bytes: u64, last_seen: Instant, tcp_flags: u16) {
-        self.rules.iter().for_each(|r| r.add(packets, bytes, last_seen));
-        self.lookups.iter().for_each(|(t, matched)| t.add(packets, if *matched { packets } else { 0 }));
-        self.groups.iter().for_each(|g| g.add(packets, bytes));
-        self.stations.iter().for_each(|s| s.credit(packets, bytes, last_seen, tcp_flags));
-        self.tunnels.iter().for_each(|(t, way)| t.add(*way, packets, bytes));
-        self.neighbours.iter().for_each(|n| n.credit(packets, bytes, last_seen, tcp_flags));
-    }
-
-    fn identify(&self, part: &mut dyn FnMut(u64)) {
-        fn list<T>(part: &mut dyn FnMut(u64), all: &[T], mut number: impl FnMut(&T) -> u64) {
-            part(all.len() as u64);
-            all.iter().for_each(|one| part(number(one)));
-        }
-        fn address<T>(of: &Arc<T>) -> u64 {
-            Arc::as_ptr(of).addr() as u64
-        }
-        // None of these is aligned to less than two bytes, so one bit is free.
-        list(part, &self.rules, address);
-        list(part, &self.lookups, |(table, matched)| address(table) | u64::from(*matched));
-        list(part, &self.stations, address);
-        list(part, &self.groups, address);
-        list(part, &self.neighbours, address);
-        list(part, &self.tunnels, |(tunnel, way)| address(tunnel) | u64::from(*way == Way::Sent));
-    }
-}
-
 pub(crate) struct Walk<'a> {
     fwd: &'a Forwarding,
     pub(crate) bridge: &'a Bridge,
@@ -176,6 +152,8 @@ pub(crate) struct Walk<'a> {
     base_tags: TagStack,
     /// Bits that actions have written.
     touched: Mask<PacketKey>,
+    /// Whether there are any.
+    has_written: bool,
     /// The headers behind a popped MPLS entry have not been parsed.
     inner_unknown: bool,
     /// The frame cannot be brought back by rewrites to what it was before: it was tracked, or goes on elsewhere.
@@ -189,16 +167,18 @@ pub(crate) struct Walk<'a> {
     /// What its key says of that tunnel is no longer to be seen.
     has_old_tunnel: bool,
     origin: Origin,
-    levels: Vec<Level>,
+    levels: Vec<Level<'a>>,
     outer: Vec<Outer<'a>>,
     action_set: Vec<OfAction>,
     resubmits: usize,
-    out: Vec<DpAction>,
-    /// Steps in clones of it.
+    /// Steps in clones of the program.
     clone_steps: usize,
-    deps: Vec<(Domain, Revision)>,
-    credits: Credits,
-    effects: Vec<Effect>,
+    /// Rules that matched, as often as they did.
+    rules: Vec<&'a Arc<RuleStats>>,
+    /// Tables asked, and whether they had a rule.
+    lookups: Vec<(&'a Arc<LookupCounters>, bool)>,
+    /// The program, and what else was found.
+    room: &'a mut Room,
     /// Why nothing was sent, as far as known.
     why: Option<Drop>,
     failed: bool,
@@ -214,9 +194,32 @@ pub(crate) fn pipeline_start() -> PipelineKey {
     key.pipeline
 }
 
+/// What is made of a translation.
+pub(crate) trait Take<R>: FnOnce(Draft<'_, Effect>) -> R {}
+
+impl<R, F: FnOnce(Draft<'_, Effect>) -> R> Take<R> for F {}
+
 /// Translates a frame's key.
-pub(crate) fn translate(fwd: &Forwarding, key: &PacketKey) -> Translation<Effect> {
-    run(fwd, key)
+pub(crate) fn translate<R>(
+    fwd: &Forwarding,
+    key: &PacketKey,
+    room: &mut TranslationRoom,
+    take: impl Take<R>,
+) -> R {
+    let room = room.get();
+    let recirc = RecircId(key.get(slot::RECIRC_ID) as u32);
+    if recirc != RecircId(0) {
+        return resume(fwd, key, recirc, (room, None), take);
+    }
+    let Some((bridge, in_port)) = fwd.home_of_key(key) else {
+        let from_tunnel = fwd.tunnels().socket(key.in_port()).is_some();
+        let why = if from_tunnel { Drop::NoTunnel } else { Drop::NoBridge };
+        return dropped(fwd, why, BRIDGES_DOMAIN, room, take);
+    };
+    let mut walk = Walk::new(fwd, (bridge, in_port), key, (room, None));
+    walk.arrive();
+    walk.walk();
+    walk.hand_over(take)
 }
 
 /// Translates a key as a bridge's rules see it, its IN_PORT an OpenFlow port, and tells how.
@@ -226,40 +229,34 @@ pub(crate) fn traced(
     flow: &FlowKey,
     trace: &mut Trace,
 ) -> Translation<Effect> {
+    let mut room = Room::default();
     let recirc = RecircId(flow.slot(slot::RECIRC_ID) as u32);
     if recirc != RecircId(0) {
-        return resume(fwd, &flow.packet, recirc, Some(trace));
+        return resume(fwd, &flow.packet, recirc, (&mut room, Some(trace)), |draft| draft.keep());
     }
     let in_port = OfPort(flow.slot(slot::IN_PORT) as u32);
-    let mut walk = Walk::new(fwd, bridge, in_port, &flow.packet, Some(trace));
+    let mut walk = Walk::new(fwd, (bridge, in_port), &flow.packet, (&mut room, Some(trace)));
     walk.flow.pipeline = flow.pipeline;
     walk.note_set_output();
     walk.arrive();
     walk.walk();
-    walk.finish()
+    walk.hand_over(|draft| draft.keep())
 }
 
-fn run(fwd: &Forwarding, key: &PacketKey) -> Translation<Effect> {
-    let recirc = RecircId(key.get(slot::RECIRC_ID) as u32);
-    if recirc != RecircId(0) {
-        return resume(fwd, key, recirc, None);
-    }
-    let Some((bridge, in_port)) = fwd.home_of_key(key) else {
-        let from_tunnel = fwd.tunnels().socket(key.in_port()).is_some();
-        return dropped(fwd, if from_tunnel { Drop::NoTunnel } else { Drop::NoBridge }, BRIDGES_DOMAIN);
-    };
-    let mut walk = Walk::new(fwd, bridge, in_port, key, None);
-    walk.arrive();
-    walk.walk();
-    walk.finish()
-}
-
-fn resume(fwd: &Forwarding, key: &PacketKey, id: RecircId, trace: Option<&mut Trace>) -> Translation<Effect> {
+fn resume<'a, R>(
+    fwd: &'a Forwarding,
+    key: &PacketKey,
+    id: RecircId,
+    (room, trace): (&'a mut Room, Option<&'a mut Trace>),
+    take: impl Take<R>,
+) -> R {
     let revision = fwd.revision_of(RECIRC_DOMAIN);
     let frozen = fwd.shared().recirc.get(id);
-    let found = frozen.and_then(|f| fwd.bridge(f.bridge).map(|b| (Frozen::clone(&f), b)));
-    let Some((frozen, bridge)) = found else { return dropped(fwd, Drop::Recirculation, RECIRC_DOMAIN) };
-    let mut walk = Walk::new(fwd, bridge, frozen.in_port, key, trace);
+    let found = frozen.and_then(|f| fwd.bridge(f.bridge).map(|b| (f, b)));
+    let Some((frozen, bridge)) = found else {
+        return dropped(fwd, Drop::Recirculation, RECIRC_DOMAIN, room, take);
+    };
+    let mut walk = Walk::new(fwd, (bridge, frozen.in_port), key, (room, trace));
     walk.depend(RECIRC_DOMAIN, revision);
     walk.flow.pipeline = frozen.pipeline;
     if let Some(trace) = &mut walk.trace {
@@ -269,16 +266,15 @@ fn resume(fwd: &Forwarding, key: &PacketKey, id: RecircId, trace: Option<&mut Tr
     // What the rest of the actions looks at was known when they were frozen; a rule that has gone since may no longer be
     // in the profile, so such a translation holds for this frame only.
     let mut known = frozen.levels.iter().all(|l| walk.profile_covers(l));
-    walk.levels = frozen.levels;
-    walk.action_set = frozen.action_set;
+    walk.levels.extend(frozen.levels.iter().cloned());
+    walk.action_set.clone_from(&frozen.action_set);
     if let Some(table) = frozen.table {
         known &= walk.profile_covers_table(table);
         walk.enter_table(table, None, lookup::OnMiss::AsConfigured);
     }
     walk.walk();
-    let mut translation = walk.finish();
-    translation.cacheable &= known;
-    translation
+    walk.cacheable &= known;
+    walk.hand_over(take)
 }
 
 /// See [`Forwarding::translate_actions`].
@@ -289,14 +285,16 @@ pub(crate) fn translate_actions(
     key: &PacketKey,
     actions: Arc<[OfAction]>,
 ) -> Translation<Effect> {
-    let Some(bridge) = fwd.bridge(bridge) else { return dropped(fwd, Drop::NoBridge, BRIDGES_DOMAIN) };
-    let mut walk = Walk::new(fwd, bridge, in_port, key, None);
+    let mut room = Room::default();
+    let Some(bridge) = fwd.bridge(bridge) else {
+        return dropped(fwd, Drop::NoBridge, BRIDGES_DOMAIN, &mut room, |draft| draft.keep());
+    };
+    let mut walk = Walk::new(fwd, (bridge, in_port), key, (&mut room, None));
     walk.origin = Origin::PacketOut;
-    walk.push_level(actions, TableId(0), u64::MAX, 0);
+    walk.push_level(Actions::Own(actions), TableId(0), u64::MAX, 0);
     walk.walk();
-    let mut translation = walk.finish();
-    translation.cacheable = false;
-    translation
+    walk.cacheable = false;
+    walk.hand_over(|draft| draft.keep())
 }
 
 /// Whether a step is an end of the frame or of a copy.
@@ -317,24 +315,28 @@ fn matters(step: &DpAction) -> bool {
     is_end(step) || matches!(step, DpAction::Ct(_) | DpAction::Meter(_))
 }
 
-fn dropped(fwd: &Forwarding, why: Drop, domain: Domain) -> Translation<Effect> {
-    Translation {
-        program: Program { actions: Box::new([DpAction::Drop(why)]) },
-        deps: Deps(Box::new([(domain, fwd.revision_of(domain))])),
-        credits: Box::default(),
-        effects: Vec::new(),
+fn dropped<R>(fwd: &Forwarding, why: Drop, domain: Domain, room: &mut Room, take: impl Take<R>) -> R {
+    room.out.push(DpAction::Drop(why));
+    let result = take(Draft {
+        steps: &mut room.out,
+        deps: &[(domain, fwd.revision_of(domain))],
+        credits: &Box::default(),
+        effects: &[],
         cacheable: true,
         tables: 0,
-    }
+    });
+    room.out.clear();
+    result
 }
 
 impl<'a> Walk<'a> {
+    // A walk is 1.5 KiB, which moving costs as much as a table; made in place it is not moved.
+    #[inline(always)]
     fn new(
         fwd: &'a Forwarding,
-        bridge: &'a Bridge,
-        in_port: OfPort,
+        (bridge, in_port): (&'a Bridge, OfPort),
         key: &PacketKey,
-        trace: Option<&'a mut Trace>,
+        (room, trace): (&'a mut Room, Option<&'a mut Trace>),
     ) -> Walk<'a> {
         let mut flow = FlowKey::from(*key);
         flow.set_slot(slot::IN_PORT, in_port.0.into());
@@ -353,6 +355,7 @@ impl<'a> Walk<'a> {
             base: flow.packet,
             base_tags: tags,
             touched: Mask::empty(),
+            has_written: false,
             inner_unknown: false,
             spoiled: false,
             untracked: false,
@@ -360,15 +363,14 @@ impl<'a> Walk<'a> {
             came_to: None,
             has_old_tunnel: false,
             origin: Origin::Port,
-            levels: Vec::new(),
+            levels: std::mem::take(&mut room.levels),
             outer: Vec::new(),
             action_set: Vec::new(),
             resubmits: 0,
-            out: Vec::new(),
             clone_steps: 0,
-            deps: Vec::new(),
-            credits: Credits::default(),
-            effects: Vec::new(),
+            rules: std::mem::take(&mut room.rules),
+            lookups: std::mem::take(&mut room.lookups),
+            room,
             why: None,
             failed: false,
             cacheable: true,
@@ -393,7 +395,7 @@ impl<'a> Walk<'a> {
 
     fn walk_bridge(&mut self) {
         while let Some(level) = self.levels.last_mut() {
-            let actions = Arc::clone(&level.actions);
+            let actions = level.actions.clone();
             let mut step = Step::Leave;
             while let Some(level) = self.levels.last_mut() {
                 let Some(action) = actions.get(level.next) else { break };
@@ -409,7 +411,7 @@ impl<'a> Walk<'a> {
                 Step::Exit => self.exit(),
                 Step::Next | Step::Leave => self.pop_level(),
             }
-            if self.out.len() + self.clone_steps > PROGRAM_STEPS_MAX {
+            if self.room.out.len() + self.clone_steps > PROGRAM_STEPS_MAX {
                 self.fail("program too long");
             }
         }
@@ -447,7 +449,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn push_level(&mut self, actions: Arc<[OfAction]>, table: TableId, cookie: u64, depth: usize) {
+    fn push_level(&mut self, actions: Actions<'a>, table: TableId, cookie: u64, depth: usize) {
         let level = Level { actions, next: 0, table, cookie, depth, source: Source::Actions };
         self.levels.push(level);
     }
@@ -463,35 +465,46 @@ impl<'a> Walk<'a> {
         self.failed = true;
     }
 
-    fn finish(mut self) -> Translation<Effect> {
+    /// Completes the program.
+    fn finish(&mut self) {
         if self.failed {
-            self.out.clear();
+            self.room.out.clear();
             self.why = Some(Drop::TooDeep);
         }
         // Rewrites after the last output change nothing that anybody sees.
-        let end = self.out.iter().rposition(matters).map_or(0, |i| i + 1);
-        self.out.truncate(end);
+        let end = self.room.out.iter().rposition(matters).map_or(0, |i| i + 1);
+        self.room.out.truncate(end);
         // What comes last need not be done to a copy.
-        while matches!(self.out.last(), Some(DpAction::Clone(_))) {
-            if let Some(DpAction::Clone(steps)) = self.out.pop() {
-                self.out.extend(steps);
+        while matches!(self.room.out.last(), Some(DpAction::Clone(_))) {
+            if let Some(DpAction::Clone(steps)) = self.room.out.pop() {
+                self.room.out.extend(steps);
             }
         }
-        if !self.out.iter().any(is_end) {
-            self.out.push(DpAction::Drop(self.why.unwrap_or(Drop::Rule)));
+        if !self.room.out.iter().any(is_end) {
+            self.room.out.push(DpAction::Drop(self.why.unwrap_or(Drop::Rule)));
         }
         if let Some(trace) = &mut self.trace {
             trace.finish(&self.flow);
         }
-        let tables = u32::try_from(self.credits.lookups.len()).unwrap_or(u32::MAX);
-        Translation {
-            program: Program { actions: self.out.into_boxed_slice() },
-            deps: Deps(self.deps.into_boxed_slice()),
-            credits: Box::new([Arc::new(self.credits)]),
-            effects: self.effects,
+    }
+
+    /// Ends the walk and lends what was found to `take`.
+    fn hand_over<R>(&mut self, take: impl Take<R>) -> R {
+        self.finish();
+        let room = &mut *self.room;
+        let result = take(Draft {
+            steps: &mut room.out,
+            deps: &room.deps,
+            credits: &Owed { rules: &self.rules, lookups: &self.lookups, others: &room.others },
+            effects: &room.effects,
             cacheable: self.cacheable,
-            tables,
-        }
+            tables: u32::try_from(self.lookups.len()).unwrap_or(u32::MAX),
+        });
+        room.clear();
+        room.levels = emptied(std::mem::take(&mut self.levels));
+        room.rules = emptied(std::mem::take(&mut self.rules));
+        room.lookups = emptied(std::mem::take(&mut self.lookups));
+        result
     }
 
     /// Whether nothing is left to do in this bridge.
@@ -512,26 +525,26 @@ impl<'a> Walk<'a> {
     }
 
     pub(crate) fn learn(&mut self, effect: Effect) {
-        if !self.effects.contains(&effect) {
-            self.effects.push(effect);
+        if !self.room.effects.contains(&effect) {
+            self.room.effects.push(effect);
         }
     }
 
     /// Whether the frame makes a station known on a port.
     pub(crate) fn learns(&self, bridge: BridgeId, key: MacKey, bundle: BundleId) -> bool {
-        self.effects.contains(&Effect::Learn { bridge, key, bundle })
+        self.room.effects.contains(&Effect::Learn { bridge, key, bundle })
     }
 
     pub(crate) fn credit_station(&mut self, entry: Arc<MacEntry>) {
-        self.credits.stations.push(entry);
+        self.room.others.stations.push(entry);
     }
 
     /// Notes that the answer depends on something, as it was at `revision`.
     pub(crate) fn depend(&mut self, domain: Domain, revision: Revision) {
-        match self.deps.iter_mut().find(|(d, _)| *d == domain) {
+        match self.room.deps.iter_mut().find(|(d, _)| *d == domain) {
             // Read twice: the answer is only as new as the older reading.
             Some((_, known)) => *known = (*known).min(revision),
-            None => self.deps.push((domain, revision)),
+            None => self.room.deps.push((domain, revision)),
         }
     }
 
@@ -547,17 +560,18 @@ impl<'a> Walk<'a> {
             untracked: self.untracked,
             has_old_tunnel: self.has_old_tunnel,
             came_to: self.came_to,
-            steps: self.out.len(),
+            steps: self.room.out.len(),
         }
     }
 
     /// Makes the frame what it was. What was done to it meanwhile and cannot be undone is done to a copy instead.
     pub(crate) fn restore(&mut self, before: Before) {
         if !self.can_return_to(before.base.dl_type()) || self.inner_unknown != before.inner_unknown {
-            let steps: Box<[DpAction]> = self.out.drain(before.steps.min(self.out.len())..).collect();
+            let steps: Box<[DpAction]> =
+                self.room.out.drain(before.steps.min(self.room.out.len())..).collect();
             if steps.iter().any(matters) {
                 self.clone_steps += steps.len();
-                self.out.push(DpAction::Clone(steps));
+                self.room.out.push(DpAction::Clone(steps));
             }
             self.base = before.base;
             self.base_tags = before.base_tags;

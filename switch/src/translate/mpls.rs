@@ -1,6 +1,6 @@
 //! MPLS label stack entries, and going on behind them.
 
-use super::{Step, Walk};
+use super::{Level, Step, Walk};
 use crate::forwarding::RECIRC_DOMAIN;
 use crate::recirc::Frozen;
 use crate::trace::Note;
@@ -56,7 +56,7 @@ impl Walk<'_> {
         self.flow.set_slot(slot::MPLS_LSE0, lse);
         self.change_ethertype(ethertype);
         self.inner_unknown = false;
-        self.out.push(DpAction::PushMpls { lse: lse as u32, ethertype });
+        self.room.out.push(DpAction::PushMpls { lse: lse as u32, ethertype });
     }
 
     /// The entry in front of a packet without one: explicit null, TTL and traffic class of the packet.
@@ -94,7 +94,7 @@ impl Walk<'_> {
         self.change_ethertype(ethertype);
         // Behind the third entry, or behind the last, stands what nobody has looked at.
         self.inner_unknown = self.flow.slot(slot::MPLS_LSE0) == 0;
-        self.out.push(DpAction::PopMpls { ethertype });
+        self.room.out.push(DpAction::PopMpls { ethertype });
     }
 
     fn change_ethertype(&mut self, ethertype: u16) {
@@ -132,12 +132,12 @@ impl Walk<'_> {
             bridge: self.bridge.id(),
             in_port: self.in_port(),
             pipeline: self.flow.pipeline,
-            levels: self.levels.clone(),
+            levels: self.levels.iter().map(Level::keep).collect(),
             action_set: std::mem::take(&mut self.action_set),
             table: None,
         });
         self.depend(RECIRC_DOMAIN, revision);
-        self.out.push(DpAction::Recirculate(id));
+        self.room.out.push(DpAction::Recirculate(id));
         self.spoiled = true;
         Step::Exit
     }

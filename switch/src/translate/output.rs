@@ -107,7 +107,7 @@ impl Walk<'_> {
 
     fn send_to_datapath(&mut self, port: DpPort, cut: Cut) {
         self.commit();
-        self.out.push(match cut {
+        self.room.out.push(match cut {
             Cut::None => DpAction::Output(port),
             Cut::To(max_len) => DpAction::OutputTrunc { port, max_len: max_len.max(CUT_MIN) },
         });
@@ -169,7 +169,7 @@ impl Walk<'_> {
             pipeline: self.flow.pipeline,
         };
         // Nothing is buffered, so controllers get frames whole whatever length they named (OpenFlow 1.3.5 §A.4.1).
-        self.out.push(DpAction::Upcall { max_len: u32::MAX, cookie: Arc::new(packet_in) });
+        self.room.out.push(DpAction::Upcall { max_len: u32::MAX, cookie: Arc::new(packet_in) });
     }
 
     /// Through a patch port into another bridge, whose pipeline starts afresh.

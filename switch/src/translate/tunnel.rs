@@ -73,7 +73,7 @@ impl<'a> Walk<'a> {
     fn count_tunnel(&mut self, of_port: OfPort, way: Way) {
         let name = self.bridge.port(of_port).map(|p| &p.name);
         if let Some(counters) = name.and_then(|n| self.fwd.tunnels().counters(n)) {
-            self.credits.tunnels.push((Arc::clone(counters), way));
+            self.room.others.tunnels.push((Arc::clone(counters), way));
         }
     }
 
@@ -90,14 +90,17 @@ impl<'a> Walk<'a> {
     /// Makes the frame's key say what the pipeline sees of tunnels, before it is looked up again.
     pub(super) fn commit_tunnel(&mut self) {
         let old = std::mem::take(&mut self.has_old_tunnel);
+        if !old && !self.has_written {
+            return;
+        }
         for place in tunnel_fields() {
             let bits = self.touched.slot(place);
             let (wanted, now) = (self.flow.slot(place), self.base.slot(place));
             if old {
-                self.out.push(DpAction::SetField { slot: place, value: wanted, mask: place.ones() });
+                self.room.out.push(DpAction::SetField { slot: place, value: wanted, mask: place.ones() });
                 self.spoiled = true;
             } else if (wanted ^ now) & bits != 0 {
-                self.out.push(DpAction::SetField { slot: place, value: wanted & bits, mask: bits });
+                self.room.out.push(DpAction::SetField { slot: place, value: wanted & bits, mask: bits });
             }
             self.base.set(place, wanted);
         }
@@ -163,7 +166,7 @@ impl<'a> Walk<'a> {
                 self.commit();
                 self.count_tunnel(of_port, Way::Sent);
                 let steps = [DpAction::PushTunnel(Arc::new(push)), DpAction::Output(socket)];
-                self.out.push(DpAction::Clone(Box::new(steps)));
+                self.room.out.push(DpAction::Clone(Box::new(steps)));
                 Ok(Step::Next)
             }
             Some(way) => {
@@ -171,7 +174,7 @@ impl<'a> Walk<'a> {
                 let counters = name.and_then(|n| fwd.tunnels().counters(n));
                 let step = self.leave_through(way, push, route.gateway.unwrap_or(remote), mark)?;
                 if let (Step::Entered, Some(counters)) = (&step, counters) {
-                    self.credits.tunnels.push((Arc::clone(counters), Way::Sent));
+                    self.room.others.tunnels.push((Arc::clone(counters), Way::Sent));
                 }
                 Ok(step)
             }
@@ -258,7 +261,7 @@ impl<'a> Walk<'a> {
         let (src, dst, our) = (push.src, push.dst, of.mac);
         let their = neighbour.mac;
         self.note(Note::Detail, || format!("tunneling from {our} {src} to {their} {dst}"));
-        self.credits.neighbours.push(neighbour);
+        self.room.others.neighbours.push(neighbour);
         self.enter_underlay(bridge, port, push, mark);
         Ok(Step::Entered)
     }
@@ -271,7 +274,7 @@ impl<'a> Walk<'a> {
         let mut key = outer_key(&push, &self.flow);
         key.set(slot::IN_PORT, port.of_port.0.into());
         key.set(slot::PKT_MARK, mark.into());
-        self.out.push(DpAction::PushTunnel(Arc::new(push)));
+        self.room.out.push(DpAction::PushTunnel(Arc::new(push)));
         self.bridge = bridge;
         self.base = key;
         self.flow = FlowKey { packet: key, pipeline: pipeline_start() };
@@ -300,7 +303,7 @@ impl<'a> Walk<'a> {
         self.note_neighbour();
         let Some((socket, protocol)) = self.tunnel_of(at, port.mac) else { return false };
         self.commit();
-        self.out.push(DpAction::Clone(Box::new([DpAction::PopTunnel { protocol, port: socket }])));
+        self.room.out.push(DpAction::Clone(Box::new([DpAction::PopTunnel { protocol, port: socket }])));
         true
     }
 

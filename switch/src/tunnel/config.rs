@@ -5,6 +5,7 @@
 //! for, is refused too: OVS takes some other number silently.
 
 use super::socket::TunnelSocket;
+use packet::DpPort;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::net::IpAddr;
@@ -240,6 +241,49 @@ impl TunnelConfig {
         text
     }
 
+    /// As ofproto/list-tunnels has it between parentheses; `socket` is the datapath's port that it shares.
+    pub fn line(&self, socket: DpPort) -> String {
+        let hex = |key: u64| if key == 0 { "0".to_owned() } else { format!("{key:#x}") };
+        let octet = |value: Octet| match value {
+            Octet::Fixed(value) => value.to_string(),
+            Octet::Inherit => "inherit".to_owned(),
+        };
+        let local = match self.local {
+            LocalIp::Fixed(address) => address.to_string(),
+            LocalIp::Any => "::".to_owned(),
+            LocalIp::Flow => "flow".to_owned(),
+        };
+        let remote = match self.remote {
+            Setting::Fixed(address) => address.to_string(),
+            Setting::Flow => "flow".to_owned(),
+        };
+        let out_key = match self.out_key {
+            Setting::Fixed(key) => Setting::Fixed(key.unwrap_or(0)),
+            Setting::Flow => Setting::Flow,
+        };
+        let key = |key: Setting<u64>| match key {
+            Setting::Fixed(key) => hex(key),
+            Setting::Flow => "flow".to_owned(),
+        };
+        let mut text = format!(
+            "{}: {local}->{remote}, key={}, legacy_l2, dp port={socket}",
+            self.kind,
+            key(self.in_key)
+        );
+        if self.in_key != out_key {
+            text += &format!(", out_key={}", key(out_key));
+        }
+        text += &format!(", ttl={}", octet(self.ttl));
+        text += &match self.tos {
+            Octet::Fixed(0) => String::new(),
+            Octet::Fixed(tos) => format!(", tos={tos:#x}"),
+            Octet::Inherit => ", tos=inherit".to_owned(),
+        };
+        text += if self.df { "" } else { ", df=false" };
+        text += if self.csum { ", csum=true" } else { "" };
+        text
+    }
+
     /// Options by name; a port that is the type's own says nothing.
     fn shown(&self) -> impl Iterator<Item = (&str, &str)> {
         let usual = self.kind.port_default() == Some(self.dst_port);
@@ -464,6 +508,36 @@ mod tests {
             config("gre", &[("remote_ip", "flow"), ("local_ip", "flow"), ("key", "5"), ("tos", "inherit")]);
         assert_eq!((both.in_key, both.out_key), (Setting::Fixed(5), Setting::Fixed(Some(5))));
         assert_eq!((both.local, both.tos), (LocalIp::Flow, Octet::Inherit));
+    }
+
+    /// What ofproto/list-tunnels of Debian's 3.1.0 printed for the same options.
+    #[test]
+    fn lines_are_those_of_ovs() {
+        for (kind, options, expected) in [
+            (
+                "gre",
+                "remote_ip=192.0.2.9 local_ip=192.0.2.1 tos=inherit ttl=12 in_key=3 out_key=4 df_default=false",
+                "gre: 192.0.2.1->192.0.2.9, key=0x3, legacy_l2, dp port=7, out_key=0x4, ttl=12, tos=inherit, df=false",
+            ),
+            (
+                "vxlan",
+                "remote_ip=fd00::1 egress_pkt_mark=5 exts=gbp dst_port=4790",
+                "vxlan: ::->fd00::1, key=0, legacy_l2, dp port=7, ttl=64",
+            ),
+            (
+                "vxlan",
+                "remote_ip=192.0.2.2 key=7",
+                "vxlan: ::->192.0.2.2, key=0x7, legacy_l2, dp port=7, ttl=64",
+            ),
+            (
+                "geneve",
+                "remote_ip=flow key=flow csum=true",
+                "geneve: ::->flow, key=flow, legacy_l2, dp port=7, ttl=64, csum=true",
+            ),
+        ] {
+            let options: Vec<(&str, &str)> = options.split(' ').filter_map(|o| o.split_once('=')).collect();
+            assert_eq!(config(kind, &options).line(DpPort(7)), expected);
+        }
     }
 
     /// Texts and warnings as ovs-vswitchd 3.1 gives them.

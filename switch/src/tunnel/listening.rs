@@ -1,12 +1,13 @@
 //! Which tunnels the datapath listens for, as `tnl/ports/show` lists them.
 
-use super::TunnelSocket;
+use super::{TunnelConfig, TunnelSocket};
 use crate::bridge::Device;
 use crate::forwarding::Forwarding;
 use packet::DpPort;
 use packet::wire::{PROTO_GRE, PROTO_UDP};
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// How much `tnl/ports/show` tells.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,6 +31,22 @@ pub fn listening(fwd: &Forwarding, detail: Detail) -> String {
         }
     }
     text
+}
+
+/// The text of `ofproto/list-tunnels`, by the number of the shared port and then by name.
+pub fn list_tunnels(fwd: &Forwarding) -> String {
+    let ports = fwd.bridges().flat_map(|b| b.ports());
+    let mut tunnels: Vec<_> = ports
+        .filter_map(|port| match &port.device {
+            Device::Tunnel { socket, config } => Some((*socket, &*port.name, config)),
+            _ => None,
+        })
+        .collect();
+    tunnels.sort_by_key(|(socket, name, _)| (*socket, *name));
+    let line = |(socket, name, config): (DpPort, &str, &Arc<TunnelConfig>)| {
+        format!("port {socket}: {name} ({})\n", config.line(socket))
+    };
+    tunnels.into_iter().map(line).collect()
 }
 
 fn interfaces(fwd: &Forwarding, port: DpPort) -> usize {

@@ -18,4 +18,4 @@ pub use config::{LocalIp, Octet, Setting, TunnelConfig, TunnelKind};
 pub use counters::TunnelCounters;
 pub use host::{Host, HostPort};
 pub use map::{TunnelMap, TunnelPort};
-pub use socket::TunnelSocket;
+pub use socket::{TunnelCarrier, TunnelSocket};

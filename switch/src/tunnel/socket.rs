@@ -16,6 +16,16 @@ impl From<TunnelKind> for TunnelProtocol {
     }
 }
 
+/// What moves the packets of a datapath port for tunnels where the host routes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub enum TunnelCarrier {
+    /// Sockets.
+    #[default]
+    Sockets,
+    /// The kernel's VXLAN device; sockets if the kernel refuses.
+    KernelDevice,
+}
+
 /// A port of the datapath that sends and receives tunnel packets. Over IPv4 and IPv6 alike.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct TunnelSocket {
@@ -37,11 +47,16 @@ impl TunnelSocket {
         format!("{stem}_sys_{}", self.port)
     }
 
+    /// Name of the TAP by which a port receives that the kernel's VXLAN device carries.
+    pub fn tap_name(&self) -> String {
+        self.name().replacen("_sys_", "_tap_", 1)
+    }
+
     /// What to open: as if it were an interface of that name.
-    pub fn interface(&self) -> InterfaceConfig {
+    pub fn interface(&self, carrier: TunnelCarrier) -> InterfaceConfig {
         InterfaceConfig {
             name: self.name(),
-            kind: InterfaceKind::Socket(*self),
+            kind: InterfaceKind::Socket(*self, carrier),
             type_name: self.kind().name().to_owned(),
             row: String::new(),
             ofport_request: None,
@@ -67,7 +82,7 @@ impl TunnelSocket {
 /// Whether an interface may not have this name, as a tunnel's datapath port may want it.
 pub fn is_reserved(name: &str) -> bool {
     name == "gre_sys"
-        || ["vxlan_sys_", "genev_sys_", "flann_sys_"]
+        || ["vxlan_sys_", "vxlan_tap_", "genev_sys_", "flann_sys_"]
             .iter()
             .any(|stem| name.strip_prefix(stem).is_some_and(|port| port.parse::<u16>().is_ok()))
 }
@@ -117,6 +132,7 @@ mod tests {
         assert_eq!(gre.name(), "gre_sys");
         assert_eq!(config(TunnelKind::Ip6Gre, &[("remote_ip", "::1")]).socket(), gre);
         assert!(is_reserved("gre_sys") && is_reserved("vxlan_sys_4789"));
+        assert!(vxlan.tap_name() == "vxlan_tap_8472" && is_reserved(&vxlan.tap_name()));
         assert!(!is_reserved("vxlan_sys_") && !is_reserved("vxlan_sys_x") && !is_reserved("gre_sys0"));
     }
 

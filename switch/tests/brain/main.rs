@@ -22,7 +22,7 @@ use switch::config::{
     RxQueues,
 };
 use switch::forwarding::{Forwarding, NoPunt, PacketInCause, Punted, Solicitation};
-use switch::mac::MacAddr;
+use switch::mac::{MacAddr, MacKey};
 use switch::ofproto::{ConnId, ConnKind, Outgoing};
 use switch::tunnel::{HostPort, TunnelConfig, TunnelKind};
 use switch::vlan::VlanConfig;
@@ -350,6 +350,38 @@ fn patches_find_each_other_across_bridges_in_any_order() {
     assert_eq!(peer(&lab, "br0", "a"), Some(Device::Patch(None)));
 }
 
+/// A station that has gone to another host is looked for there, though a bridge next door knows it behind its patch port.
+#[test]
+fn stations_of_a_port_that_goes_are_forgotten_by_all_bridges() {
+    let mut lab = Lab::new();
+    let right = bridge("br1", &[patch("b", "a")]);
+    lab.configure(&[bridge("br0", &[patch("a", "b"), interface("p1", None)]), right.clone()]);
+    let key = |mac| MacKey { vlan: 0, mac: MacAddr(mac) };
+    let learn = |lab: &mut Lab, name: &str, port: &str, mac| {
+        let fwd = lab.brain.publish();
+        let bridge = fwd.bridge_by_name(name).unwrap();
+        let bundle = bridge.bundles().find(|b| &*b.name == port).unwrap().id;
+        bridge.mac().learn(key(mac), bundle, lab.now);
+    };
+    let known = |lab: &mut Lab| -> Vec<u64> {
+        let fwd = lab.brain.publish();
+        let mut macs: Vec<u64> =
+            fwd.bridge_by_name("br1").unwrap().mac().dump().iter().map(|e| e.key.mac.0).collect();
+        macs.sort_unstable();
+        macs
+    };
+    lab.open("p1", 11);
+    learn(&mut lab, "br0", "p1", 1);
+    learn(&mut lab, "br0", "a", 2);
+    for mac in 1..4 {
+        learn(&mut lab, "br1", "b", mac);
+    }
+    lab.brain.device_closed("p1", lab.now);
+    assert_eq!(known(&mut lab), [2, 3]);
+    lab.configure(&[right]);
+    assert_eq!(known(&mut lab), [3], "the bridge went with what it knew");
+}
+
 #[test]
 fn rules_go_when_control_changes_hands_as_in_ovs() {
     let mut lab = Lab::small();
@@ -365,8 +397,17 @@ fn rules_go_when_control_changes_hands_as_in_ovs() {
     lab.told(conn, flow_mod("tcp,actions=drop"));
     lab.configure(&[with(&["ptcp:6653"], FailMode::Standalone)]);
     assert_eq!(count(&lab), 2);
+    lab.told(conn, group_mod(GroupCommand::Add, "group_id=7,type=all,bucket=1"));
+    lab.told(conn, meter_mod(MeterCommand::Add, "meter=7,kbps,band=type=drop,rate=9"));
+    let others = |lab: &mut Lab| {
+        let fwd = lab.brain.publish();
+        let bridge = fwd.bridge_by_name("br0").unwrap();
+        (bridge.groups().len(), bridge.meters().iter().count())
+    };
+    assert_eq!(others(&mut lab), (1, 1));
     lab.configure(&[with(&["tcp:127.0.0.1"], FailMode::Standalone)]);
     assert_eq!(count(&lab), 0, "the first controller finds no rules");
+    assert_eq!(others(&mut lab), (0, 0), "nor groups or meters");
     lab.told(conn, flow_mod("tcp,actions=drop"));
     lab.configure(&[with(&["tcp:127.0.0.1", "tcp:127.0.0.2"], FailMode::Standalone)]);
     lab.configure(&[with(&["tcp:127.0.0.2"], FailMode::Secure)]);

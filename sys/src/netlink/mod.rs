@@ -20,7 +20,8 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkHeader, LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute,
+    LinkFlags, LinkHeader, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -98,6 +99,18 @@ pub struct RouteSpec {
     pub gateway: Option<IpAddr>,
     /// The link to send by; may be left out when the gateway says it.
     pub link: Option<IfIndex>,
+}
+
+/// UDP source ports of a VXLAN device, first and last (RFC 7348 section 5).
+const VXLAN_SOURCE_PORTS: (u16, u16) = (49_152, 65_535);
+
+/// A VXLAN device to make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VxlanSpec {
+    /// UDP port to receive at.
+    pub port: u16,
+    /// The link that it is said to lie on, with which it goes.
+    pub below: IfIndex,
 }
 
 /// A socket to ask the kernel about links, addresses and routes, and to change them.
@@ -233,6 +246,31 @@ impl Netlink {
     /// As [`Netlink::create_veth`].
     pub fn create_bridge(&mut self, name: &IfName) -> Result<(), NetlinkError> {
         self.create(name, vec![LinkInfo::Kind(InfoKind::Bridge)])
+    }
+
+    /// Makes a VXLAN device that is told of each frame's tunnel beside it (`external`).
+    ///
+    /// # Errors
+    /// As [`Netlink::create_veth`]; `EEXIST` too if another such device has the port, `EOPNOTSUPP` from kernels without VXLAN.
+    /// That something else has the port shows when it is switched on, by `EADDRINUSE`.
+    pub fn create_vxlan(&mut self, name: &IfName, spec: &VxlanSpec) -> Result<(), NetlinkError> {
+        let data = vec![
+            InfoVxlan::CollectMetadata(true),
+            InfoVxlan::Port(spec.port),
+            InfoVxlan::PortRange(VXLAN_SOURCE_PORTS),
+            InfoVxlan::Learning(false),
+            InfoVxlan::UDPZeroCsumRX(true),
+            InfoVxlan::Link(spec.below.get()),
+        ];
+        self.create(name, vec![LinkInfo::Kind(InfoKind::Vxlan), LinkInfo::Data(InfoData::Vxlan(data))])
+    }
+
+    /// Has a link send nothing by itself: no address of IPv6's own making. A kernel without IPv6 has none anyway.
+    pub fn keep_silent(&mut self, link: IfIndex) {
+        let mut message = message_for(link);
+        let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+        message.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])]));
+        let _ = self.command("change link", RouteNetlinkMessage::SetLink(message), 0);
     }
 
     fn create(&mut self, name: &IfName, kind: Vec<LinkInfo>) -> Result<(), NetlinkError> {

@@ -7,6 +7,7 @@ mod pid_file;
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -62,6 +63,43 @@ pub fn usage() -> io::Result<Usage> {
 fn duration(time: libc::timeval) -> Duration {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     Duration::new(seconds, u32::try_from(time.tv_usec).unwrap_or(0).saturating_mul(1000))
+}
+
+/// In what the kernel counts in `/proc`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockTicks {
+    /// Ticks of a second.
+    pub per_second: u64,
+    /// Bytes of a page.
+    pub page_size: u64,
+}
+
+impl ClockTicks {
+    /// Those of this machine.
+    pub fn of_kernel() -> ClockTicks {
+        ClockTicks {
+            per_second: rustix::param::clock_ticks_per_second().max(1),
+            page_size: u64::try_from(rustix::param::page_size()).unwrap_or(4096),
+        }
+    }
+
+    /// Milliseconds of so many ticks.
+    pub fn millis(self, ticks: u64) -> u64 {
+        ticks.saturating_mul(1_000) / self.per_second
+    }
+}
+
+/// The size of the file system at a path and what of it is in use, in KiB. May take long.
+///
+/// # Errors
+/// What the kernel refused.
+pub fn file_system_size(path: &Path) -> io::Result<(u64, u64)> {
+    let found = rustix::fs::statvfs(path)?;
+    let kib = |blocks: u64| {
+        (u128::from(blocks) * u128::from(found.f_frsize) / 1_024).try_into().unwrap_or(u64::MAX)
+    };
+    let total = kib(found.f_blocks);
+    Ok((total, total.saturating_sub(kib(found.f_bfree))))
 }
 
 /// Allows this process at least `wanted` open files if the system does, else as many as it does. Returns the new limit.

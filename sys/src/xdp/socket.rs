@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use libc::{c_int, c_void, socklen_t};
 
-use super::ring::{Consumer, Mapping, Producer};
+use super::ring::{Consumer, Producer};
 use super::{CHUNK_LEN, FRAME_LEN_MAX, RX_FRAMES_MAX, TX_FRAMES_MAX, XdpMode};
 use crate::errno;
 use crate::interface::IfIndex;
+use crate::mapping::Mapping;
 use crate::sockopt::{self, check, check_count};
 
 pub(super) const UMEM_LEN: usize = (RX_FRAMES_MAX + TX_FRAMES_MAX) * CHUNK_LEN;

@@ -34,6 +34,8 @@ pub fn is_datapath(word: &str) -> bool {
 pub struct Args<'a> {
     /// `-m`, `--more`.
     pub more: bool,
+    /// `--names` or `--no-names`, whichever came last.
+    pub names: Option<bool>,
     /// `-s`, `--statistics`.
     pub statistics: bool,
     /// The others, without the datapath's name if that came first.
@@ -53,7 +55,8 @@ impl<'a> Args<'a> {
                 Some(long) if long.starts_with('-') => match long {
                     "-more" => out.more = true,
                     "-statistics" => out.statistics = true,
-                    "-names" | "-no-names" => {}
+                    "-names" => out.names = Some(true),
+                    "-no-names" => out.names = Some(false),
                     _ => return Err(format!("Unrecognized option {arg}")),
                 },
                 Some("") => return Err(format!("Unrecognized option {arg}")),
@@ -72,6 +75,11 @@ impl<'a> Args<'a> {
             out.words.remove(0);
         }
         Ok(out)
+    }
+
+    /// Whether ports are shown by their names: if nothing is said of it, where more is wanted.
+    pub fn wants_names(&self) -> bool {
+        self.names.unwrap_or(self.more)
     }
 
     /// Takes `KEY=VALUE` if it comes next.

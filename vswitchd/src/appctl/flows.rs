@@ -3,14 +3,17 @@
 use super::{Answer, Command, command, dp};
 use crate::daemon::Daemon;
 use base::Instant;
+use datapath::command::FlowFilter;
 use flowtable::text::{PortNames, parse_match};
 use flowtable::{FlowKey, Mask, Match, OfPort};
 use std::fmt::Write as _;
-use switch::dp_text;
+use std::sync::Arc;
+use switch::dp_text::{self, Detail, FlowStyle, PortLabels, Ufid};
 
 /// Every command, by name.
 pub(super) const COMMANDS: &[Command] = &[
-    command("dpctl/del-flows", "[dp]", 0, 1, |d, a, _| Answer::Now(del_flows(d, a))),
+    command("dpctl/del-flow", "[dp] flow", 1, 2, |d, a, _| Answer::Now(del_flow(d, a))),
+    command("dpctl/del-flows", "[dp] [file]", 0, 2, |d, a, _| Answer::Now(del_flows(d, a))),
     command("dpctl/dump-dps", "", 0, 0, |_, _, _| Answer::Now(Ok("netdev@ovs-netdev\n".to_owned()))),
     command(
         "dpctl/dump-flows",
@@ -19,12 +22,32 @@ pub(super) const COMMANDS: &[Command] = &[
         6,
         |d, a, n| Answer::Now(dpctl_dump_flows(d, a, n)),
     ),
+    command("dpctl/get-flow", "[-m] [--names | --no-names] [dp] ufid", 1, 4, |d, a, n| {
+        Answer::Now(get_flow(d, a, n))
+    }),
+    command("dpctl/list-commands", "", 0, 0, |_, _, _| Answer::Now(Ok(super::list_dpctl_commands()))),
     command("dpctl/show", "[-s] [dp...]", 0, usize::MAX, |d, a, _| Answer::Now(dpctl_show(d, a))),
     command("dpif/dump-dps", "", 0, 0, |d, _, _| Answer::Now(Ok(dpif_dump_dps(d)))),
     command("dpif/dump-flows", "[-m] [--names | --no-names] bridge", 1, 3, |d, a, n| {
         Answer::Now(dpif_dump_flows(d, a, n))
     }),
     command("dpif/show", "", 0, 0, |d, _, _| Answer::Now(Ok(dpif_show(d)))),
+    command("dpif/show-dp-features", "bridge", 1, 1, |d, a, _| Answer::Now(features(d, super::first(a)))),
+    command("upcall/disable-megaflows", "", 0, 0, |_, _, _| {
+        Answer::Now(Err(
+            "cached flows are keyed on what the rules look at, never on all of a packet".to_owned()
+        ))
+    }),
+    command("upcall/disable-ufid", "", 0, 0, |_, _, _| {
+        Answer::Now(Err("UFIDs are worked out when they are shown: there is nothing to disable".to_owned()))
+    }),
+    command("upcall/enable-megaflows", "", 0, 0, |_, _, _| Answer::Now(Ok("megaflows enabled\n".to_owned()))),
+    command("upcall/enable-ufid", "", 0, 0, |_, _, _| {
+        Answer::Now(Ok("Datapath dumping tersely using UFID enabled for supported datapaths\n".to_owned()))
+    }),
+    command("upcall/set-flow-limit", "flow-limit-number", 1, 1, |d, a, _| {
+        Answer::Now(set_flow_limit(d, super::first(a)))
+    }),
     command("upcall/show", "", 0, 0, |d, _, _| Answer::Now(Ok(upcall_show(d)))),
 ];
 
@@ -130,20 +153,156 @@ impl std::fmt::Display for Size {
 
 // --- cached flows ---
 
-fn del_flows(daemon: &Daemon, args: &[String]) -> Result<String, String> {
-    if let Some(file) = args.first().filter(|word| !dp::is_datapath(word)) {
-        return Err(format!("{file}: no such datapath, and flows cannot be named in a file"));
+/// Names of cached flows: UFIDs, or keys as they are shown.
+#[derive(Debug, Default, PartialEq)]
+struct Named {
+    ufids: Vec<Ufid>,
+    keys: Vec<String>,
+}
+
+impl Named {
+    /// Adds a flow, or a line of dpctl/dump-flows.
+    ///
+    /// # Errors
+    /// It is none.
+    fn add(&mut self, text: &str) -> Result<(), String> {
+        let (first, rest) = text.split_once([',', ' ']).unwrap_or((text, ""));
+        if first.starts_with("ufid:") {
+            self.ufids.push(Ufid::parse(first).ok_or_else(|| dp::invalid("parsing flow ufid"))?);
+            return Ok(());
+        }
+        let key = text.split_once(", packets:").map_or(text, |(key, _)| key).trim_end();
+        if !key.contains("in_port(") {
+            return Err(dp::invalid(&format!(
+                "parsing flow key ({first}{})",
+                if rest.is_empty() { "" } else { " …" }
+            )));
+        }
+        self.keys.push(key.to_owned());
+        Ok(())
     }
-    daemon.workers.flush();
+
+    /// Reads a file of them, a line each; what ovs-dpctl(8) has before a flow there may be `delete`.
+    ///
+    /// # Errors
+    /// A line that is none.
+    fn read(text: &str) -> Result<Named, String> {
+        let mut named = Named::default();
+        let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+        for line in lines.filter(|line| !line.is_empty() && !line.starts_with("flow-dump from")) {
+            match line.split_once(' ') {
+                Some((word @ ("add" | "modify"), _)) => {
+                    return Err(dp::invalid(&format!(
+                        "{word}: cached flows follow from the rules and are only deleted"
+                    )));
+                }
+                Some(("delete", flow)) => named.add(flow.trim_start())?,
+                _ => named.add(line)?,
+            }
+        }
+        Ok(named)
+    }
+
+    fn filter(self) -> FlowFilter {
+        Arc::new(move |key, mask| {
+            self.ufids.contains(&Ufid::of(key, mask))
+                || !self.keys.is_empty() && self.keys.contains(&dp_text::display_dp_key(key, mask))
+        })
+    }
+}
+
+fn del_flow(daemon: &Daemon, args: &[String]) -> Result<String, String> {
+    let args = dp::Args::new(args)?;
+    let [flow] = args.words[..] else { return Err(dp::no_datapath()) };
+    let mut named = Named::default();
+    named.add(flow)?;
+    match daemon.workers.remove_flows(&named.filter()) {
+        0 => Err(format!("{}\nPerhaps you need to specify a UFID?", dp::no_file("deleting flow"))),
+        _ => Ok(String::new()),
+    }
+}
+
+fn del_flows(daemon: &Daemon, args: &[String]) -> Result<String, String> {
+    match dp::Args::new(args)?.words[..] {
+        [] => daemon.workers.flush(),
+        [file] => {
+            let text = std::fs::read_to_string(file)
+                .map_err(|error| format!("ovs-vswitchd: Opening file \"{file}\" failed ({error})"))?;
+            daemon.workers.remove_flows(&Named::read(&text)?.filter())
+        }
+        _ => return Err(dp::no_datapath()),
+    };
     Ok(String::new())
 }
 
+/// `dpctl/get-flow`: one flow by its UFID, at whichever worker.
+fn get_flow(daemon: &Daemon, args: &[String], now: Instant) -> Result<String, String> {
+    let args = dp::Args::new(args)?;
+    let [text] = args.words[..] else { return Err(dp::no_datapath()) };
+    let ufid = Ufid::parse(text).ok_or_else(|| dp::invalid("parsing flow ufid"))?;
+    let form =
+        Form { detail: if args.more { Detail::Dpctl } else { Detail::Less }, names: args.wants_names() };
+    let is_it = |flow: &datapath::CachedFlow| Ufid::of(&flow.key, &flow.mask) == ufid;
+    let all = 0..daemon.workers.count();
+    let line = all.into_iter().find_map(|worker| lines_of(daemon, worker, form, now, &is_it).pop());
+    line.map(|line| line + "\n").ok_or_else(|| dp::no_file("getting flow"))
+}
+
+/// What the datapath can do, in OVS's words.
+const FEATURES: [(&str, &str); 26] = [
+    ("Masked set action", "Yes"),
+    ("Tunnel push pop", "Yes"),
+    ("Ufid", "Yes"),
+    ("Truncate action", "Yes"),
+    ("Clone action", "Yes"),
+    ("Sample nesting", "0"),
+    ("Conntrack eventmask", "No"),
+    ("Conntrack clear", "Yes"),
+    ("Max dp_hash algorithm", "1"),
+    ("Check pkt length action", "No"),
+    ("Conntrack timeout policy", "Yes"),
+    ("Explicit Drop action", "Yes"),
+    ("Optimized Balance TCP mode", "No"),
+    ("Conntrack all-zero IP SNAT", "Yes"),
+    ("MPLS Label add", "No"),
+    ("Max VLAN headers", "2"),
+    ("Max MPLS depth", "3"),
+    ("Recirc", "Yes"),
+    ("CT state", "Yes"),
+    ("CT zone", "Yes"),
+    ("CT mark", "Yes"),
+    ("CT label", "Yes"),
+    ("CT state NAT", "Yes"),
+    ("CT orig tuple", "Yes"),
+    ("CT orig tuple for IPv6", "Yes"),
+    ("IPv6 ND Extension", "Yes"),
+];
+
+/// `dpif/show-dp-features`.
+fn features(daemon: &Daemon, bridge: &str) -> Result<String, String> {
+    if daemon.snapshot.load().bridge_by_name(bridge).is_none() {
+        return Err("no such bridge".to_owned());
+    }
+    Ok(FEATURES.iter().map(|(what, has)| format!("{what}: {has}\n")).collect())
+}
+
+fn set_flow_limit(daemon: &mut Daemon, text: &str) -> Result<String, String> {
+    let limit: u32 = text.parse().map_err(|_| format!("{text}: not a number of flows"))?;
+    daemon.set_flow_limit(usize::try_from(limit).unwrap_or(usize::MAX));
+    Ok(format!("set flow_limit to {limit}\n"))
+}
+
 fn upcall_show(daemon: &Daemon) -> String {
+    let counts = daemon.flow_counts;
     let flows: Vec<u64> = daemon.workers.stats().map(|s| s.cache.flows.get()).collect();
     let mut out = String::from("netdev@ovs-netdev:\n");
-    let limit = daemon.flow_limit();
-    let _ =
-        writeln!(out, "  flows         : (current {}) (limit {limit} a worker)\n", flows.iter().sum::<u64>());
+    let (limit, current) = (daemon.flow_limit(), flows.iter().sum::<u64>());
+    let _ = writeln!(
+        out,
+        "  flows         : (current {current}) (avg {}) (max {}) (limit {limit} a worker)\n  ufid enabled : true\n",
+        counts.average,
+        counts.most.max(current)
+    );
     for (worker, keys) in flows.iter().take(daemon.workers.count()).enumerate() {
         let _ = writeln!(out, "  {}: (keys {keys})", daemon.workers.cpu_of(worker));
     }
@@ -161,19 +320,33 @@ struct Wanted<'a> {
     core: Option<i64>,
     /// None, as they are all of another type.
     none: bool,
+    /// How they are shown.
+    form: Form,
+}
+
+/// How cached flows are shown.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Form {
+    detail: Detail,
+    /// Whether ports are named.
+    names: bool,
 }
 
 impl<'a> Wanted<'a> {
-    const ALL: Wanted<'static> = Wanted { bridge: None, filter: None, core: None, none: false };
+    fn all(form: Form) -> Wanted<'static> {
+        Wanted { bridge: None, filter: None, core: None, none: false, form }
+    }
 
     /// The arguments of dpctl/dump-flows, each at most once and in any order; the datapath first.
     ///
     /// # Errors
     /// In OVS's words.
     fn parse(args: &'a [String], names: &dyn PortNames) -> Result<Wanted<'a>, String> {
-        let mut wanted = Wanted::ALL;
+        let args = dp::Args::new(args)?;
+        let detail = if args.more { Detail::Dpctl } else { Detail::Less };
+        let mut wanted = Wanted::all(Form { detail, names: args.wants_names() });
         let mut has_type = false;
-        for word in dp::Args::new(args)?.words {
+        for word in args.words {
             match word.split_once('=') {
                 Some(("filter", text)) if wanted.filter.is_none() => {
                     wanted.filter = Some(filter(text, names)?)
@@ -234,12 +407,42 @@ fn dpctl_dump_flows(daemon: &Daemon, args: &[String], now: Instant) -> Result<St
 }
 
 fn dpif_dump_flows(daemon: &Daemon, args: &[String], now: Instant) -> Result<String, String> {
-    let words = dp::Args::new(args)?.words;
-    let bridge = words.first().copied().unwrap_or_default();
-    if words.len() != 1 || daemon.snapshot.load().bridge_by_name(bridge).is_none() {
+    let args = dp::Args::new(args)?;
+    let bridge = args.words.first().copied().unwrap_or_default();
+    if args.words.len() != 1 || daemon.snapshot.load().bridge_by_name(bridge).is_none() {
         return Err("no such bridge".to_owned());
     }
-    Ok(dump_flows(daemon, &Wanted { bridge: Some(bridge), ..Wanted::ALL }, now))
+    let form =
+        Form { detail: if args.more { Detail::Dpif } else { Detail::Less }, names: args.wants_names() };
+    Ok(dump_flows(daemon, &Wanted { bridge: Some(bridge), ..Wanted::all(form) }, now))
+}
+
+/// The lines of a worker's flows that are wanted.
+fn lines_of(
+    daemon: &Daemon,
+    worker: usize,
+    form: Form,
+    now: Instant,
+    is_wanted: &dyn Fn(&datapath::CachedFlow) -> bool,
+) -> Vec<String> {
+    let names = form.names.then(|| daemon.port_names());
+    let style = FlowStyle { ports: PortLabels(names.as_ref()), detail: form.detail };
+    let mut lines = Vec::new();
+    daemon.workers.dump(worker, |dump| {
+        for flow in dump.flows.iter().filter(|flow| is_wanted(flow)) {
+            let shown = dp_text::DpFlow {
+                key: &flow.key,
+                mask: &flow.mask,
+                program: &flow.program,
+                packets: flow.packets,
+                bytes: flow.bytes,
+                last_used: Some(flow.last_seen),
+                tcp_flags: flow.tcp_flags,
+            };
+            lines.push(dp_text::flow_line(&shown, style, now));
+        }
+    });
+    lines
 }
 
 fn dump_flows(daemon: &Daemon, wanted: &Wanted<'_>, now: Instant) -> String {
@@ -256,21 +459,7 @@ fn dump_flows(daemon: &Daemon, wanted: &Wanted<'_>, now: Instant) -> String {
         if wanted.none || wanted.core.is_some_and(|only| usize::try_from(only) != Ok(core)) {
             continue;
         }
-        let mut lines = Vec::new();
-        daemon.workers.dump(worker, |dump| {
-            for flow in dump.flows.iter().filter(|flow| is_wanted(flow)) {
-                let shown = dp_text::DpFlow {
-                    key: &flow.key,
-                    mask: &flow.mask,
-                    program: &flow.program,
-                    packets: flow.packets,
-                    bytes: flow.bytes,
-                    last_used: Some(flow.last_seen),
-                    tcp_flags: flow.tcp_flags,
-                };
-                lines.push(dp_text::flow_line(&shown, now));
-            }
-        });
+        let mut lines = lines_of(daemon, worker, wanted.form, now, &is_wanted);
         // Only where it says something: as in OVS, not where one worker or bridge is named.
         if !lines.is_empty() && wanted.bridge.is_none() && wanted.core.is_none() {
             let _ = writeln!(out, "flow-dump from pmd on cpu core: {core}");
@@ -287,9 +476,9 @@ fn dump_flows(daemon: &Daemon, wanted: &Wanted<'_>, now: Instant) -> String {
 mod tests {
     use super::*;
 
-    struct Named;
+    struct Pods;
 
-    impl PortNames for Named {
+    impl PortNames for Pods {
         fn number(&self, name: &str) -> Option<OfPort> {
             (name == "pod1").then_some(OfPort(3))
         }
@@ -300,7 +489,7 @@ mod tests {
 
     fn parse(line: &str) -> Result<(bool, bool, Option<i64>), String> {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        Wanted::parse(&words, &Named).map(|w| (w.filter.is_some(), w.none, w.core))
+        Wanted::parse(&words, &Pods).map(|w| (w.filter.is_some(), w.none, w.core))
     }
 
     /// What Debian's 3.1.0 takes and refuses; of `pmd=x` it gives no reason.
@@ -332,6 +521,42 @@ mod tests {
             ("-x", "Unrecognized option -x"),
         ] {
             let refused = parse(line).expect_err(line);
+            assert!(refused.starts_with(error), "{line}: {refused}");
+        }
+    }
+
+    #[test]
+    fn ports_are_named_where_more_is_wanted_or_names_are() {
+        for (line, form) in [
+            ("", (Detail::Less, false)),
+            ("-m", (Detail::Dpctl, true)),
+            ("--names", (Detail::Less, true)),
+            ("--names --no-names", (Detail::Less, false)),
+            ("--more --no-names netdev@ovs-netdev", (Detail::Dpctl, false)),
+        ] {
+            let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            let Form { detail, names } = Wanted::parse(&words, &Pods).expect(line).form;
+            assert_eq!((detail, names), form, "{line}");
+        }
+    }
+
+    #[test]
+    fn files_of_flows_to_delete() {
+        const UFID: &str = "ufid:554325f2-22c5-4f4a-a497-76a7a399937f";
+        const KEY: &str = "recirc_id(0),in_port(2),eth_type(0x0800),ipv4(frag=no)";
+        let file = format!(
+            "# all of them\n\nflow-dump from pmd on cpu core: 0\n{UFID}\ndelete {UFID}, {KEY}, packets:1, actions:2\n{KEY}\n\
+             delete {KEY}, packets:0, bytes:0, used:never, actions:drop  # gone\n"
+        );
+        let named = Named::read(&file).expect("a file");
+        let ufid = Ufid::parse(UFID).expect("a UFID");
+        assert_eq!(named, Named { ufids: vec![ufid; 2], keys: vec![KEY.to_owned(); 2] });
+        for (line, error) in [
+            ("add in_port(1) 2", "ovs-vswitchd: add: cached flows follow from the rules"),
+            ("ufid:1234", "ovs-vswitchd: parsing flow ufid (Invalid argument)"),
+            ("nonsense", "ovs-vswitchd: parsing flow key (nonsense) (Invalid argument)"),
+        ] {
+            let refused = Named::read(line).expect_err(line);
             assert!(refused.starts_with(error), "{line}: {refused}");
         }
     }

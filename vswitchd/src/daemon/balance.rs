@@ -103,7 +103,7 @@ fn usable(cpus: &[usize], available: &[usize]) -> Option<Vec<usize>> {
 impl Daemon {
     /// Gives the workers their settings, those of the database and those by command.
     pub fn configure_workers(&mut self) {
-        let flows = u32::try_from(self.config.cache.flow_limit).unwrap_or(u32::MAX);
+        let flows = u32::try_from(self.flow_limit()).unwrap_or(u32::MAX);
         let cache = CacheLimits {
             flows,
             // A port may have half of them; what others are guaranteed it never gets.
@@ -121,6 +121,7 @@ impl Daemon {
         }
         self.balancer.measure_next = now + balance::SAMPLE_INTERVAL;
         self.measure_loads();
+        self.sample_events();
         let Some(auto) = self.balancer.auto.filter(|_| now >= self.balancer.attempt_next) else { return };
         self.balancer.attempt_next = now + auto.interval;
         let busy: Vec<u64> = self.balancer.loads.iter().map(WorkerLoad::percent).collect();

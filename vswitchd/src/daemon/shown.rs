@@ -19,11 +19,32 @@ pub struct DropTotal {
     pub count: u64,
 }
 
+/// How many cached flows there were of late, as `upcall/show` has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowCounts {
+    /// Running mean, in which each sample counts as much as all before.
+    pub average: u64,
+    /// The most.
+    pub most: u64,
+}
+
+impl FlowCounts {
+    fn sample(&mut self, flows: u64) {
+        self.average = (self.average + flows) / 2;
+        self.most = self.most.max(flows);
+    }
+}
+
 impl Daemon {
     /// A port by number, or by name.
     pub fn port_label(&self, port: DpPort, by_name: bool) -> String {
         let name = || self.devices.open().find(|(_, p, ..)| *p == port).map(|(n, ..)| n.to_owned());
         by_name.then(name).flatten().unwrap_or_else(|| port.to_string())
+    }
+
+    /// Names of the ports in the datapath.
+    pub fn port_names(&self) -> BTreeMap<DpPort, String> {
+        self.devices.open().map(|(name, port, ..)| (port, name.to_owned())).collect()
     }
 
     /// Number of a port in the datapath by the name of its interface.
@@ -65,6 +86,11 @@ impl Daemon {
         self.socket_kind(name).map_or_else(|| self.kind_text(name), str::to_owned)
     }
 
+    /// Whether an interface is configured.
+    pub fn has_interface(&self, name: &str) -> bool {
+        self.interface(name).is_some()
+    }
+
     /// The settings of an interface.
     pub(super) fn interface(&self, name: &str) -> Option<&InterfaceConfig> {
         let mut ports = self.config.bridges.values().flat_map(|b| b.ports.values());
@@ -73,7 +99,13 @@ impl Daemon {
 
     /// Most cached flows of a worker.
     pub fn flow_limit(&self) -> usize {
-        self.config.cache.flow_limit
+        self.flow_limit_set.unwrap_or(self.config.cache.flow_limit)
+    }
+
+    /// `upcall/set-flow-limit`: until the database says something else.
+    pub fn set_flow_limit(&mut self, limit: usize) {
+        self.flow_limit_set = Some(limit);
+        self.configure_workers();
     }
 
     /// Counters of a port over all workers.
@@ -125,6 +157,19 @@ impl Daemon {
         totals.into_iter().map(|((port, reason), count)| DropTotal { port, reason, count }).collect()
     }
 
+    /// Takes samples for `coverage/show` and `upcall/show`.
+    pub(super) fn sample_events(&mut self) {
+        let totals = self.coverage();
+        self.rates.sample(&totals);
+        let flows: u64 = self.workers.stats().map(|s| s.cache.flows.get()).sum();
+        self.flow_counts.sample(flows);
+    }
+
+    /// `coverage/show`.
+    pub fn coverage_text(&self) -> String {
+        self.rates.show(&self.coverage())
+    }
+
     /// Event counters, summed over workers.
     pub fn coverage(&self) -> Vec<(&'static str, u64)> {
         let sum = |read: fn(&datapath::WorkerStats) -> u64| self.workers.stats().map(read).sum();
@@ -148,11 +193,9 @@ impl Daemon {
             ("conntrack_invalid", connections.invalid),
             ("conntrack_nat_exhausted", connections.nat_exhausted),
         ]);
-        let mut drops: BTreeMap<Drop, u64> = BTreeMap::new();
-        for d in self.drop_totals() {
-            *drops.entry(d.reason).or_default() += d.count;
+        for reason in Drop::ALL {
+            all.push((reason.name(), self.workers.stats().map(|s| s.total().drops.get(*reason)).sum()));
         }
-        all.extend(drops.into_iter().map(|(reason, count)| (reason.name(), count)));
         all
     }
 
@@ -171,6 +214,20 @@ fn add(sum: &mut PortCounters, c: &datapath::PortCounters) {
     sum.tx_packets += c.tx_packets.get();
     sum.tx_bytes += c.tx_bytes.get();
     // As in OVS, what a device refuses, most of all because it is down, is no error.
-    let dropped = [Drop::TxFull, Drop::TxError, Drop::TxTooBig, Drop::NoPort];
+    let dropped = [Drop::TxFull, Drop::TxDown, Drop::TxError, Drop::TxTooBig, Drop::NoPort];
     sum.tx_dropped += dropped.into_iter().map(|reason| c.drops.get(reason)).sum::<u64>();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flow_counts_have_a_mean_and_a_maximum() {
+        let mut counts = FlowCounts::default();
+        for flows in [8, 0, 6] {
+            counts.sample(flows);
+        }
+        assert_eq!(counts, FlowCounts { average: 4, most: 8 });
+    }
 }

@@ -32,6 +32,8 @@ pub struct Wanted {
     pub next_cfg: i64,
     /// Interfaces that cannot be, with the text for their `error` column.
     pub interface_errors: BTreeMap<Uuid, String>,
+    /// Whether `Open_vSwitch:statistics` is to tell of the host.
+    pub host_statistics: bool,
     /// Other problems, for the log.
     pub warnings: Vec<String>,
 }
@@ -50,8 +52,10 @@ pub fn wanted(replica: &Replica, allowed: Allowed) -> Wanted {
     let mut out = Wanted::default();
     let Some(root) = replica.singleton("Open_vSwitch") else { return out };
     out.next_cfg = root.integer("next_cfg").unwrap_or(0);
+    out.host_statistics = flag(&root, "enable-statistics");
     out.config.cache = cache(&root, &mut out.warnings);
     out.config.workers = workers(&root, &mut out.warnings);
+    out.config.vxlan_kernel_device = flag(&root, "vxlan-kernel-device");
     out.config.zone_timeouts = zone_timeouts(replica, &root);
     let mut taken = Taken::default();
     for row in root.uuids("bridges").filter_map(|id| replica.get("Bridge", id)) {

@@ -6,8 +6,12 @@ use ovsdb::replica::{Replica, RowView};
 use ovsdb::uuid::Uuid;
 use ovsdb::value::{Atom, Datum};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use switch::mac::MacAddr;
+
+/// Counters by their column keys.
+pub type Counters = BTreeMap<Cow<'static, str>, u64>;
 
 /// State of an interface.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,7 +37,7 @@ pub struct InterfaceStatus {
     /// `driver_name` and the like.
     pub status: BTreeMap<String, String>,
     /// Counters by their column keys; none leaves the column as it is.
-    pub statistics: Option<BTreeMap<&'static str, u64>>,
+    pub statistics: Option<Counters>,
 }
 
 /// State of a connection to a controller.
@@ -62,6 +66,8 @@ pub struct Status {
     pub identity: Identity,
     /// The configuration that is in force.
     pub cur_cfg: i64,
+    /// `Open_vSwitch:statistics`.
+    pub host_statistics: BTreeMap<String, String>,
 }
 
 /// What the daemon is.
@@ -80,8 +86,7 @@ pub struct Identity {
 }
 
 /// `Datapath:capabilities`, as ovs-vswitchd.conf.db(5) names them; what is not named is not told.
-const CAPABILITIES: [(&str, &str); 15] = [
-    ("check_pkt_len", "true"),
+const CAPABILITIES: [(&str, &str); 20] = [
     ("clone", "true"),
     ("ct_clear", "true"),
     ("ct_flush", "true"),
@@ -94,8 +99,14 @@ const CAPABILITIES: [(&str, &str); 15] = [
     ("ct_timeout", "true"),
     ("ct_zero_snat", "true"),
     ("ct_zone", "true"),
+    ("explicit_drop_action", "true"),
     ("masked_set_action", "true"),
+    ("max_vlan_headers", "2"),
+    ("nd_ext", "true"),
     ("recirc", "true"),
+    ("tnl_push_pop", "true"),
+    ("trunc", "true"),
+    ("ufid", "true"),
 ];
 
 fn optional(value: Option<impl Into<Atom>>) -> Datum {
@@ -149,7 +160,7 @@ fn interface(row: RowView<'_>, status: &InterfaceStatus, transaction: &mut Trans
     d.column("link_resets", &optional(status.link_resets.map(integer)));
     d.column("status", &text_map(&status.status));
     if let Some(statistics) = &status.statistics {
-        let pairs = statistics.iter().map(|(k, v)| (Atom::from((*k).to_owned()), integer(*v)));
+        let pairs = statistics.iter().map(|(k, v)| (Atom::from(k.clone().into_owned()), integer(*v)));
         d.column("statistics", &Datum::Map(pairs.collect()));
     }
     d.write("Interface", transaction);
@@ -211,6 +222,7 @@ fn root(row: RowView<'_>, status: &Status, transaction: &mut Transaction) {
     d.column("ovs_version", &optional(Some(Atom::from(identity.version.clone()))));
     d.column("iface_types", &texts(&identity.iface_types));
     d.column("datapath_types", &texts(&identity.datapath_types));
+    d.column("statistics", &text_map(&status.host_statistics));
     d.column("dpdk_initialized", &Datum::scalar(Atom::Boolean(false)));
     // ovs-ctl sets these from /etc/os-release; they are only filled in where nobody has.
     for (column, value) in

@@ -21,7 +21,7 @@ fn status() -> Status {
         ifindex: Some(4),
         link_resets: Some(1),
         status: [("driver_name".to_owned(), "tun".to_owned())].into(),
-        statistics: Some([("rx_packets", 5u64), ("tx_packets", u64::MAX)].into()),
+        statistics: Some([("rx_packets".into(), 5u64), ("tx_packets".into(), u64::MAX)].into()),
         ..InterfaceStatus::default()
     };
     Status {

@@ -1,7 +1,7 @@
 //! The receiving sides of devices: which worker has which, and how many there are.
 
 use super::{Device, Devices};
-use crate::workers::Workers;
+use crate::workers::{LateSide, Workers};
 use datapath::port::{Rx, RxLoad};
 use datapath::{Command, RxQueue};
 use std::sync::Arc;
@@ -15,6 +15,8 @@ pub(super) struct Side {
     /// The side itself while no worker has it: before the snapshot has the port, what it receives would be lost. A dummy has
     /// none, as its frames come by command, to this worker.
     deaf: Option<RxQueue>,
+    /// The side on its way from a worker that does not answer.
+    late: Option<LateSide>,
     /// What was received from it, and how much of that was in the last measurement.
     load: Arc<RxLoad>,
     measured: u64,
@@ -65,7 +67,7 @@ impl Device {
             let number = u16::try_from(self.sides.len()).unwrap_or(u16::MAX);
             let deaf = rx.map(|rx| RxQueue::new(number, rx));
             let load = deaf.as_ref().map(|queue| Arc::clone(&queue.load)).unwrap_or_default();
-            self.sides.push(Side { worker, deaf, load, measured: 0, busy: History::default() });
+            self.sides.push(Side { worker, deaf, late: None, load, measured: 0, busy: History::default() });
         }
     }
 
@@ -89,16 +91,53 @@ impl Device {
             return Ok(());
         }
         while self.sides.len() > count {
-            let number = self.sides.len() - 1;
-            if let Some(side) = self.sides.pop().filter(|side| side.deaf.is_none()) {
-                // Dropped here, or by a worker that does not answer some time: the kernel gives nothing more to the queue.
-                let number = u16::try_from(number).unwrap_or(u16::MAX);
-                let _ = workers.take_rx(side.worker, self.dp_port, number);
+            let number = u16::try_from(self.sides.len() - 1).unwrap_or(u16::MAX);
+            let Some(side) = self.sides.pop().filter(|side| side.deaf.is_none()) else { continue };
+            let taken = match side.late {
+                Some(late) => late.poll(self.dp_port, number),
+                None => workers.take_rx(side.worker, self.dp_port, number),
+            };
+            match taken {
+                Ok(Some(queue)) => self.forgo(queue, workers),
+                Ok(None) => {}
+                Err(late) => self.leaving.push((number, late)),
             }
         }
         let new = self.port.set_rx_count(count).map_err(|error| error.to_string())?;
         self.add_sides(new.into_iter().map(Some).collect(), room);
         Ok(())
+    }
+
+    /// A side that is no more: what else comes of packets that began to come by it comes by others.
+    fn forgo(&self, queue: RxQueue, workers: &Workers) {
+        let heir = self.sides.first().map_or(0, |side| side.worker);
+        if !queue.fragments.is_empty() {
+            let _ = workers.send(heir, Command::Adopt { fragments: queue.fragments });
+        }
+    }
+
+    /// Looks for sides that workers gave back late. Whether one has not come yet.
+    fn collect_late(&mut self, workers: &Workers) -> bool {
+        let port = self.dp_port;
+        for (number, side) in (0u16..).zip(&mut self.sides) {
+            match side.late.take().map(|late| late.poll(port, number)) {
+                None => {}
+                Some(Err(late)) => side.late = Some(late),
+                Some(Ok(queue)) => {
+                    let name = &self.report.name;
+                    tracing::info!(target: "netdev", "{name}: queue {number} has changed workers at last");
+                    side.deaf = queue;
+                }
+            }
+        }
+        for (number, late) in std::mem::take(&mut self.leaving) {
+            match late.poll(port, number) {
+                Ok(Some(queue)) => self.forgo(queue, workers),
+                Ok(None) => {}
+                Err(late) => self.leaving.push((number, late)),
+            }
+        }
+        !self.leaving.is_empty() || self.sides.iter().any(|side| side.late.is_some())
     }
 }
 
@@ -131,10 +170,20 @@ impl Devices {
         if count < before {
             self.move_sides(&balance::rehome(&loads, count.max(1)), workers);
             while workers.count() > count.max(1) {
-                workers.stop_last();
+                workers.retire_last();
             }
+            self.end_retired(workers);
         }
         result
+    }
+
+    /// Ends workers that were taken out of the row, unless one has not been asked yet for what it receives from: it would take
+    /// that along.
+    fn end_retired(&self, workers: &mut Workers) {
+        let devices = self.slots.values().filter_map(|s| s.device.as_ref());
+        if devices.flat_map(|d| &d.sides).filter_map(|s| s.late.as_ref()).all(LateSide::is_asked) {
+            workers.end();
+        }
     }
 
     /// Gives a new worker a sending side of each device.
@@ -230,16 +279,39 @@ impl Devices {
         });
         for ((port, number, side), wanted) in sides.zip(wanted).filter(|((_, _, s), w)| s.worker != w.worker)
         {
-            // One that is deaf goes to its worker when the snapshot has its port.
-            let moved = workers.take_rx(side.worker, port, number).and_then(|taken| {
-                side.worker = wanted.worker;
-                let Some(queue) = taken else { return Ok(()) };
-                Ok(workers.send(side.worker, Command::AddRx { port, queue, done: None })?)
-            });
-            if let Err(error) = moved {
-                tracing::error!(target: "netdev", "port {port}: queue {number} has not changed workers: {error}");
+            let from = std::mem::replace(&mut side.worker, wanted.worker);
+            // One that is deaf goes to its worker when the snapshot has its port, one that is on its way when it has come.
+            if side.deaf.is_some() || side.late.is_some() {
+                continue;
+            }
+            match workers.take_rx(from, port, number) {
+                Ok(None) => {}
+                Ok(Some(queue)) => {
+                    side.deaf = workers.give_rx(side.worker, port, queue).err();
+                    self.awaits_workers |= side.deaf.is_some();
+                }
+                Err(late) => {
+                    tracing::warn!(
+                        target: "netdev",
+                        "port {port}: queue {number} changes workers when worker {from} answers"
+                    );
+                    side.late = Some(late);
+                    self.awaits_workers = true;
+                }
             }
         }
+    }
+
+    /// Moves the first side of an interface.
+    #[cfg(test)]
+    pub fn move_first_of(&mut self, name: &str, worker: usize, workers: &Workers) {
+        let mut wanted = self.loads(workers);
+        let sides = self.shown_sides().map(|side| side.interface == name && side.number == 0);
+        let moved: Vec<bool> = sides.collect();
+        for (side, _) in wanted.iter_mut().zip(moved).filter(|(_, is_moved)| *is_moved) {
+            side.worker = worker;
+        }
+        self.move_sides(&wanted, workers);
     }
 
     /// What each worker has, and which may have more.
@@ -286,18 +358,29 @@ impl Devices {
     }
 
     /// Lets workers receive from new sides of devices, which the snapshot must have by now.
-    pub fn listen(&mut self, workers: &Workers) {
+    pub fn listen(&mut self, workers: &mut Workers) {
         if std::mem::take(&mut self.pins_due) {
             self.respect_pins(workers);
         }
+        let mut awaits = false;
         for device in self.slots.values_mut().filter_map(|s| s.device.as_mut()) {
+            if self.awaits_workers || !device.leaving.is_empty() {
+                awaits |= device.collect_late(workers);
+            }
             for side in &mut device.sides {
                 let Some(queue) = side.deaf.take() else { continue };
-                let listen = Command::AddRx { port: device.dp_port, queue, done: None };
-                if let Err(error) = workers.send(side.worker, listen) {
-                    tracing::error!(target: "netdev", "{}: nobody receives from it: {error}", device.report.name);
-                }
+                side.deaf = workers.give_rx(side.worker, device.dp_port, queue).err();
+                awaits |= side.deaf.is_some();
             }
         }
+        if workers.is_any_ending() {
+            self.end_retired(workers);
+        }
+        self.awaits_workers = awaits;
+    }
+
+    /// Whether [`Self::listen`] is to be called again soon: a worker has not answered.
+    pub fn awaits_workers(&self) -> bool {
+        self.awaits_workers
     }
 }

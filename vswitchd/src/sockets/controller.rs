@@ -162,6 +162,14 @@ impl Sockets {
         }
     }
 
+    /// Ends connections to controllers, of one bridge or all; they are made again.
+    pub fn reconnect(&mut self, bridge: Option<&str>) {
+        for peer in self.peers.values_mut() {
+            let Talk::OpenFlow(talk) = &peer.talk else { continue };
+            peer.closing |= talk.target.is_some() && bridge.is_none_or(|name| name == talk.bridge);
+        }
+    }
+
     fn open_passive(&mut self, key: (String, String), places: &Places) {
         if self.controllers.passive.contains(&key) {
             return;

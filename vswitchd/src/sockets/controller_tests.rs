@@ -218,6 +218,30 @@ fn a_version_that_is_no_longer_allowed_ends_the_connection() {
 }
 
 #[test]
+fn connections_are_made_anew_when_that_is_asked_for() {
+    let mut lab = Lab::new("anew");
+    let listener = lab.listen();
+    lab.turns_at(0);
+    let mut controller = Controller::accept(&listener, OfVersions::ALL, lab.now);
+    controller.talk(lab.now);
+    lab.turns_at(0);
+    lab.sockets.reconnect(Some("br1"));
+    lab.turns_at(1);
+    assert!(controller.talk(lab.now).1, "that was another bridge");
+    for (bridge, second) in [(Some("br0"), 2), (None, 4)] {
+        lab.sockets.reconnect(bridge);
+        lab.turns_at(second);
+        assert!(!controller.talk(lab.now).1);
+        assert_eq!((lab.state(), lab.pause()), ("BACKOFF".to_owned(), 1));
+        lab.turns_at(second + 1);
+        controller = Controller::accept(&listener, OfVersions::ALL, lab.now);
+        controller.talk(lab.now);
+        lab.turns_at(second + 1);
+        assert_eq!(lab.state(), "ACTIVE");
+    }
+}
+
+#[test]
 fn one_that_sends_without_end_does_not_keep_another_waiting() {
     let mut lab = Lab::new("turns");
     let listener = lab.listen();

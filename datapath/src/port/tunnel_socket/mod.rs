@@ -10,7 +10,7 @@
 //! queues of a receiver; peers accept any source port (RFC 7348 section 4.1, RFC 8926 section 3.3). Where the header
 //! has a UDP checksum it is the kernel's to fill; only such datagrams can go several as one.
 
-mod outer;
+pub(super) mod outer;
 mod rx;
 mod tx;
 

@@ -17,7 +17,7 @@ const DONT_FRAGMENT: u16 = 0x4000;
 
 /// What the outer headers of a frame say.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Outer {
+pub(in crate::port) struct Outer {
     pub src: IpAddr,
     pub dst: IpAddr,
     pub tos: u8,
@@ -120,7 +120,7 @@ pub(super) fn ipv4_header_len(packet: &[u8]) -> Option<usize> {
 /// is left out: the kernel has verified it. `outer.payload`, `outer.df` and
 /// `outer.is_checked` are not looked at. False if the frame would be
 /// too long, or the addresses are of two families.
-pub(super) fn prepend(frame: &mut Frame, outer: &Outer, is_udp: bool) -> bool {
+pub(in crate::port) fn prepend(frame: &mut Frame, outer: &Outer, is_udp: bool) -> bool {
     let udp_len = if is_udp { UDP_LEN } else { 0 };
     let Ok(transport_len) = u16::try_from(udp_len + frame.len()) else { return false };
     let mut headers = [0; ETHERNET_LEN + IPV6_LEN + UDP_LEN];

@@ -71,6 +71,8 @@ pub struct System {
     pub attachment: Attachment,
     /// Options of the tunnel beside its peer.
     pub tunnel: &'static str,
+    /// `other_config` of Open_vSwitch.
+    pub setting: &'static str,
     /// Where it is measured.
     pub on_node: bool,
     /// Between nodes.
@@ -83,6 +85,7 @@ const NODE_ONLY: System = System {
     kind: Kind::Tapestry,
     attachment: Attachment::Tap,
     tunnel: "",
+    setting: "",
     on_node: true,
     on_overlay: false,
 };
@@ -107,6 +110,13 @@ pub const SYSTEMS: &[System] = &[
         name: "tapestry-csum",
         title: "Tapestry, TAP ports, tunnel with csum=true",
         tunnel: "options:csum=true",
+        on_node: false,
+        ..BOTH
+    },
+    System {
+        name: "tapestry-device",
+        title: "Tapestry, TAP ports, tunnel by the kernel's VXLAN device",
+        setting: "other_config:vxlan-kernel-device=true",
         on_node: false,
         ..BOTH
     },
@@ -313,6 +323,10 @@ impl System {
             }
             let options = format!("type=vxlan options:remote_ip={peer} options:key={VNI} {}", self.tunnel);
             switch.add_port("vx0", &options)?;
+            if !self.setting.is_empty() {
+                // It would have sockets where it cannot have the device.
+                node.link("vxlan_sys_4789")?;
+            }
             switch.add_port("p1", "type=internal")?;
             pods.push(Pod::around(node, "p1", POD_ADDRESSES[n], OVERLAY_MTU)?);
             switches.push(switch);
@@ -326,6 +340,9 @@ impl System {
             Kind::Tapestry => tapestry(node, dir, files)?,
             _ => open_vswitch(node, dir, files, self.kind)?,
         };
+        if !self.setting.is_empty() {
+            switch.vsctl(&format!("set Open_vSwitch . {}", self.setting))?;
+        }
         switch.add_bridge(BRIDGE)?;
         Ok(switch)
     }

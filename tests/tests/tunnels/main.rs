@@ -3,6 +3,8 @@
 //!
 //! Each is tried both ways that ours has: the host routes, or the network card belongs to a bridge of ours.
 
+mod kernel_device;
+
 use tests::reference::Reference;
 use tests::traffic::{Reach, TRANSFER, transfer};
 use tests::{Namespace, Ran, Switch, Tools, ip, run, wait_for};
@@ -105,8 +107,8 @@ fn ours_and_ours(kind: Kind, underlays: [Underlay; 2]) {
 }
 
 /// Ours against the kernel's VXLAN device, and pods behind a bridge of the kernel's.
-fn ours_and_the_kernel(kind: Kind, underlay: Underlay) {
-    let (node, far) = (Switch::start(&[]), Namespace::new("kernel"));
+fn ours_and_the_kernel(node: Switch, kind: Kind, underlay: Underlay) {
+    let far = Namespace::new("kernel");
     join(node.ns(), &far);
     our_node(&node, node.ns(), underlay, kind, kind.ours, kind.theirs);
     address(&far, "up0", kind.theirs);
@@ -137,7 +139,11 @@ struct Pair {
 }
 
 fn ours_and_open_vswitch(kind: Kind, underlay: Underlay) -> Pair {
-    let (node, far) = (Switch::start(&[]), Namespace::new("ovs"));
+    ours_and_open_vswitch_with(Switch::start(&[]), kind, underlay)
+}
+
+fn ours_and_open_vswitch_with(node: Switch, kind: Kind, underlay: Underlay) -> Pair {
+    let far = Namespace::new("ovs");
     join(node.ns(), &far);
     our_node(&node, node.ns(), underlay, kind, kind.ours, kind.theirs);
     let other = Reference::start_in(&far);
@@ -187,8 +193,8 @@ fn ours_to_ours_one_by_the_host_and_one_through_a_bridge() {
 #[test]
 fn ours_to_the_kernel() {
     for underlay in [Underlay::Host, Underlay::Bridge] {
-        ours_and_the_kernel(VXLAN, underlay);
-        ours_and_the_kernel(VXLAN6, underlay);
+        ours_and_the_kernel(Switch::start(&[]), VXLAN, underlay);
+        ours_and_the_kernel(Switch::start(&[]), VXLAN6, underlay);
     }
 }
 
