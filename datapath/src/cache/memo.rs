@@ -137,11 +137,12 @@ mod tests {
 
     #[test]
     fn equal_translations_are_one_and_others_are_not() {
+        type Kind<'a> = (Vec<DpAction>, u64, &'a [Arc<dyn Credit>]);
         let mut memos = Memos::new(HashSeed::new(1, 2));
         let rules: [Arc<dyn Credit>; 2] = [Arc::new(Rule), Arc::new(Rule)];
         let output = |port| vec![DpAction::Output(DpPort(port))];
         let ct = |zone| vec![DpAction::Ct(Arc::new(CtSpec { zone, ..CtSpec::default() }))];
-        let kinds: [(Vec<DpAction>, u64, &[Arc<dyn Credit>]); 8] = [
+        let kinds: [Kind<'_>; 8] = [
             (output(1), 1, &rules),
             (output(2), 1, &rules),
             (output(1), 2, &rules),
