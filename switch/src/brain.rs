@@ -9,7 +9,7 @@ use crate::bridge::{
 };
 use crate::config::{BridgeConfig, Config, InterfaceConfig, InterfaceKind, PortConfig, is_active};
 use crate::forwarding::{Forwarding, PuntSink, Solicitation, Staging};
-use crate::mac::MacAddr;
+use crate::mac::{Flush, MacAddr};
 use crate::meter::Meters;
 use crate::ofproto::{ConnId, ConnKind, OfConnection, Outgoing, PacketOutRequest, PortCounters, PortRecord};
 use crate::tunnel::solicit::question;
@@ -403,6 +403,10 @@ impl Brain {
             && settings.forward_bpdu == config.forward_bpdu
             && settings.flood_vlans == config.flood_vlans;
         if !same {
+            // What was known of a VLAN before it flooded may be wrong when it does so no longer.
+            if settings.flood_vlans != config.flood_vlans {
+                bridge.mac().flush(Flush::All);
+            }
             let settings = bridge.settings_mut();
             settings.fail_mode = config.fail_mode;
             settings.forward_bpdu = config.forward_bpdu;

@@ -25,7 +25,7 @@ use switch::forwarding::{Forwarding, NoPunt, PacketInCause, Punted, Solicitation
 use switch::mac::{MacAddr, MacKey};
 use switch::ofproto::{ConnId, ConnKind, Outgoing};
 use switch::tunnel::{HostPort, TunnelConfig, TunnelKind};
-use switch::vlan::VlanConfig;
+use switch::vlan::{VlanConfig, VlanSet};
 
 mod bundles;
 mod monitors;
@@ -380,6 +380,27 @@ fn stations_of_a_port_that_goes_are_forgotten_by_all_bridges() {
     assert_eq!(known(&mut lab), [2, 3]);
     lab.configure(&[right]);
     assert_eq!(known(&mut lab), [3], "the bridge went with what it knew");
+}
+
+#[test]
+fn stations_are_forgotten_when_other_vlans_flood() {
+    let mut lab = Lab::small();
+    let mut wanted = bridge("br0", &[interface("p1", None), interface("p2", None)]);
+    let stations = |lab: &mut Lab| lab.brain.publish().bridge_by_name("br0").unwrap().mac().stats().entries;
+    let learn = |lab: &mut Lab| {
+        let fwd = lab.brain.publish();
+        let bridge = fwd.bridge_by_name("br0").unwrap();
+        let bundle = bridge.bundle_of(OfPort(1)).unwrap().id;
+        bridge.mac().learn(MacKey { vlan: 7, mac: MacAddr(1) }, bundle, lab.now);
+    };
+    for vlans in [VlanSet::from_iter([7]), VlanSet::new()] {
+        learn(&mut lab);
+        lab.configure(std::slice::from_ref(&wanted));
+        assert_eq!(stations(&mut lab), 1, "nothing has changed");
+        wanted.flood_vlans = vlans;
+        lab.configure(std::slice::from_ref(&wanted));
+        assert_eq!(stations(&mut lab), 0);
+    }
 }
 
 #[test]
