@@ -8,7 +8,6 @@
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Iter;
-use std::ops::Deref;
 use std::sync::Arc;
 
 /// Entries at which a shard splits. Copying a shard costs a reference count an entry.
@@ -19,45 +18,11 @@ const SHIFT_MIN: u32 = 8;
 /// First bits used for branching. The highest seven are hashbrown's tags, the lowest its bucket numbers.
 const SHIFT_FIRST: u32 = 52;
 
-/// Words of a match that stand in its node, where comparing finds them without another line: as many as prefixes of both
-/// addresses, the ports and the ingress port take.
-const FEW: usize = 4;
-
-/// The words of a match under its mask.
-#[derive(Clone, Debug)]
-pub(super) enum Values {
-    Few { len: u8, words: [u64; FEW] },
-    Many(Box<[u64]>),
-}
-
-impl From<&[u64]> for Values {
-    fn from(values: &[u64]) -> Self {
-        if values.len() > FEW {
-            return Values::Many(values.into());
-        }
-        let mut words = [0; FEW];
-        words.iter_mut().zip(values).for_each(|(to, from)| *to = *from);
-        Values::Few { len: values.len() as u8, words }
-    }
-}
-
-impl Deref for Values {
-    type Target = [u64];
-
-    #[inline]
-    fn deref(&self) -> &[u64] {
-        match self {
-            Values::Few { len, words } => words.get(..usize::from(*len)).unwrap_or_default(),
-            Values::Many(words) => words,
-        }
-    }
-}
-
 /// Rules with the same match: one of them counts, the others are hidden behind its priority.
 #[derive(Clone, Debug)]
 pub(super) struct Node<V> {
     /// The words under the mask.
-    pub values: Values,
+    pub values: Box<[u64]>,
     /// Priority of `value`, the highest.
     pub priority: u16,
     /// What a look-up finds.
@@ -123,7 +88,7 @@ impl<V> Entry<V> {
 /// A rule on its way in.
 pub(super) struct Insertion<V> {
     pub hash: u64,
-    pub values: Values,
+    pub values: Box<[u64]>,
     pub priority: u16,
     pub value: V,
 }
@@ -142,40 +107,8 @@ pub(super) struct Leaf<V> {
 }
 
 impl<V> Leaf<V> {
-    fn new(table: HashTable<Entry<V>>) -> Self {
-        let mut leaf = Leaf { priority_max: 0, table };
-        leaf.measure();
-        leaf
-    }
-
     fn measure(&mut self) {
         self.priority_max = self.table.iter().map(|e| e.node.priority).max().unwrap_or(0);
-    }
-
-    fn hashes(&self) -> Hashes {
-        self.table.iter().fold(Hashes::default(), |all, e| all.with(e.hash))
-    }
-}
-
-/// What hashes a leaf has, roughly: which of 64 values six of their bits take. It stands with the reference to the leaf, so that
-/// most look-ups that find nothing need not fetch the leaf, of which there are so many that they are seldom near.
-#[derive(Clone, Copy, Default, Debug)]
-pub(super) struct Hashes(u64);
-
-impl Hashes {
-    /// Neither bits that branches go by nor those that leaves do.
-    const fn bit(hash: u64) -> u64 {
-        1 << (hash >> 16 & 63)
-    }
-
-    #[must_use]
-    const fn with(self, hash: u64) -> Hashes {
-        Hashes(self.0 | Hashes::bit(hash))
-    }
-
-    #[inline]
-    const fn may_have(self, hash: u64) -> bool {
-        self.0 & Hashes::bit(hash) != 0
     }
 }
 
@@ -189,7 +122,7 @@ pub(super) struct Branch<V> {
 pub(super) enum Shard<V> {
     Empty,
     One(Entry<V>),
-    Leaf(Arc<Leaf<V>>, Hashes),
+    Leaf(Arc<Leaf<V>>),
     Branch(Arc<Branch<V>>),
 }
 
@@ -198,7 +131,7 @@ impl<V> Clone for Shard<V> {
         match self {
             Shard::Empty => Shard::Empty,
             Shard::One(entry) => Shard::One(entry.clone()),
-            Shard::Leaf(leaf, hashes) => Shard::Leaf(Arc::clone(leaf), *hashes),
+            Shard::Leaf(leaf) => Shard::Leaf(Arc::clone(leaf)),
             Shard::Branch(branch) => Shard::Branch(Arc::clone(branch)),
         }
     }
@@ -210,17 +143,12 @@ const fn pick(hash: u64, shift: u32) -> usize {
 }
 
 impl<V> Shard<V> {
-    fn of_leaf(leaf: Leaf<V>) -> Shard<V> {
-        let hashes = leaf.hashes();
-        Shard::Leaf(Arc::new(leaf), hashes)
-    }
-
     /// Highest priority in it.
     pub fn priority_max(&self) -> Option<u16> {
         match self {
             Shard::Empty => None,
             Shard::One(entry) => Some(entry.node.priority),
-            Shard::Leaf(leaf, _) => Some(leaf.priority_max),
+            Shard::Leaf(leaf) => Some(leaf.priority_max),
             Shard::Branch(branch) => Some(branch.priority_max),
         }
     }
@@ -242,10 +170,7 @@ impl<V> Shard<V> {
             match shard {
                 Shard::Empty => return None,
                 Shard::One(entry) => return entry.is(hash, same).then_some(&*entry.node),
-                Shard::Leaf(_, hashes) if !hashes.may_have(hash) => return None,
-                Shard::Leaf(leaf, _) => {
-                    return leaf.table.find(hash, |e| e.is(hash, &same)).map(|e| &*e.node);
-                }
+                Shard::Leaf(leaf) => return leaf.table.find(hash, |e| e.is(hash, &same)).map(|e| &*e.node),
                 Shard::Branch(branch) => {
                     shard = branch.shards.get(pick(hash, shift))?;
                     shift = shift.saturating_sub(4);
@@ -280,17 +205,18 @@ impl<V: Clone> Shard<V> {
                 let second = insertion.into_entry();
                 table.insert_unique(entry.hash, entry.clone(), |e| e.hash);
                 table.insert_unique(second.hash, second, |e| e.hash);
-                *self = Shard::of_leaf(Leaf::new(table));
+                let mut leaf = Leaf { priority_max: 0, table };
+                leaf.measure();
+                *self = Shard::Leaf(Arc::new(leaf));
                 None
             }
-            Shard::Leaf(leaf, hashes) => {
+            Shard::Leaf(leaf) => {
                 let leaf = Arc::make_mut(leaf);
                 leaf.priority_max = leaf.priority_max.max(insertion.priority);
                 let same = |e: &Entry<V>| e.is(insertion.hash, |values| *values == *insertion.values);
                 if let Some(entry) = leaf.table.find_mut(insertion.hash, same) {
                     return Arc::make_mut(&mut entry.node).insert(insertion.priority, insertion.value);
                 }
-                *hashes = hashes.with(insertion.hash);
                 leaf.table.insert_unique(insertion.hash, insertion.into_entry(), |e| e.hash);
                 if leaf.table.len() > SHARD_ENTRIES_MAX && shift >= SHIFT_MIN {
                     *self = split(leaf, shift);
@@ -325,7 +251,7 @@ impl<V: Clone> Shard<V> {
                 }
                 Some(value)
             }
-            Shard::Leaf(leaf, hashes) => {
+            Shard::Leaf(leaf) => {
                 let leaf = Arc::make_mut(leaf);
                 let mut found = leaf.table.find_entry(hash, same).ok()?;
                 let (value, empty) = remove_from_node(&mut found.get_mut().node, priority)?;
@@ -333,7 +259,6 @@ impl<V: Clone> Shard<V> {
                     found.remove();
                 }
                 leaf.measure();
-                *hashes = leaf.hashes();
                 if leaf.table.len() <= 1 {
                     *self = leaf.table.iter().next().map_or(Shard::Empty, |e| Shard::One(e.clone()));
                 }
@@ -379,7 +304,11 @@ fn split<V: Clone>(leaf: &Leaf<V>, shift: u32) -> Shard<V> {
     let shards = tables.map(|table| match table.len() {
         0 => Shard::Empty,
         1 => table.into_iter().next().map_or(Shard::Empty, Shard::One),
-        _ => Shard::of_leaf(Leaf::new(table)),
+        _ => {
+            let mut leaf = Leaf { priority_max: 0, table };
+            leaf.measure();
+            Shard::Leaf(Arc::new(leaf))
+        }
     });
     Shard::Branch(Arc::new(Branch { priority_max: leaf.priority_max, shards }))
 }
@@ -402,7 +331,7 @@ impl<'a, V> Iterator for Nodes<'a, V> {
             match self.stack.pop()? {
                 Shard::Empty => {}
                 Shard::One(entry) => return Some(&entry.node),
-                Shard::Leaf(leaf, _) => self.leaf = Some(leaf.table.iter()),
+                Shard::Leaf(leaf) => self.leaf = Some(leaf.table.iter()),
                 Shard::Branch(branch) => self.stack.extend(&branch.shards),
             }
         }
