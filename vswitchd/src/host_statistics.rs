@@ -94,7 +94,7 @@ fn processors(list: &str) -> Option<String> {
     for part in list.trim().split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
-        count += (last + 1).checked_sub(first)?;
+        count += last.checked_sub(first)?.checked_add(1)?;
     }
     Some(count.to_string())
 }

@@ -3,11 +3,19 @@
 //!
 //! A slot number is reused after a removal, so it is good only until the cache changes.
 
+use super::CACHE_FLOWS_MAX;
 use super::entry::{Flow, FlowRecord};
 use sys::prefetch::prefetch;
 
 /// Index of a cached flow in its table.
 pub(crate) type FlowSlot = u32;
+
+/// Bits of a slot number, which may share a word with others.
+pub(super) const SLOT_BITS: u32 = 24;
+/// These bits.
+pub(super) const SLOT: FlowSlot = (1 << SLOT_BITS) - 1;
+
+const _: () = assert!(CACHE_FLOWS_MAX <= SLOT + 1, "slot numbers fit");
 
 /// Flows of a block.
 const BLOCK_FLOWS: usize = 256;

@@ -6,7 +6,8 @@
 //! it: a look-up goes on only behind such a line. Hashes are not kept; growing asks for them anew. Equal hashes are the
 //! caller's to tell apart: it is asked about every slot whose tag is right.
 
-use super::{CACHE_FLOWS_MAX, FlowSlot};
+use super::FlowSlot;
+use super::flows::{SLOT, SLOT_BITS};
 use sys::prefetch::prefetch;
 
 /// Flows of a line.
@@ -15,12 +16,6 @@ const LINE_FLOWS: usize = 12;
 const FREE: u8 = 0;
 /// A count of flows passed on that can no longer be kept; it stands until the index grows.
 const PASSED_MANY: u32 = u32::MAX;
-/// Bits of a slot number beside the tag.
-const SLOT_BITS: u32 = 24;
-const SLOT: u32 = (1 << SLOT_BITS) - 1;
-
-const _: () = assert!(CACHE_FLOWS_MAX <= SLOT + 1, "slot numbers fit");
-
 /// A line of the index.
 #[derive(Clone)]
 #[repr(C, align(64))]

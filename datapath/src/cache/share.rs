@@ -3,7 +3,8 @@
 //! Half of the room is guaranteed: each port has an equal part of it that nobody else can use. The other half is free for
 //! all, up to the limit per port. A port's flows stand in a list of its own, over which eviction runs as a clock.
 
-use super::{CACHE_FLOWS_MAX, CACHE_PROFILES_MAX, FlowSlot, TableIndex};
+use super::flows::{SLOT, SLOT_BITS};
+use super::{CACHE_PROFILES_MAX, FlowSlot, TableIndex};
 
 /// Names the share of one port.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -20,8 +21,7 @@ pub(crate) struct FlowRef {
 #[derive(Clone, Copy)]
 struct PackedRef(u32);
 
-const SLOT_BITS: u32 = 24;
-const _: () = assert!(CACHE_FLOWS_MAX <= 1 << SLOT_BITS && CACHE_PROFILES_MAX <= 1 << (32 - SLOT_BITS));
+const _: () = assert!(CACHE_PROFILES_MAX <= 1 << (32 - SLOT_BITS), "table numbers fit");
 
 impl PackedRef {
     fn pack(flow: FlowRef) -> PackedRef {
@@ -30,7 +30,7 @@ impl PackedRef {
 
     fn unpack(self) -> FlowRef {
         let table = TableIndex((self.0 >> SLOT_BITS) as u16);
-        FlowRef { table, slot: self.0 & ((1 << SLOT_BITS) - 1) }
+        FlowRef { table, slot: self.0 & SLOT }
     }
 }
 
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn references_are_unpacked_as_they_were() {
         for table in [0, 1, CACHE_PROFILES_MAX as u16 - 1] {
-            for slot in [0, 1, CACHE_FLOWS_MAX - 1] {
+            for slot in [0, 1, SLOT] {
                 let flow = FlowRef { table: TableIndex(table), slot };
                 assert_eq!(PackedRef::pack(flow).unpack(), flow);
             }
