@@ -7,6 +7,7 @@ mod world;
 
 use datapath::DpAction;
 use datapath::conntrack::{CtSpec, NatKind, NatSpec, PortSelection};
+use packet::checksum::Sum;
 use packet::segment::Segments;
 use packet::{Checksum, Frame, FrameBuilder, FramePool, PacketKey, Segmentation, slot};
 use proptest::collection::vec;
@@ -50,7 +51,7 @@ struct Burst {
 }
 
 impl Burst {
-    /// The super-frame as a guest with all offloads sends it.
+    /// The super-frame as a guest with all offloads sends it: the checksum's field holds the sum of the pseudo header.
     fn frame(&self) -> Frame {
         let builder = match self.kind {
             Kind::Tcp4 => FrameBuilder::tcp4(SRC, DST, self.flags),
@@ -71,13 +72,27 @@ impl Burst {
         let mut frame = Frame::from_bytes(&builder.build());
         PacketKey::extract(&mut frame).unwrap();
         let start = frame.layers.l4;
-        frame.checksum = Checksum::Partial { start, offset: if self.kind.is_tcp() { 16 } else { 6 } };
+        let offset = if self.kind.is_tcp() { 16 } else { 6 };
+        let field = (start + offset) as usize;
+        let transport_len = frame.len() - start as usize;
+        frame.bytes_mut()[field..field + 2].copy_from_slice(&self.pseudo_sum(transport_len).to_be_bytes());
+        frame.checksum = Checksum::Partial { start, offset };
         frame.segmentation = match self.kind {
             Kind::Tcp4 => Segmentation::TcpV4 { size: self.size, ecn: false },
             Kind::Tcp6 => Segmentation::TcpV6 { size: self.size, ecn: false },
             _ => Segmentation::UdpL4 { size: self.size },
         };
         frame
+    }
+
+    fn pseudo_sum(&self, transport_len: usize) -> u16 {
+        let protocol = if self.kind.is_tcp() { 6 } else { 17 };
+        let sum = if self.kind.is_ipv6() {
+            Sum::pseudo_v6(SRC6.0, DST6.0, protocol, transport_len as u32)
+        } else {
+            Sum::pseudo_v4(SRC.0, DST.0, protocol, transport_len as u16)
+        };
+        sum.folded()
     }
 }
 
@@ -86,10 +101,11 @@ fn burst() -> impl Strategy<Value = Burst> {
     // ACK always, so that the tracker takes the stream up in its middle; PSH, FIN, CWR and ECE, but no SYN nor RST.
     let flags = (0..2u16, 0..2u16, 0..4u16).prop_map(|(fin, psh, ecn)| 0x10 | fin | psh << 3 | ecn << 6);
     let rest = (any::<(u32, u32)>(), any::<u16>());
-    (kind, vec(any::<u8>(), 1..6000), 1..1500u16, vec(0..4096u16, 0..2), flags, rest).prop_map(
+    let payload = prop_oneof![4 => vec(any::<u8>(), 1..6000), 1 => vec(any::<u8>(), 1..64)];
+    (kind, payload, 1..1500u16, vec(0..4096u16, 0..2), flags, rest).prop_map(
         |(kind, payload, size, tags, flags, (numbers, identification))| {
-            // At least two segments, at most what the kernel makes of one.
-            let size = size.max(payload.len().div_ceil(64) as u16).min((payload.len() / 2).max(1) as u16);
+            // At most as many segments as the kernel makes of one; a payload that needs none announces them all the same.
+            let size = size.max(payload.len().div_ceil(64) as u16);
             Burst { kind, payload, size, tags, flags, numbers, identification }
         },
     )
