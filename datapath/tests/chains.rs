@@ -9,7 +9,7 @@ use datapath::conntrack::*;
 use datapath::meter::{BandConfig, Excess, MeterUnit};
 use datapath::{CacheLimits, Command, Credit, Domain, DpAction, Meter, MissLimits, RecircId, WorkerConfig};
 use packet::rewrite::refresh_ipv4_checksum;
-use packet::wire::{ETHERTYPE_IPV6, PROTO_TCP, PROTO_UDP};
+use packet::wire::{ETHERTYPE_IPV6, ETHERTYPE_VLAN, PROTO_TCP, PROTO_UDP};
 use packet::{Checksum, DpPort, Frame, FrameBuilder, PacketKey, slot};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -37,9 +37,14 @@ struct Pipeline {
     two_zones: bool,
     /// Headers are written before passes.
     rewrites: bool,
+    /// A tag is pushed before the first pass, so that frames are longer from there on.
+    tags: bool,
     /// The first pass commits with `force`.
     forces: bool,
 }
+
+const PLAIN: Pipeline =
+    Pipeline { translates: false, two_zones: false, rewrites: false, tags: false, forces: false };
 
 impl Pipeline {
     fn zone(self, key: &PacketKey, pass: u32) -> Option<u16> {
@@ -82,6 +87,9 @@ impl Pipeline {
                 if self.rewrites {
                     let (slot, value) = (slot::DL_DST, 0x0200_0000_0000 + u128::from(pass));
                     actions.push(DpAction::SetField { slot, value, mask: slot.ones() });
+                }
+                if self.tags && pass == 0 {
+                    actions.push(DpAction::PushVlan { tpid: ETHERTYPE_VLAN, tci: 0x1005 });
                 }
                 actions.push(ct(self.spec(key, zone)));
                 actions.push(DpAction::Recirculate(RecircId(pass + 1)));
@@ -455,9 +463,14 @@ fn happening() -> impl Strategy<Value = Happening> {
 }
 
 fn pipeline() -> impl Strategy<Value = Pipeline> {
-    (any::<bool>(), any::<bool>(), prop::bool::weighted(0.3), prop::bool::weighted(0.2)).prop_map(
-        |(translates, two_zones, rewrites, forces)| Pipeline { translates, two_zones, rewrites, forces },
-    )
+    let kinds = (any::<bool>(), any::<bool>(), [0.3, 0.3, 0.2].map(prop::bool::weighted));
+    kinds.prop_map(|(translates, two_zones, [rewrites, tags, forces])| Pipeline {
+        translates,
+        two_zones,
+        rewrites,
+        tags,
+        forces,
+    })
 }
 
 proptest! {
@@ -502,9 +515,9 @@ proptest! {
 /// The comparison above is one of two different ways: established frames are not looked up again where chains are kept.
 #[test]
 fn established_frames_follow() {
-    for bits in 0..8 {
-        let (translates, two_zones, rewrites) = (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0);
-        let pipeline = Pipeline { translates, two_zones, rewrites, forces: false };
+    for bits in 0..16u8 {
+        let [translates, two_zones, rewrites, tags] = [1, 2, 4, 8].map(|bit| bits & bit != 0);
+        let pipeline = Pipeline { translates, two_zones, rewrites, tags, forces: false };
         let mut pair = Pair::new(pipeline);
         for who in 0..5 {
             pair.establish(who, pipeline);
@@ -526,7 +539,7 @@ fn established_frames_follow() {
 /// Flags of frames that follow are credited to the rules of every pass.
 #[test]
 fn flags_are_credited_along_the_chain() {
-    let pipeline = Pipeline { translates: false, two_zones: true, rewrites: false, forces: false };
+    let pipeline = Pipeline { two_zones: true, ..PLAIN };
     let mut pair = Pair::new(pipeline);
     pair.establish(1, pipeline);
     pair.chained.credited();

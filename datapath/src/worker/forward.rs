@@ -509,7 +509,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         staged: &mut Staged,
         ingress: PortIndex,
     ) -> Option<(Frame, RecircId)> {
-        let (bytes, flags) = (frame.len() as u32, tcp_flags(&staged.key));
+        let flags = tcp_flags(&staged.key);
         let (record, chain) = self.cache.record_and_chain_mut(table, slot)?;
         let chain = chain?;
         let mut origin = Origin::new(ingress, &mut staged.key, self.now);
@@ -533,7 +533,8 @@ impl<'a, S: SlowPath> Pass<'a, S> {
                     Some(Next::Follow(followed)) => {
                         let followed_link = link?;
                         self.executor.charge(cost::LINK);
-                        followed_link.count(bytes, flags, self.now);
+                        // The program before may have made it longer or shorter.
+                        followed_link.count(followed.len() as u32, flags, self.now);
                         if followed_link.only_output != DpPort::NONE {
                             self.executor.output(followed_link.only_output, followed, ingress);
                             return None;

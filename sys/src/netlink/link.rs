@@ -114,6 +114,7 @@ pub struct LinkChange<'a> {
     queue_length: Option<u32>,
     controller: Option<Option<IfIndex>>,
     alias: Option<String>,
+    gro_max: Option<u32>,
 }
 
 impl<'a> LinkChange<'a> {
@@ -152,6 +153,12 @@ impl<'a> LinkChange<'a> {
         Self { alias: Some(text.to_owned()), ..self }
     }
 
+    /// Have the kernel join received TCP segments to packets shorter than so many bytes (`gro_max_size` of ip-link(8), of both
+    /// families up to 65,536).
+    pub fn gro_max(self, bytes: u32) -> Self {
+        Self { gro_max: Some(bytes), ..self }
+    }
+
     /// Make it a port of a kernel bridge, or of none.
     pub fn controller(self, controller: Option<IfIndex>) -> Self {
         Self { controller: Some(controller), ..self }
@@ -168,6 +175,7 @@ impl<'a> LinkChange<'a> {
         attributes.extend(self.mac.map(|mac| LinkAttribute::Address(mac.to_vec())));
         attributes.extend(self.queue_length.map(LinkAttribute::TxQueueLen));
         attributes.extend(self.alias.clone().map(LinkAttribute::IfAlias));
+        attributes.extend(self.gro_max.map(LinkAttribute::GroMaxSize));
         attributes
             .extend(self.controller.map(|index| LinkAttribute::Controller(index.map_or(0, IfIndex::get))));
     }

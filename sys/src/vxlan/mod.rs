@@ -35,6 +35,10 @@ const ALIAS: &str = "VXLAN tunnels of tapestry";
 /// Ethernet headers.
 const HEADERS_LEN: u32 = 40 + 8 + 8 + 14;
 
+/// The longest packet that received segments are joined to: with its Ethernet header, two VLAN tags, VXLAN, UDP and an IPv4 header
+/// around it, it is still one that IPv4 can carry, so whoever reads it can put headers before it again.
+pub const JOINED_MAX: u32 = 65_535 - (20 + 8 + 8 + 14 + 8);
+
 /// Why there is no such device.
 #[derive(Debug, thiserror::Error)]
 pub enum VxlanError {
@@ -93,7 +97,8 @@ impl VxlanDevice {
             }
         };
         device.netlink.keep_silent(index);
-        device.netlink.change(index, &LinkChange::default().mtu(mtu).alias(ALIAS))?;
+        let change = LinkChange::default().mtu(mtu).alias(ALIAS).gro_max(JOINED_MAX + 1);
+        device.netlink.change(index, &change)?;
         let ingress = program::ingress(outlet);
         let egress = program::egress(device.keys.map().number());
         for (hook, name, code) in [

@@ -202,6 +202,20 @@ fn device_goes_when_dropped_and_with_the_tap() {
 }
 
 #[test]
+fn segments_are_joined_to_what_a_tunnel_packet_can_hold() {
+    let scratch = Scratch::new();
+    scratch.run(|| {
+        let name = unique("vx");
+        let (_tap, outlet) = open_tap(&unique("tp"));
+        let _device = VxlanDevice::create(&name, PORT, outlet).unwrap();
+        let show = ["-d", "link", "show", name.as_str()];
+        let shown = std::process::Command::new("ip").args(show).output().unwrap();
+        let shown = String::from_utf8(shown.stdout).unwrap();
+        assert!(shown.contains(&format!(" gro_max_size {} ", JOINED_MAX + 1)), "{shown}");
+    });
+}
+
+#[test]
 fn port_that_a_socket_has_is_refused_and_nothing_is_left() {
     let scratch = Scratch::new();
     scratch.run(|| {

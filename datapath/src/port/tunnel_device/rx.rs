@@ -159,6 +159,25 @@ mod tests {
         }
     }
 
+    /// The longest packet that the device makes of segments.
+    #[test]
+    fn what_segments_are_joined_to_fits() {
+        let payload = vec![7; sys::vxlan::JOINED_MAX as usize - 40];
+        let inner = FrameBuilder::tcp4((1, 1), (2, 2), 0x10).vlan(0x8100, 5).payload(&payload).build();
+        let mut frame = arrived(&inner, Some([0x81, 0, 0, 6]));
+        frame.checksum = Checksum::Partial { start: (PREFIX_LEN + 4 + 38) as u16, offset: 16 };
+        frame.segmentation = Segmentation::TcpV4 { size: 1_393, ecn: false };
+        assert!(restore(&mut frame, 4789));
+        let mut key = PacketKey::default();
+        pop(&mut frame, TunnelProtocol::Vxlan, &mut key, &GeneveMap::default()).unwrap();
+        assert_eq!(frame.len(), inner.len() + 4);
+        assert_eq!(frame.checksum, Checksum::Partial { start: 42, offset: 16 });
+        let mut inner_key = PacketKey::default();
+        inner_key.extract_headers(&mut frame).unwrap();
+        assert_eq!(frame.validate_offload(), Ok(()));
+        assert_ne!(frame.segmentation, Segmentation::None);
+    }
+
     #[test]
     fn super_frames_stay_whole_and_lies_are_refused() {
         let inner = FrameBuilder::tcp4((1, 1), (2, 2), 0x10).payload(&[7; 3_000]).build();
