@@ -309,7 +309,9 @@ impl Daemon {
             Some(self.balancer.next_deadline()),
         ];
         let soonest = others.into_iter().flatten().fold(self.stats_next, Instant::min).saturating_since(now);
-        let soonest = match self.devices.awaits_workers() || self.workers.is_any_ending() {
+        let awaits_workers =
+            self.devices.awaits_workers() || self.workers.is_any_ending() || self.workers.owes_removals();
+        let soonest = match awaits_workers {
             true => soonest.min(LATE_GLANCE),
             false => soonest,
         };
