@@ -241,6 +241,11 @@ impl WorkerPeer {
         sent
     }
 
+    /// How many commands wait for it.
+    pub fn waiting(&self) -> usize {
+        self.commands.len()
+    }
+
     /// What the worker counts.
     pub fn stats(&self) -> &Arc<WorkerStats> {
         &self.stats

@@ -9,6 +9,7 @@ use conntrack_support::*;
 use datapath::conntrack::*;
 use packet::{DpPort, Frame, FrameBuilder, PacketKey, slot};
 use std::collections::HashMap;
+use std::sync::Barrier;
 
 /// One direction of a UDP connection, as a thread of its own sees it: passes of a frame that set the bits of a mark, and what
 /// the tracker then says: the revision of mark and label, and the mark.
@@ -62,4 +63,41 @@ fn bits_of_a_mark_that_others_write_are_kept() {
             });
         }
     });
+}
+
+/// Two workers have the first packets of two connections that would fulfil one expectation.
+#[test]
+fn an_expectation_is_fulfilled_once() {
+    const ROUNDS: u32 = 20_000;
+    let ct = ConnTracker::new(HashSeed::new(5, 6), CtConfig::default());
+    let pass = |builder: &FrameBuilder| {
+        let mut frame = Frame::from_bytes(&builder.build());
+        let mut key = PacketKey::extract(&mut frame).unwrap();
+        let spec = CtSpec { alg: Some(Alg::Tftp), commit: true, ..CtSpec::default() };
+        ct.track(&mut frame, &mut key, &spec, DpPort(1), Instant::from_secs(1000)).state
+    };
+    let together = Barrier::new(2);
+    let client = |round: u32| (A + round, 3333);
+    // Port 4444 asks for the file, and both answer from ports of their own.
+    let answers = |port: u16| {
+        let (pass, together, client) = (&pass, &together, &client);
+        move || -> Vec<bool> {
+            let answer = |round| {
+                if port == 4444 {
+                    pass(&FrameBuilder::udp4(client(round), (B, 69)).payload(b"\0\x01file\0octet\0"));
+                }
+                together.wait();
+                let data = FrameBuilder::udp4((B, port), client(round)).payload(b"\0\x03\0\x01abc");
+                pass(&data).has(CtState::REL)
+            };
+            (0..ROUNDS).map(answer).collect()
+        }
+    };
+    let (one, other) = std::thread::scope(|scope| {
+        let (one, other) = (scope.spawn(answers(4444)), scope.spawn(answers(5555)));
+        (one.join().unwrap(), other.join().unwrap())
+    });
+    let fulfilled = one.iter().zip(&other).map(|(one, other)| u8::from(*one) + u8::from(*other));
+    let wrong: Vec<_> = fulfilled.enumerate().filter(|(_, times)| *times != 1).take(3).collect();
+    assert_eq!(wrong, [], "rounds, and how often their expectation was fulfilled");
 }

@@ -4,7 +4,7 @@
 
 mod world;
 
-use datapath::cache::{CACHE_EVICT_IDLE, CACHE_FLOWS_DEFAULT};
+use datapath::cache::{CACHE_EVICT_IDLE, CACHE_FLOWS_DEFAULT, CACHE_IDLE_MAX};
 use datapath::{
     CacheLimits, Command, Credit, Domain, DpAction, Drop, DumpCursor, MissLimits, RxQueue, SlowPath,
     WorkerConfig,
@@ -379,7 +379,8 @@ fn revisions_older_than_a_sweep_are_restamped_by_it() {
 #[test]
 fn a_flow_that_slept_through_an_era_is_idle() {
     let era = Duration::from_millis(1 << 32);
-    for idle in [Duration::from_secs(10), Duration::from_secs(20 * 86_400)] {
+    let times = [Duration::from_secs(10), Duration::from_secs(20 * 86_400), CACHE_IDLE_MAX, era * 3];
+    for idle in times {
         let tally = Arc::new(Tally::default());
         let cache = CacheLimits { idle, ..CacheLimits::default() };
         let config = WorkerConfig { cache, ..WorkerConfig::default() };

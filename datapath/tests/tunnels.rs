@@ -5,7 +5,8 @@
 
 mod world;
 
-use datapath::{DpAction, Drop};
+use datapath::conntrack::{CtSpec, Zone};
+use datapath::{Command, DpAction, Drop, RecircId};
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use packet::tunnel::{TunnelProtocol, TunnelPush};
 use packet::{Checksum, DpPort, Frame, FrameBuilder, Segmentation, slot};
@@ -205,6 +206,45 @@ fn packets_leave_their_tunnel_as_frames_of_its_port() {
     w.send(2, &frame);
     assert_eq!((w.sink(3).count(), w.drops(2, Drop::BadTunnel)), (0, 1));
     w.check_conservation();
+}
+
+/// Outer packets that are tracked before they leave their tunnel follow a chain, and what is inside may follow another: the one
+/// look-up that is left is that of the inner frame.
+#[test]
+fn tracked_packets_leave_their_tunnel_by_a_chain() {
+    for inner_is_tracked in [false, true] {
+        let track = |zone, then| {
+            let spec = CtSpec { zone: Zone(zone), commit: true, ..CtSpec::default() };
+            vec![DpAction::Ct(spec.into()), DpAction::Recirculate(RecircId(then))]
+        };
+        let slots = [slot::NW_SRC, slot::NW_DST, slot::NW_PROTO, slot::TP_SRC, slot::TP_DST, slot::CT_STATE];
+        let tally = Arc::new(Tally::default());
+        let popped = Arc::clone(&tally);
+        let fake = Fake::new(&slots, move |key| match (key.in_port().0, key.get(slot::RECIRC_ID)) {
+            (TUNNEL, 0) if inner_is_tracked => Answer::new(track(2, 2)),
+            (TUNNEL, _) => Answer::new(vec![output(3)]),
+            (_, 0) => Answer::new(track(1, 1)),
+            _ => Answer { credits: vec![popped.clone()], ..Answer::new(vec![pop()]) },
+        });
+        let mut w = World::new(fake, 3);
+        let frame = Udp::default().bytes();
+        let inside = [&[0x08, 0, 0, 0, 0, 0, 7, 0][..], &frame].concat();
+        let outer = FrameBuilder::udp4((0xc000_0201, 50_000), (0xc000_0202, 4789)).payload(&inside).build();
+        let recirculated = |w: &World| w.worker.stats().cache.recirculated.get();
+        (0..8).for_each(|_| w.send(1, &outer));
+        let before = recirculated(&w);
+        (0..20).for_each(|_| w.send(1, &outer));
+        assert_eq!(recirculated(&w) - before, 20, "tracked inside: {inner_is_tracked}");
+        assert_eq!(w.sink(3).take(), vec![frame.clone(); 28]);
+        // Who is in the chain is credited, and another connection's packets are not taken for its own.
+        let other = FrameBuilder::udp4((0xc000_0201, 50_001), (0xc000_0202, 4789)).payload(&inside).build();
+        w.send(1, &other);
+        assert_eq!(w.sink(3).take(), [frame]);
+        w.command(Command::Flush { reply: None });
+        assert_eq!(tally.packets(), 29);
+        assert_eq!(w.tracker.totals().connections, 2 + u32::from(inner_is_tracked));
+        w.check_conservation();
+    }
 }
 
 /// Several outer datagrams in one, as the kernel joins them.

@@ -11,7 +11,9 @@ use crate::config::{BridgeConfig, Config, InterfaceConfig, InterfaceKind, PortCo
 use crate::forwarding::{Forwarding, PuntSink, Solicitation, Staging};
 use crate::mac::{Flush, MacAddr};
 use crate::meter::Meters;
-use crate::ofproto::{ConnId, ConnKind, OfConnection, Outgoing, PacketOutRequest, PortCounters, PortRecord};
+use crate::ofproto::{
+    ConnId, ConnKind, OfConnection, Outgoing, PacketOutRequest, PortCounters, PortRecord, Waiting,
+};
 use crate::tunnel::solicit::question;
 use crate::tunnel::{Host, HostPort};
 use crate::underlay::{Neighbours, RouteTable};
@@ -117,7 +119,9 @@ pub struct Brain {
     pub(crate) staging: Staging,
     pub(crate) bridges: BTreeMap<String, BridgeState>,
     pub(crate) connections: BTreeMap<ConnId, OfConnection>,
-    pub(crate) outbox: Vec<(ConnId, Outgoing)>,
+    pub(crate) outbox: Vec<(ConnId, Waiting)>,
+    /// Whether a [`Waiting::Removal`] is in it.
+    pub(crate) has_removals: bool,
     pub(crate) commands: Vec<Command>,
     pub(crate) counters: BTreeMap<DpPort, PortCounters>,
     devices: BTreeMap<String, OpenDevice>,
@@ -136,6 +140,7 @@ impl Brain {
             bridges: BTreeMap::new(),
             connections: BTreeMap::new(),
             outbox: Vec::new(),
+            has_removals: false,
             commands: Vec::new(),
             counters: BTreeMap::new(),
             devices: BTreeMap::new(),
@@ -223,9 +228,26 @@ impl Brain {
         self.staging.set_host(Host::new(Arc::clone(&self.routes), ports));
     }
 
-    /// Messages that wait to be sent, in order.
+    /// Messages that wait to be sent, in order. Those about removed rules get the counts that there are now: see
+    /// [`Self::has_removals`].
     pub fn drain_outbox(&mut self) -> Vec<(ConnId, Outgoing)> {
-        std::mem::take(&mut self.outbox)
+        let ready = |waiting| match waiting {
+            Waiting::Ready(outgoing) => outgoing,
+            Waiting::Removal(removal) => Outgoing::Unasked(removal.message()),
+        };
+        self.has_removals = false;
+        std::mem::take(&mut self.outbox).into_iter().map(|(conn, waiting)| (conn, ready(waiting))).collect()
+    }
+
+    /// Whether messages wait to be sent.
+    pub fn has_outgoing(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    /// Whether messages about removed rules wait. Their counts are final when workers, after a snapshot was published without
+    /// those rules, have credited what their cached flows counted.
+    pub fn has_removals(&self) -> bool {
+        self.has_removals
     }
 
     /// Things that wait to be done, in order; after publishing.

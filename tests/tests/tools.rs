@@ -1,10 +1,11 @@
 //! The real ovs-vsctl, ovs-ofctl and ovs-appctl against our daemon. Where the same can be asked of Debian's own
 //! ovs-vswitchd, the two must answer alike.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::net::UnixListener;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use tests::pair::{Compare, Pair};
+use tests::watching::Watching;
 use tests::{DAEMON_WAIT_MAX, Switch, Tools, binary, ip, run, wait_for};
 
 /// The versions of OpenFlow that ovs-ofctl is made to speak; the first is its default.
@@ -686,43 +687,6 @@ fn the_first_commands_of_a_user_work() {
     ip(&format!("-n {sw} link show veth0"));
     for line in switch.log().lines() {
         assert!(!line.contains("|WARN|") && !line.contains("|ERR|"), "normal, yet logged: {line}");
-    }
-}
-
-/// A tool that runs until it is stopped, and what it has printed.
-struct Watching {
-    child: Child,
-    file: std::path::PathBuf,
-}
-
-impl Watching {
-    fn start(daemon: &dyn Tools, name: &str, line: &str) -> Watching {
-        let file = daemon.dir().join(name);
-        let out = std::fs::File::create(&file).expect("a file");
-        let (program, rest) = line.split_once(' ').expect("words");
-        let mut command = daemon.lasting_tool(program, rest);
-        command.stdin(Stdio::null()).stderr(out.try_clone().expect("a file")).stdout(out);
-        Watching { child: command.spawn().expect("a tool"), file }
-    }
-
-    fn text(&self) -> String {
-        let mut text = String::new();
-        let _ = std::fs::File::open(&self.file).map(|mut f| f.read_to_string(&mut text));
-        text
-    }
-
-    fn sees(&self, words: &str) {
-        wait_for(words, || self.text().contains(words));
-    }
-}
-
-impl Drop for Watching {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            eprintln!("{}:\n{}", self.file.display(), self.text());
-        }
     }
 }
 

@@ -292,6 +292,7 @@ impl Daemon {
             || self.sockets.has_unfinished()
             || self.warp.is_some()
             || !self.punts.is_empty()
+            || self.brain.has_outgoing()
             || !self.solicitations.is_empty()
             || self.is_last_turn
         {
@@ -309,7 +310,9 @@ impl Daemon {
             Some(self.balancer.next_deadline()),
         ];
         let soonest = others.into_iter().flatten().fold(self.stats_next, Instant::min).saturating_since(now);
-        let soonest = match self.devices.awaits_workers() || self.workers.is_any_ending() {
+        let awaits_workers =
+            self.devices.awaits_workers() || self.workers.is_any_ending() || self.workers.owes_removals();
+        let soonest = match awaits_workers {
             true => soonest.min(LATE_GLANCE),
             false => soonest,
         };
@@ -438,6 +441,10 @@ impl Daemon {
                 self.publish(now);
             }
             self.brain.receive(request.conn, request.xid, request.message, &request.quote, now);
+            // Rules that are gone go from the workers too before it is said how much they forwarded.
+            if self.brain.has_removals() {
+                self.publish(now);
+            }
             // Into the sessions at once, so that they notice who does not read; out of the process after publishing.
             self.deliver();
         }
@@ -733,9 +740,16 @@ impl Daemon {
         self.report_due = true;
     }
 
+    /// Gives messages to their sessions. If rules were removed, that must have been published: then no frame is forwarded by them
+    /// after workers have credited what they counted.
     fn deliver(&mut self) {
+        if self.brain.has_removals() {
+            self.workers.fold();
+        }
         for (conn, outgoing) in self.brain.drain_outbox() {
-            self.sockets.send(conn, outgoing);
+            if self.sockets.send(conn, outgoing) {
+                self.brain.monitors_hold(conn);
+            }
         }
     }
 

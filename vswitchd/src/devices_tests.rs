@@ -164,12 +164,16 @@ fn no_number_of_commands_is_too_much_for_a_worker() {
     workers.stop();
 }
 
-/// A receiving side that keeps its worker until it is let go.
-struct Holding(crossbeam_channel::Receiver<()>);
+/// A receiving side that tells that it has its worker, and keeps it until it is let go.
+struct Holding {
+    held: crossbeam_channel::Sender<()>,
+    until: crossbeam_channel::Receiver<()>,
+}
 
 impl Rx for Holding {
     fn recv(&mut self, _: &mut FramePool, _: &mut Batch) -> Result<(), PortError> {
-        let _ = self.0.recv();
+        let _ = self.held.try_send(());
+        let _ = self.until.recv();
         Ok(())
     }
 
@@ -195,10 +199,11 @@ fn held_worker() -> (Workers, Devices, DpPort, crossbeam_channel::Sender<()>) {
     std::fs::remove_file(&file).expect("removable");
     assert_eq!(devices.open().map(|(_, _, worker, _)| worker).collect::<Vec<_>>(), [0, 1]);
     workers.settle();
-    let (holder, holding) = crossbeam_channel::bounded(0);
-    let queue = RxQueue::only(Box::new(Holding(holding)));
+    let ((holder, until), (held, is_held)) = (crossbeam_channel::bounded(0), crossbeam_channel::bounded(1));
+    let queue = RxQueue::only(Box::new(Holding { held, until }));
     workers.send(1, Command::AddRx { port: DpPort(99), queue, done: None }).expect("room");
-    workers.hurry();
+    is_held.recv_timeout(Duration::from_secs(30)).expect("it has its worker");
+    workers.set_patience(Duration::from_millis(20));
     (workers, devices, device.port, holder)
 }
 
@@ -206,7 +211,7 @@ fn held_worker() -> (Workers, Devices, DpPort, crossbeam_channel::Sender<()>) {
 fn look_again(devices: &mut Devices, workers: &mut Workers) {
     let begun = sys::clock::monotonic();
     devices.listen(workers);
-    while devices.awaits_workers() || workers.is_any_ending() {
+    while devices.awaits_workers() || workers.is_any_ending() || workers.owes_removals() {
         assert!(sys::clock::monotonic().saturating_since(begun) < Duration::from_secs(30), "still waiting");
         std::thread::yield_now();
         devices.listen(workers);
@@ -257,6 +262,50 @@ fn a_worker_that_does_not_answer_ends_when_it_has_given_back_its_sides() {
         assert!(has_side(&workers, worker.expect("open"), port));
         workers.stop();
     }
+}
+
+#[test]
+fn a_port_goes_from_a_worker_whose_queue_was_full_when_it_answers() {
+    let (mut workers, mut devices, port, holder) = held_worker();
+    while workers.peers()[1].send(Command::Fold { done: None }).is_ok() {}
+    devices.forget("p");
+    devices.bury(&mut workers);
+    assert!(workers.owes_removals());
+    drop(holder);
+    look_again(&mut devices, &mut workers);
+    workers.set_patience(Duration::from_secs(60));
+    workers.settle();
+    assert!(!has_side(&workers, 1, port));
+    assert!(workers.peers().iter().all(|peer| peer.stats().port(port).is_none()), "nor is it sent to");
+    workers.stop();
+}
+
+/// However often something is asked of all workers; and what one that went on has counted is waited for again.
+#[test]
+fn a_worker_that_does_not_answer_is_waited_for_once() {
+    let (mut workers, _devices, _, holder) = held_worker();
+    assert_eq!(workers.fragments().len(), 1, "the other one answers");
+    let patience = Duration::from_secs(30);
+    workers.set_patience(patience);
+    let begun = sys::clock::monotonic();
+    for _ in 0..2 * datapath::command::COMMANDS_MAX {
+        workers.fold();
+        assert_eq!(workers.fragments().len(), 1);
+        assert_eq!(workers.flush(), 0);
+        assert!(sys::clock::monotonic().saturating_since(begun) < patience, "waited for");
+    }
+    workers.dump(1, |_| panic!("no answer"));
+    assert!(sys::clock::monotonic().saturating_since(begun) < patience, "waited for");
+    assert!(workers.peers()[1].send(Command::Fold { done: None }).is_ok(), "there is room for what matters");
+    let steps = |workers: &Workers| workers.peers()[1].stats().steps.get();
+    let before = steps(&workers);
+    drop(holder);
+    while steps(&workers) == before {
+        assert!(sys::clock::monotonic().saturating_since(begun) < patience, "still waiting");
+        std::thread::yield_now();
+    }
+    assert_eq!(workers.fragments().len(), 2);
+    workers.stop();
 }
 
 #[test]

@@ -58,6 +58,9 @@ const OPENFLOW_PER_TURN_MAX: usize = 1_024;
 /// OpenFlow messages of one connection before it is another's turn.
 const OPENFLOW_PER_CONNECTION_MAX: usize = 64;
 
+/// Bytes waiting to be written from which on flow monitors are told nothing more until all of them are.
+const MONITOR_OUTPUT_MAX: usize = 256 * 1_024;
+
 /// Pause before a listener is tried again that could not accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
@@ -100,6 +103,8 @@ struct OpenFlowTalk {
     pending: bool,
     /// Whether it stands in the queue of those whose messages are to be taken.
     queued: bool,
+    /// Whether more than [`MONITOR_OUTPUT_MAX`] waited to be written and has not all been yet.
+    is_behind: bool,
 }
 
 impl OpenFlowTalk {
@@ -421,6 +426,7 @@ impl Sockets {
                     target: None,
                     pending: false,
                     queued: false,
+                    is_behind: false,
                 };
                 Ok(Talk::OpenFlow(Box::new(talk)))
             }
@@ -551,16 +557,18 @@ impl Sockets {
         }
     }
 
-    /// Gives the brain's messages to their connections.
-    pub fn send(&mut self, conn: ConnId, outgoing: Outgoing) {
-        let Some(token) = self.conns.get(&conn).copied() else { return };
-        let Some(peer) = self.peers.get_mut(&token) else { return };
-        let Talk::OpenFlow(talk) = &mut peer.talk else { return };
+    /// Gives the brain's messages to their connections. Whether this one is behind with taking its messages: then flow
+    /// monitors are to hold back, until [`Self::flush`] lets them go on.
+    pub fn send(&mut self, conn: ConnId, outgoing: Outgoing) -> bool {
+        let Some(token) = self.conns.get(&conn).copied() else { return false };
+        let Some(peer) = self.peers.get_mut(&token) else { return false };
+        let Talk::OpenFlow(talk) = &mut peer.talk else { return false };
         let start = talk.session.output().len();
         let sent = match outgoing {
             // Nobody asked for these: a peer that does not read loses them, and no memory grows.
             Outgoing::Unasked(message) => talk.session.send_unasked(&message).map(drop),
             Outgoing::Message(xid, message) => talk.session.send(xid, &message),
+            Outgoing::Update(message) => talk.session.send(Xid(0), &message),
             Outgoing::Error(xid, error, quote) => {
                 talk.session.refuse(xid, error, &quote);
                 Ok(())
@@ -568,13 +576,15 @@ impl Sockets {
         };
         if let Err(error) = sent {
             tracing::warn!(target: "vconn", "{}: a message could not be sent: {error}", talk.bridge);
-            return;
         }
+        talk.is_behind |= talk.session.output().len() > MONITOR_OUTPUT_MAX;
+        let is_behind = talk.is_behind;
         let bridge = talk.bridge.clone();
         let copy = talk.session.output().get(start..).unwrap_or_default().to_vec();
         if peer_is_controller(talk) {
             self.snoop(&bridge, &copy);
         }
+        is_behind
     }
 
     /// Copies bytes to who listens on a bridge's snoop socket.
@@ -640,6 +650,10 @@ impl Sockets {
                     let written = peer.connection.write(talk.session.output());
                     if let Ok(n) = written {
                         talk.session.written(n);
+                    }
+                    if talk.is_behind && talk.session.output().is_empty() {
+                        talk.is_behind = false;
+                        brain.monitors_go_on(talk.conn);
                     }
                     if talk.is_due() && !std::mem::replace(&mut talk.queued, true) {
                         self.queue.push_back(*token);

@@ -12,7 +12,7 @@ use datapath::{
     WorkerConfig, WorkerPeer, WorkerSetup, WorkerStats,
 };
 use packet::DpPort;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -56,8 +56,8 @@ struct Running {
     thread: JoinHandle<()>,
     /// Nothing ever comes; the other end is there as long as the thread runs.
     end: Receiver<Infallible>,
-    /// Whether it was waited for in vain and has not answered since: then it is not waited for again.
-    late: Cell<bool>,
+    /// How many steps it had begun when it was waited for in vain: until it begins another it is not waited for again.
+    late: Cell<Option<u64>>,
     id: ThreadId,
     busy: Arc<BusyTime>,
     /// What had been done when it began to be counted.
@@ -65,12 +65,24 @@ struct Running {
 }
 
 impl Running {
-    /// Waits for the thread's end, but not a second time for one that let that time pass.
-    fn is_ended_within(&self, wait: Duration) -> bool {
-        let wait = if self.late.get() { Duration::ZERO } else { wait };
-        let is_ended = self.end.recv_timeout(wait) == Err(RecvTimeoutError::Disconnected);
-        self.late.set(!is_ended);
-        is_ended
+    /// Whether it was waited for in vain and is still where it was then.
+    fn is_late(&self, stats: &WorkerStats) -> bool {
+        self.late.get() == Some(stats.steps.get())
+    }
+
+    /// Waits for something from the thread, but not a second time for one that let that time pass and is where it was.
+    fn await_within<T>(
+        &self,
+        answer: &Receiver<T>,
+        stats: &WorkerStats,
+        wait: Duration,
+    ) -> Result<T, RecvTimeoutError> {
+        let steps = stats.steps.get();
+        let answered = answer.recv_timeout(if self.is_late(stats) { Duration::ZERO } else { wait });
+        let in_vain = matches!(answered, Err(RecvTimeoutError::Timeout));
+        // One that goes on while it is waited for has only much to do.
+        self.late.set((in_vain && stats.steps.get() == steps).then_some(steps));
+        answered
     }
 }
 
@@ -156,6 +168,32 @@ pub struct LateSide {
     answer: Option<Receiver<Option<RxQueue>>>,
 }
 
+/// A port that a worker is to forget.
+struct Owed {
+    peer: WorkerPeer,
+    port: DpPort,
+    /// Where its receiving sides come, to be closed here: that may take long. `None` while the worker has no room to be asked.
+    sides: Option<Receiver<Vec<RxQueue>>>,
+    /// Whether it was told to send no more.
+    tx_told: bool,
+}
+
+impl Owed {
+    /// Asks the worker as far as it has room, and looks for its answer without waiting. Whether all is done, as it is with
+    /// one that has ended.
+    fn is_done(&mut self) -> bool {
+        let (port, peer) = (self.port, &self.peer);
+        let is_told = |command| peer.send(command) != Err(CommandRefused::Full);
+        if self.sides.is_none() {
+            let (reply, sides) = bounded(1);
+            self.sides = is_told(Command::RemoveRx { port, reply: Some(reply) }).then_some(sides);
+        }
+        let Some(sides) = &self.sides else { return false };
+        self.tx_told = self.tx_told || is_told(Command::RemoveTx { port, done: None });
+        self.tx_told && !matches!(sides.try_recv(), Err(TryRecvError::Empty))
+    }
+}
+
 impl LateSide {
     /// Whether the worker was asked.
     pub fn is_asked(&self) -> bool {
@@ -194,6 +232,8 @@ pub struct Workers {
     threads: Vec<Running>,
     /// Workers that are to end, or are ending, and receive nothing any more once they have given back what was asked of them.
     ending: Vec<Ending>,
+    /// Ports that workers may still have: as many as were removed while a worker stood still.
+    owed: RefCell<Vec<Owed>>,
     /// Longest that is waited for an answer.
     answer_wait: Duration,
     /// The processors that they are bound to, each to one; `None` while they are not.
@@ -219,6 +259,7 @@ impl Workers {
             peers: Vec::new(),
             threads: Vec::new(),
             ending: Vec::new(),
+            owed: RefCell::default(),
             answer_wait: ANSWER_WAIT_MAX,
             cpus: None,
             past: WorkerStats::default(),
@@ -271,7 +312,7 @@ impl Workers {
         let thread = builder.spawn(body).context("cannot start a worker thread")?;
         let (peer, id) = take.recv().context("a worker ended at once")?;
         let before = Work::of(peer.stats(), &busy);
-        self.threads.push(Running { thread, end, late: Cell::new(false), id, busy, before });
+        self.threads.push(Running { thread, end, late: Cell::new(None), id, busy, before });
         self.peers.push(peer);
         Ok(())
     }
@@ -288,7 +329,9 @@ impl Workers {
     pub fn end(&mut self) {
         for mut ending in std::mem::take(&mut self.ending) {
             ending.told = ending.told || ending.peer.send(Command::Stop) != Err(CommandRefused::Full);
-            if ending.told && ending.running.is_ended_within(self.answer_wait) {
+            let Ending { peer, running, told } = &ending;
+            let waited = || running.await_within(&running.end, peer.stats(), self.answer_wait);
+            if *told && waited() == Err(RecvTimeoutError::Disconnected) {
                 // A worker that panicked has taken the process with it, so this cannot fail.
                 let _ = ending.running.thread.join();
                 self.past.absorb(ending.peer.stats());
@@ -384,11 +427,23 @@ impl Workers {
         self.peers.get(worker).ok_or(CommandRefused::Ended)?.send(command)
     }
 
-    /// Sends each worker a command that it confirms, and waits for all.
+    /// Sends each worker a command that it confirms, and waits for all, but not again for one that stands still. Commands
+    /// are carried out in their order, so that what it is told now it does before anything that it is told later.
     fn confirm<T>(&self, command: impl Fn(Sender<T>) -> Command) -> Vec<T> {
-        let (reply, answers) = bounded(self.peers.len().max(1));
-        let asked = self.peers.iter().filter(|p| p.send(command(reply.clone())).is_ok()).count();
-        (0..asked).map_while(|_| answers.recv_timeout(self.answer_wait).ok()).collect()
+        let ask = |(peer, running): (&WorkerPeer, &Running)| {
+            let (reply, answer) = bounded(1);
+            // The queue of one that stands still is left to what must not be lost.
+            let has_room = !running.is_late(peer.stats()) || peer.waiting() < COMMANDS_MAX / 2;
+            (has_room && peer.send(command(reply)).is_ok()).then_some(answer)
+        };
+        let asked: Vec<_> = self.peers.iter().zip(&self.threads).map(ask).collect();
+        let until = sys::clock::monotonic() + self.answer_wait;
+        let workers = self.peers.iter().zip(&self.threads).zip(&asked);
+        let answers = workers.filter_map(|((peer, running), answer)| {
+            let wait = until.saturating_since(sys::clock::monotonic());
+            running.await_within(answer.as_ref()?, peer.stats(), wait).ok()
+        });
+        answers.collect()
     }
 
     /// Makes every worker credit what its cached flows have counted.
@@ -431,12 +486,14 @@ impl Workers {
     /// Every cached flow of a worker, in pieces.
     pub fn dump(&self, worker: usize, mut each: impl FnMut(FlowDump)) {
         let mut from = Some(DumpCursor::default());
-        while let (Some(cursor), Some(peer)) = (from, self.peers.get(worker)) {
+        while let (Some(cursor), Some(peer), Some(running)) =
+            (from, self.peers.get(worker), self.threads.get(worker))
+        {
             let (reply, answer) = bounded(1);
             if peer.send(Command::DumpFlows { from: cursor, reply }).is_err() {
                 return;
             }
-            let Ok(dump) = answer.recv_timeout(ANSWER_WAIT_MAX) else { return };
+            let Ok(dump) = running.await_within(&answer, peer.stats(), self.answer_wait) else { return };
             from = dump.next;
             each(dump);
         }
@@ -452,13 +509,10 @@ impl Workers {
         };
         let mut side = LateSide { peer: peer.clone(), answer: None };
         side.ask(port, number);
-        if let Some(answer) = &side.answer {
-            let wait = if running.late.get() { Duration::ZERO } else { self.answer_wait };
-            let taken = answer.recv_timeout(wait);
-            running.late.set(matches!(taken, Err(RecvTimeoutError::Timeout)));
-            if let Ok(taken) = taken {
-                return Ok(taken);
-            }
+        if let Some(answer) = &side.answer
+            && let Ok(taken) = running.await_within(answer, side.peer.stats(), self.answer_wait)
+        {
+            return Ok(taken);
         }
         side.poll(port, number)
     }
@@ -479,17 +533,31 @@ impl Workers {
         }
     }
 
-    /// Stops receiving on and sending to a port, on every worker, and waits for it.
+    /// Stops receiving on and sending to a port, on every worker, and waits for it. What a worker does not answer, or has no room
+    /// to be asked, is left to [`Self::remove_owed`].
     pub fn remove_port(&self, port: DpPort) {
-        self.confirm(|reply| Command::RemoveRx { port, reply: Some(reply) });
-        self.confirm(|done| Command::RemoveTx { port, done: Some(done) });
+        let owed = |peer: &WorkerPeer| Owed { peer: peer.clone(), port, sides: None, tx_told: false };
+        self.owed.borrow_mut().extend(self.peers.iter().map(owed));
+        self.remove_owed();
+        self.settle();
+        self.remove_owed();
         self.past.forget_port(port);
     }
 
-    /// Has answers waited for less long.
+    /// Takes removed ports from workers that did not answer before. To be called again while [`Self::owes_removals`].
+    pub fn remove_owed(&self) {
+        self.owed.borrow_mut().retain_mut(|owed| !owed.is_done());
+    }
+
+    /// Whether a worker has a port that was removed.
+    pub fn owes_removals(&self) -> bool {
+        !self.owed.borrow().is_empty()
+    }
+
+    /// Has answers waited for so long.
     #[cfg(test)]
-    pub fn hurry(&mut self) {
-        self.answer_wait = Duration::from_millis(20);
+    pub fn set_patience(&mut self, answer_wait: Duration) {
+        self.answer_wait = answer_wait;
     }
 
     /// Ends the threads. One that does not answer is left to the end of the process.

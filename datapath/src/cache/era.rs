@@ -7,9 +7,13 @@
 
 use crate::slowpath::Revision;
 use base::Instant;
+use std::time::Duration;
 
 /// Bits of a number within its span.
 const SPAN_BITS: u32 = 31;
+
+/// How long a time that is no longer known is ago at least.
+pub(crate) const SPAN: Duration = Duration::from_millis(1 << SPAN_BITS);
 
 /// The spans that numbers can lie in.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]

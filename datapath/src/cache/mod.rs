@@ -63,6 +63,8 @@ pub const CACHE_PREFETCH_MIN: usize = 2_048;
 pub const CACHE_SWEEP_MAX: usize = 1_024;
 /// Time after which a flow without a frame expires, unless configured otherwise (OVS's default `max-idle`).
 pub const CACHE_IDLE_DEFAULT: Duration = Duration::from_secs(10);
+/// Longest such time, 24 days and 20½ hours: how long ago a frame was is known for so long (`cache::era`).
+pub const CACHE_IDLE_MAX: Duration = era::SPAN;
 /// Flows in one answer to a dump request.
 pub const DUMP_FLOWS_MAX: usize = 1_024;
 
@@ -73,7 +75,7 @@ pub struct CacheLimits {
     pub flows: u32,
     /// Cached flows of one ingress port.
     pub flows_per_port: u32,
-    /// Time after which a flow without a frame expires (`other_config:max-idle`); if it is more than 24 days, later or never.
+    /// Time after which a flow without a frame expires (`other_config:max-idle`), at most [`CACHE_IDLE_MAX`].
     pub idle: Duration,
 }
 

@@ -4,7 +4,7 @@
 //! A pass over the whole cache takes about [`PASS`], however many flows there are: the more flows, the shorter the pause
 //! between two steps.
 
-use super::{CACHE_SWEEP_MAX, FlowCache, FlowSlot, TableIndex};
+use super::{CACHE_IDLE_MAX, CACHE_SWEEP_MAX, FlowCache, FlowSlot, TableIndex};
 use crate::slowpath::{FrameClass, Revision, SlowPath};
 use base::Instant;
 use std::time::Duration;
@@ -94,7 +94,7 @@ impl FlowCache {
         slow: &S,
     ) -> bool {
         let (now, revision) = at;
-        let idle = self.limits.idle;
+        let idle = self.limits.idle.min(CACHE_IDLE_MAX);
         let Some(t) = self.at_mut(table) else { return false };
         let Some(flow) = t.flow(slot) else { return false };
         let Some(memo) = t.memo(slot) else { return false };

@@ -38,7 +38,12 @@ impl Pass<'_> {
             return Some(self.invalid(Some(&parsed.tuple), key));
         }
         let mut state = CtState::NEW | CtState::TRK;
-        let foreseen = self.tracker.expectations.find(&parsed.tuple, self.now);
+        let expectations = &self.tracker.expectations;
+        let foreseen = if self.spec.commit {
+            expectations.claim(&parsed.tuple, self.now)
+        } else {
+            expectations.find(&parsed.tuple, self.now)
+        };
         if foreseen.is_some() {
             state |= CtState::REL;
         }
@@ -46,7 +51,14 @@ impl Pass<'_> {
         if !self.spec.commit {
             return Some(self.uncommitted(state, parsed, parent, key));
         }
-        Some(match self.create(parsed, foreseen.as_ref()) {
+        let made = self.create(parsed, foreseen.as_ref());
+        if foreseen.is_some() {
+            match &made {
+                Ok(_) => expectations.close(&parsed.tuple),
+                Err(_) => expectations.release(&parsed.tuple),
+            }
+        }
+        Some(match made {
             Ok(connection) => self.committed(state, &connection, parsed, frame, key),
             Err(Failure::Lost) => return None,
             Err(Failure::Full) => {
@@ -147,9 +159,6 @@ impl Pass<'_> {
         let made = self.insert(parsed, foreseen);
         match &made {
             Ok(connection) => {
-                if foreseen.is_some() {
-                    tracker.expectations.close(&parsed.tuple);
-                }
                 quota.settle(connection);
                 count(&tracker.counts.created);
             }

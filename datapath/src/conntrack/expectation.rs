@@ -1,4 +1,5 @@
-//! Connections that a gateway foresees: few, short-lived, each used once.
+//! Connections that a gateway foresees: few, short-lived, each used once, also when several workers have packets that would
+//! fulfil one: who means to make the connection claims its expectation first, and others do not see it meanwhile.
 
 use super::connection::Connection;
 use super::tuple::Tuple;
@@ -23,6 +24,16 @@ pub(super) struct Expectation {
     /// Source and destination address, and destination port, that its packets are translated to.
     pub target: Target,
     until: Instant,
+    claim: Option<Claim>,
+}
+
+/// That a connection is being made which fulfils an expectation.
+#[derive(Clone, Copy, Debug)]
+struct Claim {
+    /// What tells its tuple from others of the same expectation.
+    src_port: u16,
+    /// Passes that are at it: only one of them can make the connection.
+    passes: u32,
 }
 
 /// Where a foreseen connection really goes.
@@ -36,6 +47,11 @@ pub(super) struct Target {
 impl Expectation {
     fn is_open(&self, now: Instant) -> bool {
         now < self.until && !self.parent.is_dead()
+    }
+
+    /// Whether a connection from this port may fulfil it.
+    fn is_open_to(&self, src_port: u16, now: Instant) -> bool {
+        self.is_open(now) && self.claim.is_none_or(|claim| claim.src_port == src_port)
     }
 }
 
@@ -68,7 +84,9 @@ impl Expectations {
         if !open.contains_key(&key) && !Self::has_room(&mut open, parent, now) {
             return false;
         }
-        open.insert(key, Expectation { parent: Arc::clone(parent), target, until: now + LIFE });
+        // A claim outlasts a renewal: what is being made fulfils both.
+        let claim = open.get(&key).filter(|e| Arc::ptr_eq(&e.parent, parent)).and_then(|e| e.claim);
+        open.insert(key, Expectation { parent: Arc::clone(parent), target, until: now + LIFE, claim });
         self.len.store(open.len(), Ordering::Release);
         true
     }
@@ -87,14 +105,53 @@ impl Expectations {
         if self.len.load(Ordering::Acquire) == 0 {
             return None;
         }
-        self.lock().get(&any_source_port(tuple)).filter(|e| e.is_open(now)).cloned()
+        let open = self.lock();
+        open.get(&any_source_port(tuple)).filter(|e| e.is_open_to(tuple.src_port(), now)).cloned()
+    }
+
+    /// The same, for who is to make the connection: until [`close`](Self::close) or [`release`](Self::release) no packet of
+    /// another tuple finds it.
+    pub fn claim(&self, tuple: &Tuple, now: Instant) -> Option<Expectation> {
+        if self.len.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let mut open = self.lock();
+        let src_port = tuple.src_port();
+        let found = open.get_mut(&any_source_port(tuple)).filter(|e| e.is_open_to(src_port, now))?;
+        let passes = found.claim.map_or(0, |claim| claim.passes).saturating_add(1);
+        found.claim = Some(Claim { src_port, passes });
+        Some(found.clone())
     }
 
     /// Notes that the connection is there.
     pub fn close(&self, tuple: &Tuple) {
         let mut open = self.lock();
-        open.remove(&any_source_port(tuple));
+        if Self::claim_of(&mut open, tuple).is_some() {
+            open.remove(&any_source_port(tuple));
+        }
         self.len.store(open.len(), Ordering::Release);
+    }
+
+    /// Gives up a claim: the connection was not made.
+    pub fn release(&self, tuple: &Tuple) {
+        let mut open = self.lock();
+        if let Some(claim) = Self::claim_of(&mut open, tuple)
+            && let Some(Claim { passes, .. }) = claim
+        {
+            *passes = passes.saturating_sub(1);
+            if *passes == 0 {
+                *claim = None;
+            }
+        }
+    }
+
+    /// The claim for a connection of this tuple. What was foreseen anew since then has none.
+    fn claim_of<'a>(
+        open: &'a mut BTreeMap<Tuple, Expectation>,
+        tuple: &Tuple,
+    ) -> Option<&'a mut Option<Claim>> {
+        let claim = &mut open.get_mut(&any_source_port(tuple))?.claim;
+        claim.is_some_and(|claim| claim.src_port == tuple.src_port()).then_some(claim)
     }
 
     /// Forgets what is over. Bounded by [`EXPECTATIONS_MAX`].

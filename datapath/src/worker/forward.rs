@@ -361,14 +361,17 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             self.lookups_left -= 1;
             self.stats.cache.recirculated.add(1);
             self.executor.charge(cost::LOOK_UP);
+            // A frame that came out of a tunnel begins anew, and so does what is remembered of its way.
+            let begins = id == RecircId(0);
+            if begins {
+                self.finish_recording(ingress);
+            }
             self.restage(&mut frame, id, staged);
             if let Some(reason) = staged.refused {
                 self.executor.drop_frame(frame, ingress, reason);
                 return;
             }
             let held = staged.held.take();
-            // A frame that came out of a tunnel begins anew, and so does what is remembered of its way.
-            let begins = id == RecircId(0);
             next = self.look_up_and_run(frame, staged, ingress);
             if !begins {
                 self.room.recorder.record(self.cache, held, staged.table.zip(staged.slot));
@@ -544,7 +547,10 @@ impl<'a, S: SlowPath> Pass<'a, S> {
                         (steps, link) = (Some(next_steps), next_link);
                     }
                     Some(Next::Recirculate(frame, id)) => {
-                        self.cache.end_chain(table, slot);
+                        // Out of a tunnel is where a chain may end; anywhere else the tracker has said something new.
+                        if id != RecircId(0) {
+                            self.cache.end_chain(table, slot);
+                        }
                         return Some((frame, id));
                     }
                     None => return None,

@@ -42,12 +42,12 @@ impl<'a> Symbols<'a> {
         uuid
     }
 
-    /// Ties `name` to the row that an insert makes: `wanted` if the insert gives a UUID. `None` if an earlier insert has
-    /// the name.
+    /// Ties `name` to the row that an insert makes: `wanted` if the insert gives a UUID, also where the name was used before,
+    /// which then named a row that there is not (as ovsdb-server has it). `None` if an earlier insert has the name.
     pub fn claim(&mut self, name: &str, wanted: Option<Uuid>) -> Option<Uuid> {
         let uuid = match self.names.get(name) {
             Some(symbol) if symbol.inserted => return None,
-            Some(symbol) => symbol.uuid,
+            Some(symbol) => wanted.unwrap_or(symbol.uuid),
             None => wanted.unwrap_or_else(|| self.fresh()),
         };
         self.names.insert(name.to_owned(), Symbol { uuid, inserted: true });

@@ -2,6 +2,7 @@
 //! monitors. Bytes, versions and formats are the session's (`openflow`), sockets the daemon's.
 
 use base::Instant;
+use flowtable::table::Tables;
 use openflow::OfVersion;
 use openflow::message::{AsyncClass, AsyncConfig, Audience, BundleFlags, FlowMonitor, Message, Role, Xid};
 use std::collections::BTreeMap;
@@ -80,6 +81,18 @@ pub struct OfConnection {
     pub bundles: BTreeMap<u32, Bundle>,
     /// Flow monitors by id.
     pub monitors: BTreeMap<u32, FlowMonitor>,
+    /// What monitors are behind with, while the connection does not take its messages.
+    pub backlog: Option<Backlog>,
+}
+
+/// What flow monitors are not told as yet: what the rules of now differ in from those of then. However much happens, that is
+/// at most all rules then and all now.
+#[derive(Clone, Debug)]
+pub struct Backlog {
+    /// The rules when they were told of all.
+    pub rules: Tables,
+    /// Whether they were told that they miss something.
+    pub is_paused: bool,
 }
 
 impl OfConnection {
@@ -100,6 +113,7 @@ impl OfConnection {
             controller_id: 0,
             bundles: BTreeMap::new(),
             monitors: BTreeMap::new(),
+            backlog: None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Rules over OpenFlow: flow_mods, bundles of them, and what controllers are told of removals.
 
-use super::{Answer, Outgoing, Request};
+use super::{Answer, Request, Waiting};
 use crate::brain::Brain;
 use crate::meter::Meters;
 use base::Instant;
@@ -14,10 +14,31 @@ use openflow::message::{
 };
 use openflow::{OfError, OfVersion};
 use packet::GeneveMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Shortest time between two looks at which rules are to go: before each, workers walk over all that they have cached.
 const EXPIRY_PAUSE: Duration = Duration::from_millis(250);
+
+/// That a rule was removed, for a controller.
+#[derive(Clone, Debug)]
+pub(crate) struct Removal {
+    rule: Arc<Rule>,
+    /// Without counts.
+    message: FlowRemoved,
+}
+
+impl Removal {
+    /// The message, with all that the rule has been credited.
+    pub fn message(self) -> Message {
+        let Removal { rule, message } = self;
+        Message::FlowRemoved(FlowRemoved {
+            packets: (!rule.flags.has(RuleFlags::NO_PKT_COUNTS)).then(|| rule.stats.packets()),
+            bytes: (!rule.flags.has(RuleFlags::NO_BYT_COUNTS)).then(|| rule.stats.bytes()),
+            ..message
+        })
+    }
+}
 
 /// Number of a removal's reason, as the asynchronous configuration counts them.
 pub(super) fn removed_reason(reason: RemovalReason) -> FlowRemovedReason {
@@ -313,7 +334,8 @@ impl Brain {
         self.monitors_follow(bridge, changes, cause);
     }
 
-    fn send_flow_removed(&mut self, bridge: &str, rule: &Rule, reason: RemovalReason, now: Instant) {
+    /// Its counts are those at the time when it leaves the outbox.
+    fn send_flow_removed(&mut self, bridge: &str, rule: &Arc<Rule>, reason: RemovalReason, now: Instant) {
         let reason = removed_reason(reason);
         let message = FlowRemoved {
             matching: rule.matching(),
@@ -324,12 +346,14 @@ impl Brain {
             duration: super::duration(rule.created, now),
             idle_timeout: rule.idle_timeout,
             hard_timeout: rule.hard_timeout,
-            packets: (!rule.flags.has(RuleFlags::NO_PKT_COUNTS)).then(|| rule.stats.packets()),
-            bytes: (!rule.flags.has(RuleFlags::NO_BYT_COUNTS)).then(|| rule.stats.bytes()),
+            packets: None,
+            bytes: None,
         };
+        let removal = Removal { rule: Arc::clone(rule), message };
         for c in self.connections.values() {
             if c.bridge == bridge && c.hears(AsyncClass::FlowRemoved, reason as u32) {
-                self.outbox.push((c.id, Outgoing::Unasked(Message::FlowRemoved(message.clone()))));
+                self.outbox.push((c.id, Waiting::Removal(removal.clone())));
+                self.has_removals = true;
             }
         }
     }

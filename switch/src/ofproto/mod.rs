@@ -16,7 +16,7 @@ mod table;
 mod tlv_table;
 
 pub use connection::{ConnId, ConnKind, OfConnection};
-pub(crate) use flow::normal_rule;
+pub(crate) use flow::{Removal, normal_rule};
 pub use packet::{PacketInEvent, PacketOutRequest};
 pub use port::{PortCounters, PortRecord};
 
@@ -48,8 +48,24 @@ pub enum Outgoing {
     Message(Xid, Message),
     /// A message that nobody asked for: who does not read may miss it.
     Unasked(Message),
+    /// To who has flow monitors: not to be missed, and bounded, as there are none while [`Brain::monitors_hold`].
+    Update(Message),
     /// An error about the request with this id, quoting its first bytes.
     Error(Xid, OfError, Vec<u8>),
+}
+
+/// What is in the outbox.
+#[derive(Debug)]
+pub(crate) enum Waiting {
+    Ready(Outgoing),
+    /// Its counts are still to be known: frames are forwarded by the rule until workers have a snapshot without it.
+    Removal(Removal),
+}
+
+impl From<Outgoing> for Waiting {
+    fn from(outgoing: Outgoing) -> Waiting {
+        Waiting::Ready(outgoing)
+    }
 }
 
 /// A request on its way through the brain.
@@ -91,7 +107,7 @@ impl Brain {
         let request = Request { conn, bridge: c.bridge.clone(), version: c.version, xid, raw, now };
         match self.handle(&request, message) {
             Ok(replies) => {
-                let replies = replies.into_iter().map(|m| (conn, Outgoing::Message(xid, m)));
+                let replies = replies.into_iter().map(|m| (conn, Outgoing::Message(xid, m).into()));
                 self.outbox.extend(replies);
             }
             Err(error) => self.refuse(conn, xid, error, raw),
@@ -100,7 +116,7 @@ impl Brain {
 
     pub(crate) fn refuse(&mut self, conn: ConnId, xid: Xid, error: OfError, raw: &[u8]) {
         let quote = raw.get(..raw.len().min(QUOTE_MAX)).unwrap_or_default().to_vec();
-        self.outbox.push((conn, Outgoing::Error(xid, error, quote)));
+        self.outbox.push((conn, Outgoing::Error(xid, error, quote).into()));
     }
 
     fn handle(&mut self, r: &Request<'_>, message: Message) -> Answer {
@@ -282,7 +298,7 @@ impl Brain {
                 c.role = Role::Secondary;
                 if hears && c.version >= OfVersion::V14 {
                     let status = RoleStatus { role: Role::Secondary, reason, generation_id };
-                    self.outbox.push((c.id, Outgoing::Unasked(Message::RoleStatus(status))));
+                    self.outbox.push((c.id, Outgoing::Unasked(Message::RoleStatus(status)).into()));
                 }
             }
         }

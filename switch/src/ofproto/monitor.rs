@@ -1,15 +1,19 @@
-//! Flow monitors: connections that are told of every change of the rules they watch.
+//! Flow monitors: connections that are told of every change of the rules they watch. One that does not take its messages is
+//! told that it misses some ("paused"), and when it does again, in what the rules have become different, and that this is all
+//! ("resumed"): `NXT_FLOW_MONITOR_PAUSED`, OpenFlow 1.4 §7.4.6 `OFPFME_PAUSED`.
 
-use super::connection::MONITORS_MAX;
+use super::connection::{Backlog, MONITORS_MAX};
 use super::flow::removed_reason;
-use super::{Answer, Outgoing, Request};
+use super::{Answer, ConnId, OfConnection, Outgoing, Request, Waiting};
 use crate::brain::Brain;
-use flowtable::{Match, Rule, RuleChange, TableId};
-use openflow::OfError;
+use flowtable::table::{Table, Tables};
+use flowtable::{Match, RemovalReason, Rule, RuleChange, TableId};
 use openflow::message::{
     FlowMonitor, FlowUpdate, GROUP_ANY, Message, MonitorCommand, MonitorEvent, MonitorFlags, MultipartReply,
     RuleUpdate, Xid,
 };
+use openflow::{OfError, OfVersion};
+use std::sync::Arc;
 
 /// Whether a monitor wants to hear of a rule, which has been another `before` if it changes.
 fn watches(monitor: &FlowMonitor, rule: &Rule, before: Option<&Rule>, matching: &Match) -> bool {
@@ -96,33 +100,102 @@ impl Brain {
         changes: &[RuleChange],
         cause: Option<&Request<'_>>,
     ) {
-        for c in self.connections.values().filter(|c| c.bridge == bridge && !c.monitors.is_empty()) {
-            let own = cause.filter(|r| r.conn == c.id);
-            let mut updates = Vec::new();
-            for change in changes {
-                let (what, flag, rule) = event(change);
-                let (before, matching) = (change.before().map(|rule| &**rule), rule.matching());
-                let wants = |m: &&FlowMonitor| m.flags.has(flag) && watches(m, rule, before, &matching);
-                let wanting = c.monitors.values().filter(wants);
-                let wanting: Vec<_> =
-                    wanting.filter(|m| own.is_some() || !m.flags.has(MonitorFlags::ONLY_OWN)).collect();
-                if wanting.is_empty() {
-                    continue;
+        let watching = |c: &&mut OfConnection| c.bridge == bridge && !c.monitors.is_empty();
+        for c in self.connections.values_mut().filter(watching) {
+            let updates = updates(c, changes, cause.filter(|r| r.conn == c.id));
+            match &mut c.backlog {
+                _ if updates.is_empty() => {}
+                None => self.outbox.push((c.id, reply(updates))),
+                Some(backlog) if backlog.is_paused => {}
+                Some(backlog) => {
+                    backlog.is_paused = true;
+                    self.outbox.push((c.id, mark(c.version, FlowUpdate::Paused)));
                 }
-                let full = own.is_none() || wanting.iter().any(|m| m.flags.has(MonitorFlags::NO_ABBREV));
-                let abbreviated = FlowUpdate::Abbrev(own.map_or(Xid(0), |r| r.xid));
-                if full {
-                    let actions = wanting.iter().any(|m| m.flags.has(MonitorFlags::ACTIONS));
-                    updates.push(update(what, rule, actions));
-                } else if updates.last() != Some(&abbreviated) {
-                    updates.push(abbreviated);
-                }
-            }
-            if !updates.is_empty() {
-                let reply = MultipartReply::FlowMonitor(updates);
-                let message = Message::MultipartReply { more: false, reply };
-                self.outbox.push((c.id, Outgoing::Unasked(message)));
             }
         }
     }
+
+    /// A connection does not take its messages: its monitors are told nothing from now on but that they miss something.
+    pub fn monitors_hold(&mut self, conn: ConnId) {
+        let Some(c) = self.connections.get_mut(&conn) else { return };
+        if c.backlog.is_none()
+            && !c.monitors.is_empty()
+            && let Some(bridge) = self.bridges.get(&c.bridge)
+        {
+            c.backlog = Some(Backlog { rules: bridge.rules.tables().clone(), is_paused: false });
+        }
+    }
+
+    /// A connection takes its messages again.
+    pub fn monitors_go_on(&mut self, conn: ConnId) {
+        let Some(c) = self.connections.get_mut(&conn) else { return };
+        let Some(Backlog { rules, is_paused: true }) = c.backlog.take() else { return };
+        let Some(bridge) = self.bridges.get(&c.bridge) else { return };
+        let updates = updates(c, &differences(&rules, bridge.rules.tables()), None);
+        if !updates.is_empty() {
+            self.outbox.push((conn, reply(updates)));
+        }
+        self.outbox.push((conn, mark(c.version, FlowUpdate::Resumed)));
+    }
+}
+
+fn reply(updates: Vec<FlowUpdate>) -> Waiting {
+    let reply = MultipartReply::FlowMonitor(updates);
+    Outgoing::Update(Message::MultipartReply { more: false, reply }).into()
+}
+
+/// That updates pause or go on: since OpenFlow 1.4 an update itself, before that a message.
+fn mark(version: OfVersion, update: FlowUpdate) -> Waiting {
+    match update {
+        update if version >= OfVersion::V14 => reply(vec![update]),
+        FlowUpdate::Paused => Outgoing::Update(Message::FlowMonitorPaused).into(),
+        _ => Outgoing::Update(Message::FlowMonitorResumed).into(),
+    }
+}
+
+/// What must happen to one set of rules for it to become another; first what goes.
+fn differences(then: &Tables, now: &Tables) -> Vec<RuleChange> {
+    let (mut removed, mut changed) = (Vec::new(), Vec::new());
+    for (then, now) in then.iter().zip(now.iter()).filter(|(then, now)| !Arc::ptr_eq(then, now)) {
+        let twin = |table: &Table, rule: &Rule| {
+            table.classifier().find_exact(&rule.packed, rule.priority).map(Arc::clone)
+        };
+        for rule in then.rules().filter(|rule| twin(now, rule).is_none()) {
+            removed.push(RuleChange::Removed { rule: Arc::clone(rule), reason: RemovalReason::Delete });
+        }
+        for new in now.rules().map(Arc::clone) {
+            match twin(then, &new) {
+                None => changed.push(RuleChange::Added { rule: new, replaced: None }),
+                Some(old) if Arc::ptr_eq(&old, &new) => {}
+                Some(old) => changed.push(RuleChange::Modified { old, new }),
+            }
+        }
+    }
+    removed.append(&mut changed);
+    removed
+}
+
+/// What the monitors of a connection are told of changes; in full unless the connection made them itself, by the request `own`.
+fn updates(c: &OfConnection, changes: &[RuleChange], own: Option<&Request<'_>>) -> Vec<FlowUpdate> {
+    let mut updates = Vec::new();
+    for change in changes {
+        let (what, flag, rule) = event(change);
+        let (before, matching) = (change.before().map(|rule| &**rule), rule.matching());
+        let wants = |m: &&FlowMonitor| m.flags.has(flag) && watches(m, rule, before, &matching);
+        let wanting = c.monitors.values().filter(wants);
+        let wanting: Vec<_> =
+            wanting.filter(|m| own.is_some() || !m.flags.has(MonitorFlags::ONLY_OWN)).collect();
+        if wanting.is_empty() {
+            continue;
+        }
+        let full = own.is_none() || wanting.iter().any(|m| m.flags.has(MonitorFlags::NO_ABBREV));
+        let abbreviated = FlowUpdate::Abbrev(own.map_or(Xid(0), |r| r.xid));
+        if full {
+            let actions = wanting.iter().any(|m| m.flags.has(MonitorFlags::ACTIONS));
+            updates.push(update(what, rule, actions));
+        } else if updates.last() != Some(&abbreviated) {
+            updates.push(abbreviated);
+        }
+    }
+    updates
 }

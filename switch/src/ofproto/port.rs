@@ -174,7 +174,7 @@ impl Brain {
         let message = Message::PortStatus(PortStatus { reason, port });
         for c in self.connections.values() {
             if c.bridge == bridge && c.hears(AsyncClass::PortStatus, number) {
-                self.outbox.push((c.id, Outgoing::Unasked(message.clone())));
+                self.outbox.push((c.id, Outgoing::Unasked(message.clone()).into()));
             }
         }
     }

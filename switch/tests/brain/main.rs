@@ -7,10 +7,10 @@ use base::{HashSeed, Instant};
 use flowtable::group::GroupCommand;
 use flowtable::meter::MeterCommand;
 use flowtable::text::{NoPortNames, parse_flow_line, parse_group_mod, parse_meter_mod};
-use flowtable::{FlowModCommand as Wanted, OfAction, OfPort, OnMissing, TableId};
+use flowtable::{FlowModCommand as Wanted, OfAction, OfPort, OnMissing, RuleFlags, TableId};
 use openflow::message::*;
 use openflow::{OfError, OfVersion};
-use packet::{DpPort, Frame, PacketKey};
+use packet::{DpPort, Frame, PacketKey, slot};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -194,7 +194,9 @@ fn meter_mod(command: MeterCommand, text: &str) -> Message {
 /// The only message that this connection heard.
 fn only(heard: Vec<(ConnId, Outgoing)>, conn: ConnId) -> Message {
     match <[_; 1]>::try_from(heard) {
-        Ok([(to, Outgoing::Message(_, message) | Outgoing::Unasked(message))]) if to == conn => message,
+        Ok(
+            [(to, Outgoing::Message(_, message) | Outgoing::Unasked(message) | Outgoing::Update(message))],
+        ) if to == conn => message,
         other => panic!("{other:?}"),
     }
 }
@@ -573,6 +575,19 @@ fn what_workers_have_counted_is_known_before_rules_go() {
     };
     assert_eq!((removed.packets, removed.bytes), (Some(4), Some(240)));
     lab.brain.run(at(5), || panic!("nothing is due"));
+    // Nor do those counts miss what was forwarded by the rule before workers ceased to have it.
+    lab.told(conn, flow_mod("udp,send_flow_rem,actions=drop"));
+    let rules = lab.brain.bridge("br0").unwrap().rules.tables().clone();
+    let rule =
+        rules.iter().flat_map(|t| t.rules()).find(|r| r.flags.has(RuleFlags::SEND_FLOW_REM)).unwrap().clone();
+    lab.brain.receive(conn, Xid(7), flow_mod("delete udp"), b"", at(5));
+    assert!(lab.brain.has_removals());
+    rule.stats.add(2, 120, at(5));
+    let Message::FlowRemoved(removed) = only(lab.brain.drain_outbox(), conn) else {
+        panic!("no FLOW_REMOVED")
+    };
+    assert_eq!((removed.packets, removed.bytes), (Some(2), Some(120)));
+    assert!(!lab.brain.has_removals());
     // Nor does what is to go with its group or meter go before.
     for text in ["udp,send_flow_rem,actions=group:7", "tcp,send_flow_rem,actions=meter:7,output:1"] {
         let group = text.contains("group");

@@ -76,7 +76,7 @@ fn monitors_of_a_port_see_rules_turn_away_from_it() {
     let mut events = |text: &str| -> Vec<MonitorEvent> {
         let said = lab.say(two, flow_mod(text));
         let seen = said.into_iter().flat_map(|(_, outgoing)| match outgoing {
-            Outgoing::Unasked(message) => updates(message),
+            Outgoing::Update(message) => updates(message),
             other => panic!("{other:?}"),
         });
         seen.map(|u| match u {
@@ -90,4 +90,71 @@ fn monitors_of_a_port_see_rules_turn_away_from_it() {
     assert_eq!(events("modify tcp,actions=drop"), []);
     assert_eq!(events("tcp,actions=output:2"), [MonitorEvent::Modified]);
     assert_eq!(events("tcp,actions=output:1"), [MonitorEvent::Modified], "replaced");
+}
+
+/// Who does not take its messages is told once that it misses some, then in what the rules have become different.
+#[test]
+fn monitors_that_are_behind_pause_and_resume_with_what_changed() {
+    for version in [OfVersion::V10, OfVersion::V13, OfVersion::V14] {
+        let mut lab = Lab::small();
+        let (one, two) =
+            (lab.connect(1, ConnKind::Service, version), lab.connect(2, ConnKind::Service, version));
+        for text in ["tcp,actions=1", "udp,actions=1", "icmp,actions=1", "arp,actions=1"] {
+            lab.told(two, flow_mod(text));
+        }
+        let all = MonitorFlags::ADD | MonitorFlags::DELETE | MonitorFlags::MODIFY | MonitorFlags::ACTIONS;
+        assert_eq!(updates(only(lab.say(one, monitor(1, all)), one)), []);
+        let mark = |message: Message| match message {
+            Message::FlowMonitorPaused if version < OfVersion::V14 => FlowUpdate::Paused,
+            Message::FlowMonitorResumed if version < OfVersion::V14 => FlowUpdate::Resumed,
+            other if version >= OfVersion::V14 => updates(other).remove(0),
+            other => panic!("{other:?}"),
+        };
+        // Nothing is missed: nothing is said.
+        lab.brain.monitors_hold(one);
+        lab.brain.monitors_go_on(one);
+        assert_eq!(lab.brain.drain_outbox(), vec![]);
+        lab.brain.monitors_hold(one);
+        assert_eq!(mark(only(lab.say(two, flow_mod("modify tcp,actions=2")), one)), FlowUpdate::Paused);
+        lab.brain.monitors_hold(one);
+        for by in [one, two] {
+            for text in
+                ["delete udp", "sctp,actions=1", "delete sctp", "ip,actions=1", "modify arp,actions=3"]
+            {
+                lab.told(by, flow_mod(text));
+            }
+        }
+        lab.told(two, flow_mod("modify arp,actions=1"));
+        lab.brain.monitors_go_on(one);
+        let mut told = lab.brain.drain_outbox();
+        assert_eq!(mark(only(vec![told.pop().unwrap()], one)), FlowUpdate::Resumed);
+        let mut seen: Vec<_> = updates(only(told, one))
+            .into_iter()
+            .map(|update| match update {
+                FlowUpdate::Full(u) => {
+                    let field = |slot| u.matching.get(slot).0 as u16;
+                    let about = (field(slot::DL_TYPE), field(slot::NW_PROTO));
+                    let outputs = u.actions.iter().map(|action| match action {
+                        OfAction::Output { port, .. } => port.0,
+                        other => panic!("{other:?}"),
+                    });
+                    (u.event, about, outputs.collect::<Vec<_>>())
+                }
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert!(matches!(seen[0].0, MonitorEvent::Removed(_)), "{seen:?}");
+        seen.sort_by_key(|(_, about, _)| *about);
+        let wanted = [
+            (MonitorEvent::Added, (0x0800, 0), vec![1]),
+            (MonitorEvent::Modified, (0x0800, 6), vec![2]),
+            (MonitorEvent::Removed(FlowRemovedReason::Delete), (0x0800, 17), vec![1]),
+            // There and back again, but not the rule that it was.
+            (MonitorEvent::Modified, (0x0806, 0), vec![1]),
+        ];
+        assert_eq!(seen, wanted);
+        // And from here on all is told again.
+        let added = updates(only(lab.say(two, flow_mod("sctp,actions=1")), one));
+        assert!(matches!(&added[..], [FlowUpdate::Full(u)] if u.event == MonitorEvent::Added));
+    }
 }

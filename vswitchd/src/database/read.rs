@@ -5,6 +5,7 @@
 
 use super::datapaths;
 use crate::args::Dummies;
+use datapath::cache::CACHE_IDLE_MAX;
 use ovsdb::replica::{Replica, RowView};
 use ovsdb::uuid::Uuid;
 use ovsdb::value::Atom;
@@ -88,7 +89,14 @@ fn cache(root: &RowView<'_>, warnings: &mut Vec<String>) -> CacheConfig {
     }
     if let Some(text) = root.map_get("other_config", "max-idle") {
         match text.parse() {
-            Ok(ms @ 500..) => cache.max_idle = Duration::from_millis(ms),
+            Ok(ms @ 500..) => {
+                cache.max_idle = Duration::from_millis(ms).min(CACHE_IDLE_MAX);
+                if cache.max_idle < Duration::from_millis(ms) {
+                    let most = CACHE_IDLE_MAX.as_millis();
+                    warnings
+                        .push(format!("other_config:max-idle '{text}' is more than {most}, which is used"));
+                }
+            }
             _ => warnings.push(format!("other_config:max-idle '{text}' is not a number of at least 500")),
         }
     }

@@ -97,6 +97,11 @@ fn limits_of_the_cache() {
     let good = root(json!([["flow-limit", "1234"], ["max-idle", "500"]]));
     assert_eq!(good.config.cache, CacheConfig { flow_limit: 1_234, max_idle: Duration::from_millis(500) });
     assert_eq!(good.next_cfg, 7);
+    for (text, ms, warnings) in [("2147483648", 1 << 31, 0), ("2147483649", 1 << 31, 1)] {
+        let long = root(json!([["max-idle", text]]));
+        assert_eq!(long.config.cache.max_idle, Duration::from_millis(ms));
+        assert_eq!(long.warnings.len(), warnings, "{:?}", long.warnings);
+    }
     let bad = root(json!([["flow-limit", "many"], ["max-idle", "499"]]));
     assert_eq!(bad.config.cache, CacheConfig::default());
     assert!(bad.warnings.len() == 2 && bad.warnings[0].contains("many") && bad.warnings[1].contains("499"));

@@ -373,6 +373,7 @@ impl Devices {
                 awaits |= side.deaf.is_some();
             }
         }
+        workers.remove_owed();
         if workers.is_any_ending() {
             self.end_retired(workers);
         }

@@ -229,6 +229,7 @@ impl Sockets {
                     target: Some(target),
                     pending: false,
                     queued: false,
+                    is_behind: false,
                 };
                 self.add_peer(stream, Talk::OpenFlow(Box::new(talk)))
             });

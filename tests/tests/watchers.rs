@@ -1,0 +1,112 @@
+//! Who is told of rules: flow monitors that do not keep up, and the last word on a rule.
+
+use std::collections::BTreeMap;
+use tests::pair::Pair;
+use tests::watching::Watching;
+use tests::{Switch, Tools};
+
+/// Rules of the first file: their updates are more than a socket and the switch hold back for a reader.
+const RULES: u16 = 9_000;
+
+/// The word behind `key=` in a line.
+fn value<'a>(line: &'a str, key: &str) -> Option<&'a str> {
+    let words = line.split([' ', ',']).filter_map(|word| word.split_once('='));
+    words.filter(|(name, _)| *name == key).map(|(_, value)| value).next()
+}
+
+/// The cookie in a line; none is 0.
+fn cookie(line: &str) -> u64 {
+    let text = value(line, "cookie").unwrap_or("0");
+    let number = text.strip_prefix("0x").map_or_else(|| text.parse(), |hex| u64::from_str_radix(hex, 16));
+    number.unwrap_or_else(|_| panic!("{line}"))
+}
+
+/// Cookies by TCP port, as somebody knows them who has followed what a monitor printed.
+fn followed(text: &str) -> BTreeMap<String, u64> {
+    let mut rules = BTreeMap::new();
+    for line in text.lines() {
+        let (Some(event), Some(port)) = (value(line, "event"), value(line, "tp_dst")) else { continue };
+        match event {
+            "DELETED" => drop(rules.remove(port)),
+            _ => drop(rules.insert(port.to_owned(), cookie(line))),
+        }
+    }
+    rules
+}
+
+/// A monitor that stands still is told that it misses changes, and later in what the rules have become different: who follows it
+/// knows them all again. So it is with Open vSwitch.
+#[test]
+fn monitors_that_do_not_keep_up_know_everything_in_the_end() {
+    let pair = Pair::start();
+    pair.bridge(2);
+    for (version, paused, resumed) in [
+        ("", "NXT_FLOW_MONITOR_PAUSED", "NXT_FLOW_MONITOR_RESUMED"),
+        ("-O OpenFlow13", "ONFT_FLOW_MONITOR_PAUSED", "ONFT_FLOW_MONITOR_RESUMED"),
+        ("-O OpenFlow14", "event=PAUSED", "event=RESUMED"),
+    ] {
+        for daemon in [&pair.real as &dyn Tools, &pair.ours] {
+            let of = |line: &str| daemon.run(&format!("ovs-ofctl {version} {line}"));
+            of("del-flows br0");
+            of("add-flow br0 priority=9,tcp,tp_dst=1,actions=1");
+            let monitor =
+                Watching::start(daemon, "changes", &format!("ovs-ofctl {version} monitor br0 watch:"));
+            monitor.sees("tp_dst=1 ");
+            let file = daemon.dir().join("rules");
+            let rules = |cookie: u16, ports: std::ops::Range<u16>| {
+                let line = |port| format!("cookie={cookie},tcp,tp_dst={port},actions=2\n");
+                std::fs::write(&file, ports.map(line).collect::<String>()).expect("a file");
+                of(&format!("add-flows br0 {}", file.display()));
+            };
+            let stopped = monitor.stop();
+            rules(7, 2..RULES);
+            of("del-flows br0 tcp,tp_dst=0x0400/0xff00");
+            of("del-flows br0 tcp,tp_dst=1");
+            rules(8, RULES - 500..RULES + 500);
+            of("add-flow br0 cookie=9,tcp,tp_dst=3,actions=1");
+            drop(stopped);
+            monitor.sees(resumed);
+            // What comes after that is told as it happens.
+            of("add-flow br0 cookie=0x5,tcp,tp_dst=65000,actions=1");
+            monitor.sees("tp_dst=65000");
+            of("del-flows br0 tcp,tp_dst=2");
+            of("add-flow br0 tcp,tp_dst=65001,actions=1");
+            monitor.sees("tp_dst=65001");
+            let text = monitor.text();
+            assert!(text.contains(paused), "{version}");
+            let dump = of("--no-stats dump-flows br0");
+            let rule = |line: &str| Some((value(line, "tp_dst")?.to_owned(), cookie(line)));
+            let there: BTreeMap<String, u64> = dump.lines().filter_map(rule).collect();
+            assert!(there.len() > usize::from(RULES) && followed(&text) == there, "{version}");
+        }
+    }
+}
+
+/// Who hears of the end of a rule hears of all that it forwarded, also when it ends with a change of who controls the bridge.
+#[test]
+fn rules_that_go_with_a_change_of_control_have_counted_everything() {
+    let switch = Switch::start(&["--enable-dummy=override"]);
+    switch.run(
+        "ovs-vsctl add-br br0 -- set bridge br0 datapath-type=dummy -- add-port br0 p1 -- add-port br0 p2 \
+         -- set interface p1 type=dummy ofport_request=1 -- set interface p2 type=dummy ofport_request=2",
+    );
+    for change in ["ovs-vsctl set-controller br0 tcp:127.0.0.1:1", "ovs-vsctl del-controller br0"] {
+        let monitor = Watching::start(&switch, "removals", "ovs-ofctl monitor br0 65534");
+        // It hears when it has asked to: of this rule's end, some time.
+        tests::wait_for("a flow_removed", || {
+            switch.run("ovs-ofctl add-flow br0 send_flow_rem,cookie=0x1,in_port=2,actions=drop");
+            switch.run("ovs-ofctl del-flows br0 in_port=2");
+            monitor.text().contains("cookie:0x1 ")
+        });
+        switch.run("ovs-ofctl add-flow br0 send_flow_rem,cookie=0x2,in_port=1,actions=2");
+        for _ in 0..7 {
+            switch.run("ovs-appctl netdev-dummy/receive p1 0200000000010200000000020800450000140000000040066bd00a0000010a000002");
+        }
+        switch.run(change);
+        monitor.sees("cookie:0x2 ");
+        monitor.sees("\n");
+        let text = monitor.text();
+        let line = text.lines().find(|line| line.contains("cookie:0x2 ")).unwrap_or_default();
+        assert!(line.contains(" pkts7 bytes"), "{change}: {line}");
+    }
+}
