@@ -18,6 +18,7 @@ use std::time::Duration;
 use switch::bridge::{BridgeId, BridgePort, Bundle, BundleId, Device, Link, PortConfig};
 use switch::forwarding::{Forwarding, NoPunt, Staging};
 use switch::mac::MacAddr;
+use switch::tunnel::SharedCounters;
 use switch::vlan::VlanConfig;
 
 /// The port that frames come in at.
@@ -193,6 +194,7 @@ impl BridgeConfig {
                 link: Link::Up,
                 carrier: Link::Up,
                 device: Device::Datapath(port),
+                counters: SharedCounters::default(),
                 bundle,
             });
             let vlan = VlanConfig::default();

@@ -57,6 +57,8 @@ drops! {
     MissCredit "miss_credit" "ingress port has used up its flow set-up budget";
     /// TTL expired.
     TtlExceeded "ttl_exceeded" "TTL or hop limit expired";
+    /// Rules name a port that is not there or is off, or a patch without peer. Of the ingress port, as nobody else is there to count.
+    NoEgress "no_egress" "output to a port that is not there";
     /// Egress port unknown or gone.
     NoPort "no_port" "egress port is gone";
     /// Egress queue full: the device did not take the frame.

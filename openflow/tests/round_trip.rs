@@ -399,7 +399,7 @@ prop_compose! {
         let v10 = version == V10;
         let adds = command == C::Add;
         let deletes = matches!(command, C::Delete | C::DeleteStrict);
-        let implied = if v10 && !deletes { FlowModFlags::RESET_COUNTS } else { 0 };
+        let implied = if v10 && adds { FlowModFlags::RESET_COUNTS } else { 0 };
         FlowMod {
             command,
             table: TableId(table),

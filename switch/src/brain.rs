@@ -15,7 +15,7 @@ use crate::ofproto::{
     ConnId, ConnKind, OfConnection, Outgoing, PacketOutRequest, PortCounters, PortRecord, Waiting,
 };
 use crate::tunnel::solicit::question;
-use crate::tunnel::{Host, HostPort};
+use crate::tunnel::{Host, HostPort, SharedCounters};
 use crate::underlay::{Neighbours, RouteTable};
 use base::{HashSeed, Instant};
 use flowtable::group::Groups;
@@ -27,6 +27,9 @@ use packet::DpPort;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How long a number that a port had is not given to another that asks for none in particular, if there are others.
+const NUMBER_REST: Duration = Duration::from_secs(3_600);
 
 /// How often stations that have grown old are looked for.
 const MAC_SWEEP: Duration = Duration::from_secs(1);
@@ -112,6 +115,8 @@ pub struct BridgeState {
     /// Numbers that interfaces have had, so that a device that comes back is known by its old number.
     numbers: BTreeMap<String, OfPort>,
     number_last: u32,
+    /// Numbers that ports have given up, and when.
+    numbers_given_up: BTreeMap<OfPort, Instant>,
 }
 
 /// See the module's text.
@@ -378,6 +383,7 @@ impl Brain {
             bundle_next: 1,
             numbers: BTreeMap::new(),
             number_last: 0,
+            numbers_given_up: BTreeMap::new(),
         };
         self.bridges.insert(config.name.clone(), state);
         self.apply_settings(&config.name);
@@ -516,7 +522,8 @@ impl Brain {
         let config = state.config.clone();
         let wanted: Vec<&InterfaceConfig> =
             config.ports.values().flat_map(|p| p.interfaces.values()).filter(|i| self.exists(i)).collect();
-        self.remove_unwanted(name, &wanted);
+        self.remove_unwanted(name, &wanted, now);
+        self.part_with_bundles(name);
         // Requested numbers first, so that an automatic one never takes them.
         let (requested, rest): (Vec<_>, Vec<_>) = wanted.iter().partition(|i| i.ofport_request.is_some());
         for interface in requested.into_iter().chain(rest) {
@@ -524,6 +531,17 @@ impl Brain {
         }
         self.sync_owners(name, &config);
         self.sync_bundles(name, &config);
+    }
+
+    /// Has logical ports that lost all their members begin anew: a port that comes back at once, under another number, has none
+    /// of the stations that were learned on it, as in OVS.
+    fn part_with_bundles(&mut self, name: &str) {
+        let Some(state) = self.bridges.get_mut(name) else { return };
+        let Some(staged) = self.staging.bridge(state.id) else { return };
+        let ports = &state.ports;
+        let left =
+            |id: BundleId| staged.bundle(id).is_none_or(|b| b.members.iter().any(|m| ports.contains_key(m)));
+        state.bundles.retain(|_, id| left(*id));
     }
 
     /// Stages ports whose interface came to another logical port, or whose logical port became a bond or ceased to be one,
@@ -553,7 +571,7 @@ impl Brain {
         }
     }
 
-    fn remove_unwanted(&mut self, name: &str, wanted: &[&InterfaceConfig]) {
+    fn remove_unwanted(&mut self, name: &str, wanted: &[&InterfaceConfig], now: Instant) {
         let Some(state) = self.bridges.get(name) else { return };
         // Who is to have which number: of several that request one, who has it already, else the first by name.
         let mut claims: BTreeMap<OfPort, &str> = BTreeMap::new();
@@ -577,7 +595,11 @@ impl Brain {
         for of_port in gone {
             let Some(state) = self.bridges.get_mut(name) else { return };
             let before = state.ports.remove(&of_port).map(|p| p.desc());
+            state.numbers_given_up.insert(of_port, now);
             self.port_changed(name, of_port, before);
+        }
+        if let Some(state) = self.bridges.get_mut(name) {
+            state.numbers_given_up.retain(|_, since| now.saturating_since(*since) < NUMBER_REST);
         }
     }
 
@@ -608,6 +630,7 @@ impl Brain {
             of_port,
             name: interface.name.clone(),
             device,
+            counters: SharedCounters::default(),
             mac,
             config,
             state: device_state,
@@ -658,6 +681,7 @@ impl Brain {
             link: link_of(record, owner.is_some_and(is_bond)),
             carrier: if record.state.link_up { Link::Up } else { Link::Down },
             device: record.device.clone(),
+            counters: record.counters.clone(),
             bundle,
         };
         if let Some(bridge) = self.staging.bridge_mut(state.id) {
@@ -797,7 +821,8 @@ impl BridgeState {
     }
 
     /// Number for a new port: LOCAL for the bridge's own, else the requested one, the one it had before, or the next
-    /// after the last that was given, so that a number is not soon used for something else. None if all are taken.
+    /// after the last that was given, so that a number is not soon used for something else: rules may still name it. None
+    /// if all are taken.
     fn number_for(&mut self, interface: &InterfaceConfig) -> Option<OfPort> {
         if interface.name == self.config.name {
             return Some(OfPort::LOCAL);
@@ -818,7 +843,9 @@ impl BridgeState {
         }
         let reserved: BTreeSet<OfPort> = self.numbers.values().copied().chain(claimed).collect();
         let circle = || (1..=OfPort::MAX.0).map(|n| OfPort((self.number_last + n - 1) % OfPort::MAX.0 + 1));
-        let port = circle().find(|p| free(p) && !reserved.contains(p)).or_else(|| circle().find(free))?;
+        let unclaimed = |p: &OfPort| free(p) && !reserved.contains(p);
+        let rested = circle().find(|p| unclaimed(p) && !self.numbers_given_up.contains_key(p));
+        let port = rested.or_else(|| circle().find(unclaimed)).or_else(|| circle().find(free))?;
         self.number_last = port.0;
         self.numbers.insert(interface.name.clone(), port);
         Some(port)

@@ -5,10 +5,10 @@
 //! half.
 
 use crate::forwarding::Epoch;
-use crate::mac::{Flush, MacAddr, MacKey, MacTable};
+use crate::mac::{MacAddr, MacKey, MacTable};
 use crate::meter::Meters;
 use crate::profile::{GroupNeeds, ProfileSet, RuleNeeds};
-use crate::tunnel::TunnelConfig;
+use crate::tunnel::{SharedCounters, TunnelConfig};
 use crate::underlay::NeighbourCache;
 use crate::vlan::{VlanConfig, VlanSet};
 use base::HashSeed;
@@ -110,6 +110,8 @@ pub struct BridgePort {
     pub carrier: Link,
     /// What stands behind it.
     pub device: Device,
+    /// What went through it, if it is a patch.
+    pub counters: SharedCounters,
     /// The logical port that it belongs to.
     pub bundle: BundleId,
 }
@@ -491,13 +493,14 @@ impl Bridge {
         Some(port)
     }
 
-    /// Adds a logical port, or replaces the one with its id. A change of VLANs forgets its stations, as their VLANs may
-    /// no longer be right.
+    /// Adds a logical port, or replaces the one with its id. A change of VLANs, or of protection, forgets its stations, static
+    /// ones too, as their VLANs may no longer be right.
     pub fn put_bundle(&mut self, bundle: Bundle) {
         let id = bundle.id;
         let before = self.ports_mut().bundles.insert(id, bundle);
-        if before.is_some_and(|b| self.bundle(id).is_some_and(|now| now.vlan != b.vlan)) {
-            self.mac.flush(Flush::Port(id));
+        let differs = |b: &Bundle, now: &Bundle| (&now.vlan, now.protected) != (&b.vlan, b.protected);
+        if before.is_some_and(|b| self.bundle(id).is_some_and(|now| differs(&b, now))) {
+            self.mac.forget_port(id);
         }
     }
 
@@ -507,13 +510,18 @@ impl Bridge {
         self.mac.forget_port(id)
     }
 
+    /// The first port of a logical port, as fdb/show names it.
+    pub fn port_text(&self, bundle: BundleId) -> String {
+        let port = self.bundle(bundle).and_then(|b| b.members.first().copied());
+        port.map_or_else(|| "?".to_owned(), |p| p.to_string())
+    }
+
     /// fdb/show.
     pub fn mac_text(&self, now: base::Instant) -> String {
         use fmt::Write;
         let mut text = String::from(" port  VLAN  MAC                Age\n");
         for e in self.mac.dump() {
-            let port = self.bundle(e.bundle).and_then(|b| b.members.first().copied());
-            let port = port.map_or_else(|| "?".to_owned(), |p| p.to_string());
+            let port = self.port_text(e.bundle);
             let age = match e.is_static {
                 true => "static".to_owned(),
                 false => format!("{:3}", now.saturating_since(e.last_used()).as_secs()),

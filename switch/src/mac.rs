@@ -327,14 +327,14 @@ impl MacTable {
         outcome
     }
 
-    /// Puts an entry there that neither ages nor moves (fdb/add).
-    pub fn add_static(&self, key: MacKey, bundle: BundleId, now: Instant) {
+    /// Puts an entry there that neither ages nor moves (fdb/add); gives what it took the place of.
+    pub fn add_static(&self, key: MacKey, bundle: BundleId, now: Instant) -> Option<Arc<MacEntry>> {
         let mut state = self.lock();
         let there = state.entries.get(&key).map(|s| &*s.entry);
         if there.is_some_and(|entry| entry.is_static && entry.bundle == bundle) {
-            return;
+            return None;
         }
-        state.remove(key);
+        let replaced = state.remove(key);
         if state.entries.len() >= state.limit
             && let Some(evicted) = state.evict_one(Some(bundle))
         {
@@ -342,6 +342,7 @@ impl MacTable {
         }
         state.insert(key, bundle, now, true);
         self.bump(key.bucket());
+        replaced
     }
 
     /// Forgets a static entry (fdb/del); whether there was one.

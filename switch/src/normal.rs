@@ -39,14 +39,15 @@ impl Walk<'_> {
         if ingress.is_none() && !matches!(in_port, OfPort::ANY | OfPort::CONTROLLER) {
             self.note(Note::Error, || format!("received packet on unknown port {in_port}"));
             self.note(Note::Warn, || "no input bundle, dropping".to_owned());
-            return self.why(Drop::NoPort);
+            return self.why(Drop::NoEgress);
         }
         let tags = match ingress.map_or(Ok(self.tags), |b| b.vlan.admit(&self.tags)) {
             Ok(tags) => tags,
             Err(refusal) => return self.refuse(ingress, refusal),
         };
         let destination = MacAddr(self.flow.slot(slot::DL_DST) as u64);
-        if is_reserved(destination) && !bridge.settings().forward_bpdu {
+        // What a controller sends from nowhere was received by nobody, and may be such a protocol's own.
+        if ingress.is_some() && is_reserved(destination) && !bridge.settings().forward_bpdu {
             self.note(Note::Detail, || "packet has reserved destination MAC, dropping".to_owned());
             return self.why(Drop::ReservedMulticast);
         }
@@ -88,7 +89,12 @@ impl Walk<'_> {
         let found = self.bridge.mac().lookup(key);
         self.depend(found.domain, found.revision);
         match found.entry {
-            Some(entry) if entry.bundle == bundle.id => self.credit_station(entry),
+            // A frame that a rule sends back comes by twice, and where it came last counts.
+            Some(entry)
+                if entry.bundle == bundle.id && !self.learns_elsewhere(self.bridge.id(), key, bundle.id) =>
+            {
+                self.credit_station(entry);
+            }
             Some(entry) if entry.is_static => {}
             _ => {
                 self.learn(Effect::Learn { bridge: self.bridge.id(), key, bundle: bundle.id });
@@ -157,7 +163,7 @@ impl Walk<'_> {
             return self.why(Drop::NoAction);
         }
         let Some(port) = self.bridge.egress_of(bundle).map(|p| p.of_port) else {
-            return self.why(Drop::NoPort);
+            return self.why(Drop::NoEgress);
         };
         let before = self.tags;
         self.set_tags(bundle.vlan.dress(tags));

@@ -123,7 +123,12 @@ impl VlanConfig {
     ) -> VlanConfig {
         let default = if tag.is_some() { VlanMode::Access } else { VlanMode::Trunk };
         let mode = mode.unwrap_or(default);
-        VlanConfig { mode, tag: tag.unwrap_or(0), ..VlanConfig::trunk(trunks) }
+        // What a mode does not look at is left out, so that setting it changes nothing.
+        match mode {
+            VlanMode::Trunk => VlanConfig::trunk(trunks),
+            VlanMode::Access => VlanConfig::access(tag.unwrap_or(0)),
+            _ => VlanConfig { mode, tag: tag.unwrap_or(0), ..VlanConfig::trunk(trunks) },
+        }
     }
 
     /// Whether frames of a VLAN may pass the port, in either direction.
@@ -385,7 +390,8 @@ mod tests {
             assert!(port.carries(5) && port.carries(6) && !port.carries(0));
             assert_eq!((port.dress(&tagged(5, 0)), port.dress(&tagged(6, 0))), (out, tagged(6, 0)));
         }
-        assert_eq!(VlanConfig::from_columns(None, Some(3), []).mode, VlanMode::Access);
+        assert_eq!(VlanConfig::from_columns(None, Some(3), [4]), VlanConfig::access(3));
+        assert_eq!(VlanConfig::from_columns(Some(VlanMode::Trunk), Some(3), [4]), VlanConfig::trunk([4]));
         assert_eq!(VlanConfig::from_columns(None, None, [3]).mode, VlanMode::Trunk);
     }
 

@@ -21,6 +21,7 @@ use switch::bridge::*;
 use switch::forwarding::*;
 use switch::mac::{Flush, MacAddr};
 use switch::meter::Meters;
+use switch::tunnel::SharedCounters;
 use switch::vlan::{VlanConfig, VlanMode};
 
 /// A small generator of its own, so that one number makes a whole world.
@@ -312,6 +313,7 @@ fn world(d: &mut Dice) -> World {
                 } else {
                     Device::Datapath(DpPort(10 * b as u32 + n))
                 },
+                counters: SharedCounters::default(),
                 bundle: BundleId(n),
             });
             let vlan = a_vlan_config(d);

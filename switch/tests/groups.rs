@@ -19,6 +19,7 @@ use switch::forwarding::*;
 use switch::mac::MacAddr;
 use switch::meter::Meters;
 use switch::trace::{SideEffects, trace};
+use switch::tunnel::SharedCounters;
 use switch::vlan::VlanConfig;
 
 /// A bridge with ports 1 to 4, which are ports 11 to 14 of the datapath.
@@ -45,6 +46,7 @@ impl Lab {
                 link: Link::Up,
                 carrier: Link::Up,
                 device: Device::Datapath(DpPort(10 + n)),
+                counters: SharedCounters::default(),
                 bundle: BundleId(n),
             });
             let (id, vlan) = (BundleId(n), VlanConfig::default());

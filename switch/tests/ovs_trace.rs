@@ -20,6 +20,7 @@ use switch::bridge::*;
 use switch::forwarding::*;
 use switch::mac::MacAddr;
 use switch::trace::{SideEffects, trace_in};
+use switch::tunnel::SharedCounters;
 use switch::vlan::{PriorityTags, VlanConfig, VlanMode};
 
 /// Real daemons in a directory.
@@ -172,6 +173,7 @@ impl Pair {
                 link: Link::Up,
                 carrier: Link::Up,
                 device: Device::Datapath(DpPort(dp[name])),
+                counters: SharedCounters::default(),
                 bundle: BundleId(of_port.0),
             });
             let id = BundleId(of_port.0);
@@ -550,6 +552,7 @@ fn patches() {
             link,
             carrier,
             device,
+            counters: SharedCounters::default(),
             bundle,
         });
         let vlan = VlanConfig::default();

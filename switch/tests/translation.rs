@@ -17,6 +17,8 @@ use switch::dp_text::{
 };
 use switch::forwarding::*;
 use switch::mac::{MacAddr, MacKey};
+use switch::tunnel::SharedCounters;
+use switch::tunnel::counters::Way;
 use switch::vlan::VlanConfig;
 
 struct Lab {
@@ -35,6 +37,7 @@ fn add_port(bridge: &mut Bridge, n: u32, device: Device) {
         link: Link::Up,
         carrier: Link::Up,
         device,
+        counters: SharedCounters::default(),
         bundle: BundleId(n),
     });
     let vlan = VlanConfig::default();
@@ -196,6 +199,14 @@ fn patches_lead_on_and_back() {
     let there_and_back =
         "set(eth(src=02:00:00:00:00:44)),21,set(eth(src=02:00:00:00:00:01)),set(ipv4(dst=9.9.9.9)),12";
     assert_eq!(actions(&fwd, UDP), there_and_back);
+    // Both ends count, each from its own side.
+    translate(&fwd, UDP).credits.iter().for_each(|c| c.credit(2, 120, Instant::ZERO, 0));
+    for (bridge, port, way, other_way) in
+        [(home, 9, Way::Sent, Way::Received), (other, 7, Way::Received, Way::Sent)]
+    {
+        let counters = &fwd.bridge(bridge).unwrap().port(OfPort(port)).unwrap().counters.0;
+        assert_eq!((counters.get(way), counters.get(other_way)), ((2, 120), (0, 0)));
+    }
     // The peer's rules are among what the answer depends on.
     let deps = translate(&fwd, UDP).deps;
     add_flows(&mut others, &["priority=2,ip,in_port=7,actions=drop"]);
@@ -203,6 +214,34 @@ fn patches_lead_on_and_back() {
     let fwd = lab.publish();
     assert!(!fwd.still_valid(&deps));
     assert_eq!(actions(&fwd, UDP), "set(ipv4(dst=9.9.9.9)),12");
+}
+
+/// Who sends to a port that is not there has not failed to be sent to.
+#[test]
+fn ports_that_are_not_there_get_nothing() {
+    let mut lab = Lab::new(&["actions=output:77"]);
+    assert_eq!(reason(&translate(&lab.publish(), UDP)), Some(Drop::NoEgress));
+}
+
+/// A frame that another bridge sends back was seen on two ports, the patch last, whatever was known before.
+#[test]
+fn a_frame_that_comes_back_is_learned_where_it_came_last() {
+    let mut lab = Lab::new(&["actions=NORMAL"]);
+    let other = lab.staging.add_bridge("br1");
+    let patch = |bridge, port| Device::Patch(Some(PatchPeer { bridge, port: OfPort(port) }));
+    add_port(lab.bridge_mut(), 9, patch(other, 7));
+    let home = lab.bridge;
+    add_port(lab.staging.bridge_mut(other).unwrap(), 7, patch(home, 9));
+    let mut others = lab.staging.new_rules();
+    add_flows(&mut others, &["actions=IN_PORT"]);
+    lab.staging.set_rules(other, &mut others);
+    let fwd = lab.publish();
+    let key = MacKey { vlan: 0, mac: MacAddr(0x0200_0000_0001) };
+    let on = |n| Effect::Learn { bridge: home, key, bundle: BundleId(n) };
+    for _ in 0..2 {
+        assert_eq!(translate(&fwd, UDP).effects, [on(1), on(9)]);
+        fwd.bridge(home).unwrap().mac().learn(key, BundleId(9), Instant::ZERO);
+    }
 }
 
 #[test]
@@ -380,6 +419,15 @@ fn packet_outs_run_their_actions() {
     assert_eq!(run(OfPort(1), &[out(OfPort::FLOOD), out(OfPort(1))]), "12,13,14");
     assert_eq!(run(OfPort(1), &[out(OfPort::IN_PORT)]), "11");
     assert_eq!(run(OfPort(1), &[]), "drop");
+    // What a controller sends from no port is not stopped as if it had been received.
+    let lldp = key("in_port(11),eth(src=02:00:00:00:00:01,dst=01:80:c2:00:00:0e),eth_type(0x88cc)");
+    let normal: Arc<[OfAction]> = [out(OfPort::NORMAL)].into();
+    let sent = |port| {
+        let t = fwd.translate_actions(lab.bridge, port, &lldp, Arc::clone(&normal));
+        display_program(&t.program, &lldp).to_string()
+    };
+    assert_eq!(sent(OfPort::CONTROLLER), "11,12,13,14");
+    assert_eq!(sent(OfPort(1)), "drop");
 }
 
 #[derive(Clone, Default)]

@@ -18,6 +18,7 @@ use switch::bridge::*;
 use switch::dp_text::{display_program, parse_dp_key};
 use switch::forwarding::*;
 use switch::mac::MacAddr;
+use switch::tunnel::SharedCounters;
 use switch::tunnel::counters::Way;
 use switch::tunnel::{Host, HostPort, TunnelConfig, TunnelKind};
 use switch::underlay::RouteTable;
@@ -69,6 +70,7 @@ fn add_port(bridge: &mut Bridge, n: OfPort, mac: u64, device: Device) {
         link: Link::Up,
         carrier: Link::Up,
         device,
+        counters: SharedCounters::default(),
         bundle: BundleId(n.0),
     });
     let vlan = VlanConfig::default();

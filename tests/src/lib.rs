@@ -9,6 +9,7 @@ pub mod pair;
 pub mod reference;
 pub mod text;
 pub mod traffic;
+pub mod unixctl;
 pub mod watching;
 pub mod wire;
 

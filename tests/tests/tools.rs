@@ -347,6 +347,8 @@ const VSCTL: &[(&str, Compare)] = &[
     ("ovs-appctl fdb/add br0 p2 0 02:00:00:00:00:70", Lines),
     ("ovs-appctl fdb/add br0 p2 0 02:00:00:00:00:70", Lines),
     ("ovs-appctl fdb/add br0 br0 7 02:00:00:00:00:71", Lines),
+    ("ovs-appctl fdb/add br0 p1 0 02:00:00:00:00:70", Lines),
+    ("ovs-appctl fdb/add br0 p2 0 02:00:00:00:00:70", Lines),
     ("ovs-appctl fdb/add br9 p2 0 02:00:00:00:00:72", Lines),
     ("ovs-appctl fdb/add br0 p2 0 rubbish", Lines),
     // Ours names the port.

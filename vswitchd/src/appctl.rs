@@ -295,8 +295,11 @@ fn fdb_add(daemon: &Daemon, args: &[String], now: Instant) -> Result<String, Str
     let snapshot = daemon.snapshot.load();
     let bridge = snapshot.bridge_by_name(bridge).ok_or("no such bridge")?;
     let bundle = bridge.port_by_name(port).ok_or_else(|| format!("no port {port} in this bridge"))?.bundle;
-    bridge.mac().add_static(mac_key(vlan, mac)?, bundle, now);
-    Ok(String::new())
+    let Some(replaced) = bridge.mac().add_static(mac_key(vlan, mac)?, bundle, now) else {
+        return Ok(String::new());
+    };
+    let kind = if replaced.is_static { "static" } else { "dynamic" };
+    Ok(format!("Overriding already existing {kind} entry on {}", bridge.port_text(replaced.bundle)))
 }
 
 fn fdb_del(daemon: &Daemon, args: &[String]) -> Result<String, String> {

@@ -38,7 +38,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use switch::brain::{Brain, Command};
+use switch::brain::{Brain, BridgeState, Command};
 use switch::bridge::Device;
 use switch::config::{Config, InterfaceKind};
 use switch::forwarding::{Forwarding, PuntSink, Punted, Solicitation};
@@ -708,7 +708,8 @@ impl Daemon {
     }
 
     fn refresh_statistics(&mut self) {
-        if !self.snapshot.load().tunnels().is_empty() {
+        let patches = |b: &BridgeState| b.ports.values().any(|p| matches!(p.device, Device::Patch(_)));
+        if !self.snapshot.load().tunnels().is_empty() || self.brain.bridges().any(patches) {
             // They count as rules do.
             self.workers.fold();
         }

@@ -45,8 +45,9 @@ fn flags_10(command: FlowModCommand, flags: u16) -> Result<FlowModFlags, OfError
     if flags & EMERGENCY != 0 {
         return Err(OfError::FlowModFailedTableFull);
     }
-    // Counters restarted with a flow_mod until OpenFlow 1.3 gave a choice.
-    let implied = if deletes(command) { 0 } else { FlowModFlags::RESET_COUNTS };
+    // The counters of a flow that is replaced restart (OpenFlow 1.0 §4.6), those of one that is modified never do; OpenFlow 1.3
+    // gave a choice.
+    let implied = if command == FlowModCommand::Add { FlowModFlags::RESET_COUNTS } else { 0 };
     Ok(FlowModFlags(flags | implied))
 }
 

@@ -4,7 +4,8 @@ use super::{Answer, Outgoing, Request};
 use crate::brain::{Brain, BridgeState, DeviceState};
 use crate::bridge::{Device, PortConfig as Bits};
 use crate::mac::MacAddr;
-use crate::tunnel::counters::Way;
+use crate::tunnel::SharedCounters;
+use crate::tunnel::counters::{InterfaceCounters, Way};
 use base::Instant;
 use flowtable::OfPort;
 use openflow::OfError;
@@ -22,6 +23,8 @@ pub struct PortRecord {
     pub name: String,
     /// What stands behind it.
     pub device: Device,
+    /// What went through it, if it is a patch.
+    pub counters: SharedCounters,
     /// Its address.
     pub mac: MacAddr,
     /// Settings that controllers change.
@@ -67,7 +70,20 @@ fn modes(speed_mbps: u32) -> LinkModes {
     })
 }
 
+impl From<&InterfaceCounters> for PortCounters {
+    fn from(counters: &InterfaceCounters) -> PortCounters {
+        let ((rx_packets, rx_bytes), (tx_packets, tx_bytes)) =
+            (counters.get(Way::Received), counters.get(Way::Sent));
+        PortCounters { rx_packets, rx_bytes, tx_packets, tx_bytes, ..PortCounters::default() }
+    }
+}
+
 impl PortRecord {
+    /// What a patch has counted, as far as workers have folded their counts.
+    pub fn counters_of_patch(&self) -> PortCounters {
+        PortCounters::from(&*self.counters.0)
+    }
+
     pub(crate) fn desc(&self) -> OfPortDesc {
         let mut config = 0;
         let pairs = [
@@ -182,17 +198,17 @@ impl Brain {
     /// What a tunnel interface has counted, as far as workers have folded their counts.
     pub fn tunnel_counters(&self, interface: &str) -> PortCounters {
         let published = self.staging.published();
-        let Some(counters) = published.tunnels().counters(interface) else { return PortCounters::default() };
-        let ((rx_packets, rx_bytes), (tx_packets, tx_bytes)) =
-            (counters.get(Way::Received), counters.get(Way::Sent));
-        PortCounters { rx_packets, rx_bytes, tx_packets, tx_bytes, ..PortCounters::default() }
+        published
+            .tunnels()
+            .counters(interface)
+            .map_or_else(PortCounters::default, |c| PortCounters::from(&**c))
     }
 
     fn stats_of(&self, port: &PortRecord, now: Instant) -> OfPortStats {
         let counters = match port.device {
             Device::Datapath(dp) => self.counters.get(&dp).copied().unwrap_or_default(),
             Device::Tunnel { .. } => self.tunnel_counters(&port.name),
-            Device::Patch(_) => PortCounters::default(),
+            Device::Patch(_) => port.counters_of_patch(),
         };
         OfPortStats {
             rx_packets: counters.rx_packets,

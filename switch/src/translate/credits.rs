@@ -1,7 +1,7 @@
 //! Everybody who is credited for the frames of a translation: as walks note them, and to be kept.
 
 use crate::mac::MacEntry;
-use crate::tunnel::TunnelCounters;
+use crate::tunnel::InterfaceCounters;
 use crate::tunnel::counters::Way;
 use crate::underlay::Neighbour;
 use base::Instant;
@@ -30,24 +30,24 @@ pub struct OtherCredits {
     pub groups: Vec<Arc<GroupCounters>>,
     /// Neighbours that the frames were sent to.
     pub neighbours: Vec<Arc<Neighbour>>,
-    /// Tunnel interfaces that the frames came out of or went into.
-    pub tunnels: Vec<(Arc<TunnelCounters>, Way)>,
+    /// Tunnels and patches that the frames came out of or went into.
+    pub interfaces: Vec<(Arc<InterfaceCounters>, Way)>,
 }
 
 static NO_OTHERS: OtherCredits =
-    OtherCredits { stations: Vec::new(), groups: Vec::new(), neighbours: Vec::new(), tunnels: Vec::new() };
+    OtherCredits { stations: Vec::new(), groups: Vec::new(), neighbours: Vec::new(), interfaces: Vec::new() };
 
 impl OtherCredits {
     fn is_empty(&self) -> bool {
-        let OtherCredits { stations, groups, neighbours, tunnels } = self;
-        stations.is_empty() && groups.is_empty() && neighbours.is_empty() && tunnels.is_empty()
+        let OtherCredits { stations, groups, neighbours, interfaces } = self;
+        stations.is_empty() && groups.is_empty() && neighbours.is_empty() && interfaces.is_empty()
     }
 
     pub(super) fn clear(&mut self) {
         self.stations.clear();
         self.groups.clear();
         self.neighbours.clear();
-        self.tunnels.clear();
+        self.interfaces.clear();
     }
 }
 
@@ -60,13 +60,13 @@ pub(super) struct Owed<'a, R, L> {
 
 impl<R: AsRef<RuleStats>, L: AsRef<LookupCounters>> Owed<'_, R, L> {
     fn credit(&self, packets: u64, bytes: u64, last_seen: Instant, tcp_flags: u16) {
-        let OtherCredits { stations, groups, neighbours, tunnels } = self.others;
+        let OtherCredits { stations, groups, neighbours, interfaces } = self.others;
         self.rules.iter().for_each(|r| r.as_ref().add(packets, bytes, last_seen));
         let matches = |matched: bool| if matched { packets } else { 0 };
         self.lookups.iter().for_each(|(t, matched)| t.as_ref().add(packets, matches(*matched)));
         groups.iter().for_each(|g| g.add(packets, bytes));
         stations.iter().for_each(|s| s.credit(packets, bytes, last_seen, tcp_flags));
-        tunnels.iter().for_each(|(t, way)| t.add(*way, packets, bytes));
+        interfaces.iter().for_each(|(i, way)| i.add(*way, packets, bytes));
         neighbours.iter().for_each(|n| n.credit(packets, bytes, last_seen, tcp_flags));
     }
 
@@ -84,11 +84,11 @@ impl<R: AsRef<RuleStats>, L: AsRef<LookupCounters>> Owed<'_, R, L> {
         if self.others.is_empty() {
             return;
         }
-        let OtherCredits { stations, groups, neighbours, tunnels } = self.others;
+        let OtherCredits { stations, groups, neighbours, interfaces } = self.others;
         list(part, stations, |station| address(&**station));
         list(part, groups, |group| address(&**group));
         list(part, neighbours, |neighbour| address(&**neighbour));
-        list(part, tunnels, |(tunnel, way)| address(&**tunnel) | u64::from(*way == Way::Sent));
+        list(part, interfaces, |(interface, way)| address(&**interface) | u64::from(*way == Way::Sent));
     }
 }
 

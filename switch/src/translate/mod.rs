@@ -535,6 +535,13 @@ impl<'a> Walk<'a> {
         self.room.effects.contains(&Effect::Learn { bridge, key, bundle })
     }
 
+    /// Whether the frame has already made it known on another.
+    pub(crate) fn learns_elsewhere(&self, bridge: BridgeId, key: MacKey, bundle: BundleId) -> bool {
+        self.room.effects.iter().any(
+            |e| matches!(e, Effect::Learn { bridge: b, key: k, bundle: on } if (*b, *k) == (bridge, key) && *on != bundle),
+        )
+    }
+
     pub(crate) fn credit_station(&mut self, entry: Arc<MacEntry>) {
         self.room.others.stations.push(entry);
     }

@@ -1,9 +1,10 @@
 //! Where frames go: ports, floods, controllers, other bridges.
 
 use super::{Origin, Outer, PATCHES_MAX, RESUBMITS_MAX, Source, Step, Walk, pipeline_start};
-use crate::bridge::{Device, PatchPeer, PortConfig};
+use crate::bridge::{BridgePort, Device, PatchPeer, PortConfig};
 use crate::forwarding::{PacketIn, PacketInCause, settings_domain};
 use crate::trace::Note;
+use crate::tunnel::counters::Way;
 use datapath::{DpAction, Drop};
 use flowtable::{OfPort, PacketInReason, TableId, Words};
 use packet::DpPort;
@@ -79,7 +80,7 @@ impl Walk<'_> {
     pub(crate) fn send_to_port(&mut self, port: OfPort, cut: Cut) -> Step {
         let Some(found) = self.bridge.port(port) else {
             self.note(Note::Warn, || "Nonexistent output port".to_owned());
-            self.why(Drop::NoPort);
+            self.why(Drop::NoEgress);
             return Step::Next;
         };
         if found.config.has(PortConfig::NO_FWD) {
@@ -89,7 +90,7 @@ impl Walk<'_> {
         }
         if found.config.has(PortConfig::PORT_DOWN) {
             self.note(Note::Warn, || "port is down, skipping output".to_owned());
-            self.why(Drop::NoPort);
+            self.why(Drop::NoEgress);
             return Step::Next;
         }
         match &found.device {
@@ -99,8 +100,8 @@ impl Walk<'_> {
                 }
             }
             Device::Tunnel { socket, config } => return self.send_to_tunnel(port, *socket, config, cut),
-            Device::Patch(Some(peer)) => return self.send_to_peer(*peer),
-            Device::Patch(None) => self.why(Drop::NoPort),
+            Device::Patch(Some(peer)) => return self.send_to_peer(found, *peer),
+            Device::Patch(None) => self.why(Drop::NoEgress),
         }
         Step::Next
     }
@@ -173,9 +174,9 @@ impl Walk<'_> {
     }
 
     /// Through a patch port into another bridge, whose pipeline starts afresh.
-    fn send_to_peer(&mut self, peer: PatchPeer) -> Step {
+    fn send_to_peer(&mut self, patch: &BridgePort, peer: PatchPeer) -> Step {
         let Some(bridge) = self.fwd.bridge(peer.bridge).map(|b| &**b) else {
-            self.why(Drop::NoPort);
+            self.why(Drop::NoEgress);
             return Step::Next;
         };
         self.depend(settings_domain(bridge.id()), bridge.settings_revision());
@@ -187,6 +188,11 @@ impl Walk<'_> {
         let (levels, action_set) = (std::mem::take(&mut self.levels), std::mem::take(&mut self.action_set));
         let before = self.mark();
         self.outer.push(Outer { bridge: self.bridge, before, levels, action_set, in_tunnel: false });
+        let interfaces = &mut self.room.others.interfaces;
+        interfaces.push((Arc::clone(&patch.counters.0), Way::Sent));
+        if let Some(end) = bridge.port(peer.port) {
+            interfaces.push((Arc::clone(&end.counters.0), Way::Received));
+        }
         self.bridge = bridge;
         self.flow.pipeline = pipeline_start();
         self.flow.set_slot(slot::IN_PORT, peer.port.0.into());

@@ -73,7 +73,7 @@ impl<'a> Walk<'a> {
     fn count_tunnel(&mut self, of_port: OfPort, way: Way) {
         let name = self.bridge.port(of_port).map(|p| &p.name);
         if let Some(counters) = name.and_then(|n| self.fwd.tunnels().counters(n)) {
-            self.room.others.tunnels.push((Arc::clone(counters), way));
+            self.room.others.interfaces.push((Arc::clone(counters), way));
         }
     }
 
@@ -174,7 +174,7 @@ impl<'a> Walk<'a> {
                 let counters = name.and_then(|n| fwd.tunnels().counters(n));
                 let step = self.leave_through(way, push, route.gateway.unwrap_or(remote), mark)?;
                 if let (Step::Entered, Some(counters)) = (&step, counters) {
-                    self.room.others.tunnels.push((Arc::clone(counters), Way::Sent));
+                    self.room.others.interfaces.push((Arc::clone(counters), Way::Sent));
                 }
                 Ok(step)
             }

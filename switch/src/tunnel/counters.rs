@@ -1,19 +1,20 @@
-//! What tunnel interfaces count: the datapath counts for the port that they share, so each is credited as rules are.
+//! What interfaces count that have no port of the datapath to themselves, tunnels and patches: they are credited as rules are.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Which way frames went.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Way {
-    /// Out of the tunnel.
+    /// Out of the tunnel or patch, into the bridge.
     Received,
-    /// Into it.
+    /// Into it, out of the bridge.
     Sent,
 }
 
-/// Frames of one tunnel interface, in and out. Written by workers when they fold their counts.
+/// Frames of one interface, in and out. Written by workers when they fold their counts.
 #[derive(Debug, Default)]
-pub struct TunnelCounters {
+pub struct InterfaceCounters {
     received: Pair,
     sent: Pair,
 }
@@ -24,7 +25,7 @@ struct Pair {
     bytes: AtomicU64,
 }
 
-impl TunnelCounters {
+impl InterfaceCounters {
     /// Adds frames and their bytes, outer headers not counted.
     pub fn add(&self, way: Way, packets: u64, bytes: u64) {
         let pair = self.pair(way);
@@ -45,3 +46,15 @@ impl TunnelCounters {
         }
     }
 }
+
+/// The counters of a port, which its record and the snapshot have between them.
+#[derive(Clone, Debug, Default)]
+pub struct SharedCounters(pub Arc<InterfaceCounters>);
+
+impl PartialEq for SharedCounters {
+    fn eq(&self, other: &SharedCounters) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for SharedCounters {}

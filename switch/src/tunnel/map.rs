@@ -6,7 +6,7 @@
 //! That is one look-up a shape that some interface has, twelve at most, whatever the number of interfaces.
 
 use super::config::{LocalIp, Setting, TunnelConfig};
-use super::counters::TunnelCounters;
+use super::counters::InterfaceCounters;
 use super::socket::TunnelSocket;
 use crate::bridge::BridgeId;
 use flowtable::OfPort;
@@ -102,7 +102,7 @@ pub struct TunnelMap {
     ports: BTreeMap<TunnelMatch, TunnelPort>,
     sockets: BTreeMap<DpPort, TunnelSocket>,
     /// By name of the interface.
-    counters: BTreeMap<Arc<str>, Arc<TunnelCounters>>,
+    counters: BTreeMap<Arc<str>, Arc<InterfaceCounters>>,
     /// Bit n: some interface has shape n.
     shapes: u32,
 }
@@ -124,7 +124,7 @@ impl TunnelMap {
     }
 
     /// What an interface has counted.
-    pub fn counters(&self, name: &str) -> Option<&Arc<TunnelCounters>> {
+    pub fn counters(&self, name: &str) -> Option<&Arc<InterfaceCounters>> {
         self.counters.get(name)
     }
 

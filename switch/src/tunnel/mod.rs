@@ -15,7 +15,7 @@ pub mod socket;
 pub mod solicit;
 
 pub use config::{LocalIp, Octet, Setting, TunnelConfig, TunnelKind};
-pub use counters::TunnelCounters;
+pub use counters::{InterfaceCounters, SharedCounters};
 pub use host::{Host, HostPort};
 pub use map::{TunnelMap, TunnelPort};
 pub use socket::{TunnelCarrier, TunnelSocket};

@@ -384,6 +384,51 @@ fn stations_of_a_port_that_goes_are_forgotten_by_all_bridges() {
     assert_eq!(known(&mut lab), [3], "the bridge went with what it knew");
 }
 
+/// Rules may still name the number of a port that has gone.
+#[test]
+fn numbers_rest_before_another_port_gets_them() {
+    let mut lab = Lab::small();
+    let number = |lab: &mut Lab, name: &str| {
+        let fwd = lab.brain.publish();
+        fwd.bridge_by_name("br0").unwrap().port_by_name(name).unwrap().of_port
+    };
+    let p1 = interface("p1", None);
+    // One that was requested, and is free again, is no better than one that was chosen.
+    lab.configure(&[bridge("br0", &[p1.clone(), interface("p2", Some(3))])]);
+    assert_eq!(number(&mut lab, "p2"), OfPort(3));
+    lab.configure(&[bridge("br0", std::slice::from_ref(&p1))]);
+    let with = |name: &str| [bridge("br0", &[p1.clone(), interface(name, None)])];
+    lab.open("p4", 14);
+    lab.configure(&with("p4"));
+    assert_eq!(number(&mut lab, "p4"), OfPort(4));
+    // It is given when it has rested.
+    lab.now += Duration::from_secs(3_600);
+    for (name, wanted) in [("p5", 5u16), ("p6", 6)] {
+        lab.open(name, 20 + u32::from(wanted));
+        lab.configure(&with(name));
+        assert_eq!(number(&mut lab, name), OfPort(wanted.into()));
+    }
+}
+
+/// A port that comes back in the same transaction, but elsewhere, was gone all the same.
+#[test]
+fn stations_of_a_port_with_another_number_are_forgotten() {
+    let mut lab = Lab::small();
+    let wanted = |number| bridge("br0", &[interface("p1", number), interface("p2", None)]);
+    let stations = |lab: &mut Lab| lab.brain.publish().bridge_by_name("br0").unwrap().mac().stats().entries;
+    let fwd = lab.brain.publish();
+    let br0 = fwd.bridge_by_name("br0").unwrap();
+    for (port, mac) in [(1, 1), (2, 2)] {
+        let bundle = br0.bundle_of(OfPort(port)).unwrap().id;
+        br0.mac().learn(MacKey { vlan: 0, mac: MacAddr(mac) }, bundle, lab.now);
+    }
+    lab.configure(&[wanted(Some(1))]);
+    assert_eq!(stations(&mut lab), 2, "it has this number");
+    lab.configure(&[wanted(Some(7))]);
+    assert_eq!(stations(&mut lab), 1);
+    assert!(lab.brain.publish().bridge_by_name("br0").unwrap().bundle_of(OfPort(7)).is_some());
+}
+
 #[test]
 fn stations_are_forgotten_when_other_vlans_flood() {
     let mut lab = Lab::small();

@@ -113,7 +113,7 @@ impl Daemon {
         let dp = match port.device {
             Device::Datapath(dp) => dp,
             Device::Tunnel { .. } => return self.brain.tunnel_counters(&port.name),
-            Device::Patch(_) => return PortCounters::default(),
+            Device::Patch(_) => return port.counters_of_patch(),
         };
         self.device_counters(&port.name, dp)
     }
