@@ -29,6 +29,15 @@ const FILES: &[(&str, &str)] = &[
 
 use Compare::{Items, Lines, Set, Success};
 
+/// A SYN and an ARP request, for `TCP` and `ARP` below: what actions may do depends on the frame.
+const FRAMES: [(&str, &str); 2] = [
+    (
+        "=TCP,",
+        "=02000000000102000000000208004500002800000000400666c20a0000010a0000021f9000500000000000000000500200ff00000000,",
+    ),
+    ("=ARP,", "=ffffffffffff020000000001080600010800060400010200000000010a0000010000000000000a000002,"),
+];
+
 /// What is asked of a bridge with ports p1, p2 and p3, in every version. `V` is the `-O` option.
 const OFCTL: &[(&str, Compare)] = &[
     ("ovs-ofctl V show br0", Items),
@@ -165,6 +174,21 @@ const OFCTL: &[(&str, Compare)] = &[
         "ovs-ofctl V packet-out br0 in_port=p1,packet=0200000000010200000000020801,actions=resubmit(1,7),TABLE",
         Lines,
     ),
+    ("ovs-ofctl V packet-out br0 in_port=p1,packet=TCP,actions=set_field:10.0.0.9->ip_dst,2", Lines),
+    ("ovs-ofctl V packet-out br0 in_port=p1,packet=ARP,actions=set_field:10.0.0.9->ip_dst,2", Lines),
+    ("ovs-ofctl V packet-out br0 in_port=p1,packet=TCP,actions=set_field:80->tcp_dst,2", Lines),
+    ("ovs-ofctl V packet-out br0 in_port=p1,packet=TCP,actions=set_field:80->udp_dst,2", Lines),
+    ("ovs-ofctl V packet-out br0 in_port=p1,packet=TCP,actions=mod_nw_dst:10.0.0.9,dec_ttl,2", Lines),
+    ("ovs-ofctl V packet-out br0 in_port=p1,packet=ARP,actions=mod_nw_dst:10.0.0.9,2", Lines),
+    ("ovs-ofctl V packet-out br0 in_port=p1,packet=ARP,actions=dec_ttl,2", Lines),
+    ("ovs-ofctl V packet-out br0 in_port=p1,packet=TCP,actions=strip_vlan,2", Lines),
+    ("ovs-ofctl V packet-out br0 in_port=p1,packet=TCP,actions=mod_vlan_vid:5,strip_vlan,2", Lines),
+    ("ovs-ofctl V packet-out br0 in_port=p1,packet=TCP,actions=pop_mpls:0x0800,2", Lines),
+    ("ovs-ofctl V packet-out br0 in_port=p1,packet=ARP,actions=set_field:10.0.0.9->arp_spa,2", Lines),
+    ("ovs-ofctl V packet-out br0 in_port=p1,packet=ARP,actions=move:NXM_OF_IP_SRC[]->NXM_OF_IP_DST[],2", Lines),
+    ("ovs-ofctl V packet-out br0 in_port=p1,packet=ARP,actions=ct(commit)", Lines),
+    ("ovs-ofctl V packet-out br0 in_port=p1,packet=TCP,actions=ct(commit,nat(src=10.0.0.9))", Lines),
+    ("ovs-ofctl V packet-out br0 in_port=p1,packet=TCP,actions=ct(commit,alg=tftp)", Lines),
     ("ovs-ofctl V dump-ports br0", Items),
     ("ovs-ofctl V dump-tlv-map br0", Success),
     ("ovs-ofctl V add-flow br0 table=10,tun_metadata0=0x1234,actions=drop", Lines),

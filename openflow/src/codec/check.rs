@@ -11,7 +11,7 @@ use packet::key::{VLAN_PRESENT, slot};
 pub struct CheckActions<'a> {
     /// Version of the connection: OpenFlow 1.0 lets its old actions pass where the match does not fit them.
     pub version: OfVersion,
-    /// The rule's match; for a packet-out that of the frame, or [`Match::any`].
+    /// The rule's match; for a packet-out the frame's headers, matched exactly.
     pub matching: &'a Match,
     /// The rule's table, which goto_table must go beyond; [`TableId::ALL`] for none.
     pub table: TableId,
@@ -131,9 +131,7 @@ fn check_one(against: &CheckActions<'_>, frame: &mut Match, action: &OfAction) -
 
 /// Only IP is tracked, a translation is of the family of its addresses, and FTP is spoken over TCP, TFTP over UDP.
 fn check_ct(against: &CheckActions<'_>, frame: &Match, ct: &CtAction) -> Result<(), OfError> {
-    // Of the frame of a packet-out nothing is known here.
-    let unknown = against.table == TableId::ALL;
-    let needs = |prereq: Prereq| match unknown || prereq.implied_by(frame) {
+    let needs = |prereq: Prereq| match prereq.implied_by(frame) {
         true => Ok(()),
         false => Err(OfError::BadActionMatchInconsistent),
     };

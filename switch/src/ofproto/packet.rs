@@ -8,6 +8,7 @@ use flowtable::field::FIELDS;
 use flowtable::{FieldId, FlowKey, Match, OfAction, OfPort, PacketInReason, TableId, Words};
 use openflow::message::{AsyncClass, Message, PacketIn, PacketOut};
 use openflow::{OfError, OfVersion};
+use packet::{Frame, PacketKey, slot};
 use std::sync::Arc;
 
 /// Bytes of a frame that fit into an OpenFlow message (65,535) with everything else that it says: frames of segmentation
@@ -28,6 +29,19 @@ pub struct PacketOutRequest {
     pub actions: Arc<[OfAction]>,
     /// The frame.
     pub data: Vec<u8>,
+}
+
+/// What actions' prerequisites read of a frame, matched exactly: actions that do not fit it are refused, as those of a rule are
+/// that do not fit its match. Of a frame that cannot be read nothing is known.
+fn headers(data: &[u8]) -> Match {
+    let read = [slot::DL_TYPE, slot::VLAN_TCI, slot::NW_PROTO, slot::NW_FRAG, slot::TP_SRC, slot::TP_DST];
+    let mut matching = Match::any();
+    if let Ok(key) = PacketKey::extract(&mut Frame::from_bytes(data)) {
+        for field in read {
+            matching.set_exact(field, key.get(field));
+        }
+    }
+    matching
 }
 
 fn reason_number(reason: PacketInReason) -> u32 {
@@ -118,9 +132,8 @@ impl Brain {
         if !special.contains(&in_port) && !in_port.is_real() {
             return Err(OfError::BadRequestBadPort);
         }
-        // What the frame is shows only when it is translated: an action that does not fit it then does nothing.
         let there = (&bridge.groups, &bridge.meters);
-        super::flow::check_actions(&out.actions, &Match::any(), TableId::ALL, OfVersion::V10, there)
+        super::flow::check_actions(&out.actions, &headers(&out.data), TableId::ALL, r.version, there)
     }
 
     pub(super) fn packet_out(&mut self, r: &Request<'_>, out: PacketOut) -> Answer {
