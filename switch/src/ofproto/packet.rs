@@ -2,7 +2,7 @@
 
 use super::{Answer, Outgoing, Request};
 use crate::brain::{Brain, Command};
-use crate::bridge::BridgeId;
+use crate::bridge::{Bridge, BridgeId};
 use crate::forwarding::{PacketInCause, Punted};
 use flowtable::field::FIELDS;
 use flowtable::{FieldId, FlowKey, Match, OfAction, OfPort, PacketInReason, TableId, Words};
@@ -71,6 +71,25 @@ fn metadata(punted: &Punted) -> Match {
         }
     }
     matching
+}
+
+/// Whether a packet-out with these actions would be taken: by OpenFlow 1.0, which lets pass what does not fit the frame, or, with
+/// the frame's `flow`, by later versions, which do not.
+///
+/// # Errors
+/// Why not.
+pub fn check_packet_out_actions(
+    bridge: &Bridge,
+    actions: &[OfAction],
+    flow: Option<&FlowKey>,
+) -> Result<(), OfError> {
+    let there = (bridge.groups(), bridge.meters());
+    let mut matching = Match::any();
+    if let Some(flow) = flow {
+        FIELDS.iter().for_each(|field| matching.set_exact(field.slot, flow.slot(field.slot)));
+    }
+    let version = if flow.is_some() { OfVersion::V13 } else { OfVersion::V10 };
+    super::flow::check_actions(actions, &matching, TableId::ALL, version, there)
 }
 
 impl Brain {
