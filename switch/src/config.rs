@@ -100,8 +100,10 @@ pub struct BridgeConfig {
     pub datapath_type: String,
     /// `other_config:datapath-id`.
     pub datapath_id: Option<u64>,
-    /// `other_config:dp-desc`, `dp-sn`: what an OpenFlow description shows.
+    /// `other_config:dp-desc`: what an OpenFlow description shows.
     pub dp_desc: Option<String>,
+    /// `other_config:dp-sn`: the serial number that it shows.
+    pub dp_sn: Option<String>,
     /// `other_config:hwaddr`.
     pub hwaddr: Option<MacAddr>,
     /// `fail_mode`.
@@ -132,6 +134,7 @@ impl BridgeConfig {
             datapath_type: String::new(),
             datapath_id: None,
             dp_desc: None,
+            dp_sn: None,
             hwaddr: None,
             fail_mode: FailMode::default(),
             protocols: Vec::new(),

@@ -36,6 +36,9 @@ pub enum NetnsError {
     /// The file exists and is no network namespace.
     #[error("{}: is not a network namespace", .0.display())]
     NotANamespace(PathBuf),
+    /// Another namespace than the caller's may not be entered.
+    #[error("not permitted to enter another network namespace (CAP_SYS_ADMIN is needed)")]
+    NotPermitted,
     /// The kernel refused; `CAP_SYS_ADMIN` is needed for nearly everything here.
     #[error("{operation} {}: {source}", path.display())]
     Refused {
@@ -174,16 +177,26 @@ pub fn delete_named(name: &str) -> Result<(), NetnsError> {
     std::fs::remove_file(&path).map_err(|error| refused("remove", &path, error))
 }
 
-/// Runs `work` on a thread of its own inside `netns` and waits for it.
+/// Runs `work` on a thread of its own inside `netns` and waits for it. Where the caller is in it already, that needs no
+/// capability; anywhere else it takes `CAP_SYS_ADMIN`.
 ///
 /// # Errors
 /// [`NetnsError`] if the namespace cannot be entered; `work` has not run then. Also if `work` panicked.
 pub fn run_in<T: Send>(netns: &Netns, work: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
     on_thread(|| {
-        move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))
-            .map_err(|error| refused("enter", Path::new("network namespace"), error.into()))?;
+        // A thread starts in the namespace of the one that starts it.
+        if *netns != Netns::current()? {
+            move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network)).map_err(entering)?;
+        }
         Ok(work())
     })?
+}
+
+fn entering(error: Errno) -> NetnsError {
+    match error {
+        Errno::PERM => NetnsError::NotPermitted,
+        error => refused("enter", Path::new("network namespace"), error.into()),
+    }
 }
 
 fn on_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {

@@ -185,7 +185,10 @@ const OFCTL: &[(&str, Compare)] = &[
     ("ovs-ofctl V packet-out br0 in_port=p1,packet=TCP,actions=mod_vlan_vid:5,strip_vlan,2", Lines),
     ("ovs-ofctl V packet-out br0 in_port=p1,packet=TCP,actions=pop_mpls:0x0800,2", Lines),
     ("ovs-ofctl V packet-out br0 in_port=p1,packet=ARP,actions=set_field:10.0.0.9->arp_spa,2", Lines),
-    ("ovs-ofctl V packet-out br0 in_port=p1,packet=ARP,actions=move:NXM_OF_IP_SRC[]->NXM_OF_IP_DST[],2", Lines),
+    (
+        "ovs-ofctl V packet-out br0 in_port=p1,packet=ARP,actions=move:NXM_OF_IP_SRC[]->NXM_OF_IP_DST[],2",
+        Lines,
+    ),
     ("ovs-ofctl V packet-out br0 in_port=p1,packet=ARP,actions=ct(commit)", Lines),
     ("ovs-ofctl V packet-out br0 in_port=p1,packet=TCP,actions=ct(commit,nat(src=10.0.0.9))", Lines),
     ("ovs-ofctl V packet-out br0 in_port=p1,packet=TCP,actions=ct(commit,alg=tftp)", Lines),
@@ -233,6 +236,7 @@ fn ofctl_is_answered_alike(version: &str) {
         }
     }
     for (line, compare) in OFCTL {
+        let line = FRAMES.iter().fold(line.to_string(), |line, (name, frame)| line.replace(name, frame));
         pair.same(&line.replacen(" V ", &format!(" {version} "), 1), *compare);
     }
     pair.finish();
@@ -430,7 +434,7 @@ const VSCTL: &[(&str, Compare)] = &[
     ("ovs-appctl ofproto/trace br0 in_port=p2,tcp,nw_src=1.2.3.4 -generate", Lines),
     ("ovs-appctl ofproto/trace br0 in_port=1 0200000000010200000000020801", Lines),
     ("ovs-appctl ofproto/trace nobridge in_port=1", Lines),
-    ("ovs-appctl ofproto/trace br0 nofield=1", Success),
+    ("ovs-appctl ofproto/trace br0 nofield=1", Lines),
     ("ovs-appctl bridge/reconnect", Lines),
     ("ovs-appctl bridge/reconnect br0", Lines),
     ("ovs-appctl bridge/reconnect br9", Lines),

@@ -6,6 +6,7 @@ mod dp;
 mod flows;
 mod fragments;
 mod queues;
+mod trace;
 
 pub use fragments::FragmentSettings;
 
@@ -13,18 +14,13 @@ use crate::connections::Walk;
 use crate::daemon::Daemon;
 use base::Instant;
 use datapath::Command as WorkerCommand;
-use datapath::SlowPath;
-use flowtable::text::{PortNames, parse_key};
-use flowtable::{FlowKey, OfPort, Words};
-use packet::{Frame, PacketKey, slot};
+use packet::Frame;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 use switch::bridge::Bridge;
 use switch::dp_text;
-use switch::forwarding::Forwarding;
 use switch::mac::{Flush, MacAddr, MacKey};
-use switch::trace::{CtNext, SideEffects, Traced};
 use switch::tunnel::listening::{Detail, list_tunnels, listening};
 use switch::underlay::command as underlay;
 
@@ -109,13 +105,6 @@ pub const COMMANDS: &[Command] = &[
         Answer::Now(Ok(d.brain.bridges().map(|b| format!("{}\n", b.config.name)).collect()))
     }),
     command("ofproto/list-tunnels", "", 0, 0, |d, _, _| Answer::Now(Ok(list_tunnels(&d.snapshot.load())))),
-    command(
-        "ofproto/trace",
-        "{[dp_name] odp_flow | bridge br_flow} [OPTIONS...] [-generate|packet]",
-        1,
-        32,
-        |d, a, n| Answer::Now(trace(d, a, n)),
-    ),
     command("ovs/route/add", "ip_addr/prefix_len out_br_name [gw] [pkt_mark=mark]", 2, 4, |d, a, n| {
         Answer::Now(d.with_routes(n, |routes| underlay::route_add(routes, a)))
     }),
@@ -162,10 +151,7 @@ pub const COMMANDS: &[Command] = &[
         Answer::Now(underlay::neigh_set(d.brain.neighbours(), a, n))
     }),
     command("tnl/arp/show", "", 0, 0, |d, _, _| Answer::Now(Ok(underlay::neigh_show(d.brain.neighbours())))),
-    command("tnl/egress_port_range", "", 0, 0, |_, _, _| {
-        let (first, last) = (packet::tunnel::SOURCE_PORT_MIN, u16::MAX);
-        Answer::Now(Ok(format!("Tunnel UDP source port range: {first}-{last}\n")))
-    }),
+    command("tnl/egress_port_range", "min max", 0, 2, |_, a, _| Answer::Now(egress_port_range(a))),
     command("tnl/neigh/aging", "[SECS]", 0, 1, |d, a, _| {
         Answer::Now(underlay::neigh_aging(d.brain.neighbours(), a))
     }),
@@ -203,8 +189,15 @@ pub const COMMANDS: &[Command] = &[
 ];
 
 /// All tables of commands.
-const TABLES: [&[Command]; 6] =
-    [COMMANDS, absent::COMMANDS, conntrack::COMMANDS, flows::COMMANDS, fragments::COMMANDS, queues::COMMANDS];
+const TABLES: [&[Command]; 7] = [
+    COMMANDS,
+    absent::COMMANDS,
+    conntrack::COMMANDS,
+    flows::COMMANDS,
+    fragments::COMMANDS,
+    queues::COMMANDS,
+    trace::COMMANDS,
+];
 
 /// Every command, in no order.
 fn commands() -> impl Iterator<Item = &'static Command> {
@@ -215,9 +208,11 @@ fn commands() -> impl Iterator<Item = &'static Command> {
 pub fn run(daemon: &mut Daemon, name: &str, args: &[String], now: Instant) -> Answer {
     let refuse = |text: String| Answer::Now(Err(text));
     let Some(command) = commands().find(|c| c.name == name) else {
-        return refuse(format!(
-            "\"{name}\" is not a valid command (use \"list-commands\" to see a list of valid commands)"
-        ));
+        return refuse(absent::refusal(name).unwrap_or_else(|| {
+            format!(
+                "\"{name}\" is not a valid command (use \"list-commands\" to see a list of valid commands)"
+            )
+        }));
     };
     if args.len() < command.args_min {
         return refuse(format!("\"{name}\" command requires at least {} arguments", command.args_min));
@@ -226,6 +221,17 @@ pub fn run(daemon: &mut Daemon, name: &str, args: &[String], now: Instant) -> An
         return refuse(format!("\"{name}\" command takes at most {} arguments", command.args_max));
     }
     (command.run)(daemon, args, now)
+}
+
+/// The range is shown. OVS shows it too where a maximum is missing, and would take others.
+fn egress_port_range(args: &[String]) -> Result<String, String> {
+    let (first, last) = (packet::tunnel::SOURCE_PORT_MIN, u16::MAX);
+    match args {
+        [_, _] => Err(format!(
+            "the range cannot be changed: it is {first} to {last}, the dynamic ports of RFC 6335"
+        )),
+        _ => Ok(format!("Tunnel UDP source port range: {first}-{last}\n")),
+    }
 }
 
 fn list_commands() -> String {
@@ -338,104 +344,6 @@ fn bridge_dump_flows(daemon: &mut Daemon, args: &[String], now: Instant) -> Resu
     let name = args.iter().find(|a| !a.starts_with('-')).ok_or("no bridge named")?;
     daemon.workers.fold();
     daemon.brain.dump_flows(name, now).ok_or_else(|| "Unknown bridge".to_owned())
-}
-
-/// `ofproto/trace`: a bridge and a flow in ovs-ofctl's syntax, or a datapath flow; a packet in hex instead of, or beside,
-/// the flow; `-generate` to let the side effects happen.
-fn trace(daemon: &mut Daemon, args: &[String], now: Instant) -> Result<String, String> {
-    let snapshot = daemon.snapshot.load_full();
-    let mut generate = SideEffects::None;
-    let mut next = CtNext::default();
-    let mut words = Vec::new();
-    let mut args = args.iter();
-    while let Some(arg) = args.next() {
-        match arg.as_str() {
-            "--ct-next" | "-ct-next" => {
-                let state = args.next().ok_or("missing argument for option --ct-next")?;
-                next.add(state)?;
-            }
-            "-generate" | "--generate" => generate = SideEffects::Generate,
-            "--names" | "--no-names" => {}
-            option if option.starts_with("--") => return Err(format!("unsupported option {option}")),
-            word => words.push(word),
-        }
-    }
-    let port_named = |name: &str| daemon.port_named(name);
-    // A datapath may be named before a datapath flow; there is only one.
-    let datapath =
-        |word: &str| word == "ovs-netdev" || word == "netdev@ovs-netdev" || word == "system@ovs-system";
-    let words = match words.split_first() {
-        Some((first, rest)) if datapath(first) => rest,
-        _ => &words,
-    };
-    let key = match words {
-        [name, rest @ ..] if snapshot.bridge_by_name(name).is_some() => {
-            let bridge = snapshot.bridge_by_name(name).ok_or("unknown bridge")?;
-            let flow = bridge_flow(bridge, rest)?;
-            let mut traced =
-                switch::trace::trace_in(&snapshot, bridge.id(), &flow, generate).ok_or("unknown bridge")?;
-            switch::trace::trace_on(&snapshot, bridge.id(), &flow, generate, (&mut traced, &next));
-            return Ok(traced_text(&snapshot, traced, generate, now));
-        }
-        [flow] => dp_text::parse_dp_key(flow, &port_named).map_err(|e| e.to_string())?,
-        // Two words whose first is no datapath flow begin with a bridge.
-        [name, _] if !name.contains('(') => return Err(format!("{name}: unknown bridge")),
-        [flow, packet] => {
-            let mut key = frame_key(packet)?;
-            let flow = dp_text::parse_dp_key(flow, &port_named).map_err(|e| e.to_string())?;
-            key.set_in_port(flow.in_port());
-            key
-        }
-        _ => return Err("Must specify bridge name".to_owned()),
-    };
-    let home = snapshot.home_of(key.in_port()).map(|(bridge, port)| (bridge.id(), port));
-    let (bridge, port) = home.ok_or("the flow's in_port is not a port of any bridge")?;
-    let mut flow = FlowKey::from(key);
-    flow.set_slot(slot::IN_PORT, port.0.into());
-    let mut traced = switch::trace::trace_in(&snapshot, bridge, &flow, generate).ok_or("unknown bridge")?;
-    switch::trace::trace_on(&snapshot, bridge, &flow, generate, (&mut traced, &next));
-    Ok(traced_text(&snapshot, traced, generate, now))
-}
-
-fn traced_text(snapshot: &Forwarding, traced: Traced, generate: SideEffects, now: Instant) -> String {
-    if generate == SideEffects::Generate {
-        snapshot.commit(&traced.translation.effects, now);
-    }
-    traced.text
-}
-
-/// The flow of `BRIDGE FLOW [PACKET]` or `BRIDGE PACKET`. A packet gives the headers, the flow the rest.
-fn bridge_flow(bridge: &Bridge, rest: &[&str]) -> Result<FlowKey, String> {
-    let (flow, packet) = match rest {
-        [flow] if hex(flow).is_some_and(|b| b.len() >= 14) => ("", Some(*flow)),
-        [flow] => (*flow, None),
-        [flow, packet] => (*flow, Some(*packet)),
-        _ => return Err("Must specify a flow".to_owned()),
-    };
-    let mut key = parse_key(flow, &BridgeNames(bridge)).map_err(|e| e.to_string())?;
-    if let Some(packet) = packet {
-        let in_port = key.slot(slot::IN_PORT);
-        key.packet = frame_key(packet)?;
-        key.set_slot(slot::IN_PORT, in_port);
-    }
-    Ok(key)
-}
-
-fn frame_key(text: &str) -> Result<PacketKey, String> {
-    let bytes = hex(text).ok_or_else(|| format!("bad packet '{text}': not an even number of hex digits"))?;
-    PacketKey::extract(&mut Frame::from_bytes(&bytes)).map_err(|e| format!("bad packet: {e}"))
-}
-
-/// Names of a bridge's ports, for flows.
-struct BridgeNames<'a>(&'a Bridge);
-
-impl PortNames for BridgeNames<'_> {
-    fn number(&self, name: &str) -> Option<OfPort> {
-        self.0.port_by_name(name).map(|p| p.of_port)
-    }
-    fn name(&self, port: OfPort) -> Option<&str> {
-        self.0.port(port).map(|p| &*p.name)
-    }
 }
 
 // --- counters ---

@@ -20,12 +20,12 @@ mod unixctl;
 mod vlog;
 mod workers;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use args::{Args, Places, Request};
 use daemon::{Daemon, End};
 use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
-use sys::process::{PidFile, Readiness, WorkDirectory};
+use sys::process::{PidFile, PidFileError, Readiness, WorkDirectory};
 use sys::signal::Signals;
 use vlog::Vlog;
 
@@ -125,8 +125,10 @@ fn start(args: &Args, places: Places, detached: bool) -> Result<(Daemon, PidFile
         // Whoever has it loses its name, as `--overwrite-pidfile` of OVS's daemons does it.
         let _ = std::fs::remove_file(&places.pidfile);
     }
-    let pid_file = PidFile::create(&places.pidfile)
-        .with_context(|| format!("is another vswitchd running on {}?", places.rundir.display()))?;
+    let pid_file = PidFile::create(&places.pidfile).map_err(|error| match error {
+        PidFileError::AlreadyRunning { .. } => anyhow!("{error}; --rundir names a directory for another"),
+        PidFileError::Refused { .. } => anyhow!("cannot make the pid file (is this root?): {error}"),
+    })?;
     if let Err(error) = sys::process::raise_open_files(OPEN_FILES_WANTED) {
         tracing::info!(target: "vswitchd", "the limit of open files stays: {error}");
     }

@@ -17,7 +17,7 @@ mod tlv_table;
 
 pub use connection::{ConnId, ConnKind, OfConnection};
 pub(crate) use flow::{Removal, normal_rule};
-pub use packet::{PacketInEvent, PacketOutRequest};
+pub use packet::{PacketInEvent, PacketOutRequest, check_packet_out_actions};
 pub use port::{PortCounters, PortRecord};
 
 use crate::brain::{Brain, Command};

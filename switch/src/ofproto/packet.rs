@@ -2,13 +2,13 @@
 
 use super::{Answer, Outgoing, Request};
 use crate::brain::{Brain, Command};
-use crate::bridge::BridgeId;
+use crate::bridge::{Bridge, BridgeId};
 use crate::forwarding::{PacketInCause, Punted};
 use flowtable::field::FIELDS;
 use flowtable::{FieldId, FlowKey, Match, OfAction, OfPort, PacketInReason, TableId, Words};
 use openflow::message::{AsyncClass, Message, PacketIn, PacketOut};
 use openflow::{OfError, OfVersion};
-use packet::{Frame, PacketKey, slot};
+use packet::{Frame, PacketKey};
 use std::sync::Arc;
 
 /// Bytes of a frame that fit into an OpenFlow message (65,535) with everything else that it says: frames of segmentation
@@ -31,16 +31,18 @@ pub struct PacketOutRequest {
     pub data: Vec<u8>,
 }
 
-/// What actions' prerequisites read of a frame, matched exactly: actions that do not fit it are refused, as those of a rule are
-/// that do not fit its match. Of a frame that cannot be read nothing is known.
+/// The headers of a frame, matched exactly: actions of a packet-out that do not fit its frame are refused, as those of a rule
+/// are that do not fit its match. Of a frame that cannot be read nothing is known.
 fn headers(data: &[u8]) -> Match {
-    let read = [slot::DL_TYPE, slot::VLAN_TCI, slot::NW_PROTO, slot::NW_FRAG, slot::TP_SRC, slot::TP_DST];
-    let mut matching = Match::any();
-    if let Ok(key) = PacketKey::extract(&mut Frame::from_bytes(data)) {
-        for field in read {
-            matching.set_exact(field, key.get(field));
-        }
+    match PacketKey::extract(&mut Frame::from_bytes(data)) {
+        Ok(packet) => exactly(&FlowKey { packet, ..FlowKey::default() }),
+        Err(_) => Match::any(),
     }
+}
+
+fn exactly(flow: &FlowKey) -> Match {
+    let mut matching = Match::any();
+    FIELDS.iter().for_each(|field| matching.set_exact(field.slot, flow.slot(field.slot)));
     matching
 }
 
@@ -85,6 +87,22 @@ fn metadata(punted: &Punted) -> Match {
         }
     }
     matching
+}
+
+/// Whether a packet-out with these actions of a frame with this `flow` would be taken: by OpenFlow 1.0, which lets old actions
+/// pass that do not fit the frame, or, if `is_consistent`, by later versions, which do not.
+///
+/// # Errors
+/// Why not.
+pub fn check_packet_out_actions(
+    bridge: &Bridge,
+    actions: &[OfAction],
+    flow: &FlowKey,
+    is_consistent: bool,
+) -> Result<(), OfError> {
+    let there = (bridge.groups(), bridge.meters());
+    let version = if is_consistent { OfVersion::V13 } else { OfVersion::V10 };
+    super::flow::check_actions(actions, &exactly(flow), TableId::ALL, version, there)
 }
 
 impl Brain {

@@ -114,7 +114,7 @@ impl Brain {
             manufacturer: "Nicira, Inc.".to_owned(),
             hardware: "Open vSwitch".to_owned(),
             software: concat!("Tapestry ", env!("CARGO_PKG_VERSION")).to_owned(),
-            serial: "None".to_owned(),
+            serial: bridge.config.dp_sn.clone().unwrap_or_else(|| "None".to_owned()),
             datapath: bridge.config.dp_desc.clone().unwrap_or_else(|| "None".to_owned()),
         })
     }

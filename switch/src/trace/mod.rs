@@ -21,6 +21,7 @@ use packet::wire::ETHERTYPE_VLAN;
 use resume::{Resumption, resumptions, state_text};
 use std::collections::VecDeque;
 use std::fmt::Write;
+use std::sync::Arc;
 
 /// Whether a trace carries out what the frame would cause.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -224,6 +225,27 @@ pub fn trace_in(
     flow: &FlowKey,
     side_effects: SideEffects,
 ) -> Option<Traced> {
+    trace_by(fwd, bridge, (flow, None), side_effects)
+}
+
+/// The same for a frame that a controller sends out with these actions, which `ofproto::check_packet_out_actions` has
+/// found to be right.
+pub fn trace_out(
+    fwd: &Forwarding,
+    bridge: BridgeId,
+    flow: &FlowKey,
+    actions: Arc<[OfAction]>,
+    side_effects: SideEffects,
+) -> Option<Traced> {
+    trace_by(fwd, bridge, (flow, Some(actions)), side_effects)
+}
+
+fn trace_by(
+    fwd: &Forwarding,
+    bridge: BridgeId,
+    (flow, actions): (&FlowKey, Option<Arc<[OfAction]>>),
+    side_effects: SideEffects,
+) -> Option<Traced> {
     let bridge = fwd.bridge(bridge)?;
     let mut flow = *flow;
     for (tci, tpid) in [(slot::VLAN_TCI, slot::VLAN_TPID), (slot::VLAN_TCI_INNER, slot::VLAN_TPID_INNER)] {
@@ -234,7 +256,7 @@ pub fn trace_in(
     }
     let flow = &flow;
     let mut trace = Trace::new(side_effects);
-    let translation = translate::traced(fwd, bridge, flow, &mut trace);
+    let translation = translate::traced(fwd, bridge, (flow, actions), &mut trace);
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = writeln!(text, "Flow: {}", display_key(flow, style()));

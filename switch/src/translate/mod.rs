@@ -222,11 +222,12 @@ pub(crate) fn translate<R>(
     walk.hand_over(take)
 }
 
-/// Translates a key as a bridge's rules see it, its IN_PORT an OpenFlow port, and tells how.
+/// Translates a key as a bridge's rules see it, its IN_PORT an OpenFlow port, and tells how: through the bridge's tables, or
+/// by the actions of a packet-out.
 pub(crate) fn traced(
     fwd: &Forwarding,
     bridge: &Bridge,
-    flow: &FlowKey,
+    (flow, actions): (&FlowKey, Option<Arc<[OfAction]>>),
     trace: &mut Trace,
 ) -> Translation<Effect> {
     let mut room = Room::default();
@@ -238,7 +239,10 @@ pub(crate) fn traced(
     let mut walk = Walk::new(fwd, (bridge, in_port), &flow.packet, (&mut room, Some(trace)));
     walk.flow.pipeline = flow.pipeline;
     walk.note_set_output();
-    walk.arrive();
+    match actions {
+        None => walk.arrive(),
+        Some(actions) => walk.send_out(actions),
+    }
     walk.walk();
     walk.hand_over(|draft| draft.keep())
 }
@@ -290,8 +294,7 @@ pub(crate) fn translate_actions(
         return dropped(fwd, Drop::NoBridge, BRIDGES_DOMAIN, &mut room, |draft| draft.keep());
     };
     let mut walk = Walk::new(fwd, (bridge, in_port), key, (&mut room, None));
-    walk.origin = Origin::PacketOut;
-    walk.push_level(Actions::Own(actions), TableId(0), u64::MAX, 0);
+    walk.send_out(actions);
     walk.walk();
     walk.cacheable = false;
     walk.hand_over(|draft| draft.keep())
@@ -381,6 +384,12 @@ impl<'a> Walk<'a> {
             trace.enter_bridge(bridge.name());
         }
         walk
+    }
+
+    /// Begins with the actions of a packet-out.
+    fn send_out(&mut self, actions: Arc<[OfAction]>) {
+        self.origin = Origin::PacketOut;
+        self.push_level(Actions::Own(actions), TableId(0), u64::MAX, 0);
     }
 
     /// Carries out what is in the levels, and the waiting bridges after that.

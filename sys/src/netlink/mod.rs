@@ -33,6 +33,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::interface::{IfIndex, IfName};
 use crate::netns::{Netns, NetnsError, run_in};
+use crate::tunnel_socket::SOURCE_PORTS;
 
 pub use link::{AdminState, Link, LinkChange, LinkStats, OperState};
 pub use netns_watch::NetnsWatch;
@@ -100,9 +101,6 @@ pub struct RouteSpec {
     /// The link to send by; may be left out when the gateway says it.
     pub link: Option<IfIndex>,
 }
-
-/// UDP source ports of a VXLAN device, first and last (RFC 7348 section 5).
-const VXLAN_SOURCE_PORTS: (u16, u16) = (49_152, 65_535);
 
 /// A VXLAN device to make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -257,7 +255,7 @@ impl Netlink {
         let data = vec![
             InfoVxlan::CollectMetadata(true),
             InfoVxlan::Port(spec.port),
-            InfoVxlan::PortRange(VXLAN_SOURCE_PORTS),
+            InfoVxlan::PortRange((*SOURCE_PORTS.start(), *SOURCE_PORTS.end())),
             InfoVxlan::Learning(false),
             InfoVxlan::UDPZeroCsumRX(true),
             InfoVxlan::Link(spec.below.get()),

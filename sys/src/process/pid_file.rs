@@ -29,14 +29,14 @@ pub enum PidFileError {
         pid: i32,
     },
     /// The system refused.
-    #[error("{}: {operation}: {source}", path.display())]
+    #[error("{}: {operation}: {error}", path.display())]
     Refused {
         /// What was tried.
         operation: &'static str,
         /// The file.
         path: PathBuf,
         /// Why not.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
@@ -156,7 +156,7 @@ fn is_at(file: &File, path: &Path) -> bool {
 }
 
 fn refused(operation: &'static str, path: &Path, source: io::Error) -> PidFileError {
-    PidFileError::Refused { operation, path: path.to_owned(), source }
+    PidFileError::Refused { operation, path: path.to_owned(), error: source }
 }
 
 #[cfg(test)]

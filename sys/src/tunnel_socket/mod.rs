@@ -14,6 +14,7 @@ mod control;
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use libc::{c_int, c_uint};
@@ -32,6 +33,10 @@ pub const PARTS_MAX: usize = 64;
 pub const SEGMENTS_MAX: usize = 64;
 /// The most bytes of UDP payload in one datagram, joined or not, over either family.
 pub const PAYLOAD_MAX: usize = 65_507;
+
+/// UDP source ports of tunnels, by sockets and by the kernel's device: the dynamic ports (RFC 6335), as RFC 7348 section 5 and
+/// RFC 8926 section 3.3 advise.
+pub const SOURCE_PORTS: RangeInclusive<u16> = 49_152..=65_535;
 
 /// Bytes that may wait in the kernel, each way.
 const BUFFER: c_int = 4 << 20;
@@ -205,7 +210,7 @@ impl TunnelSocket {
             IpFamily::V6 => sockopt::set(&socket.fd, libc::SOL_IPV6, libc::IPV6_RECVERR, &on)?,
         }
         if carrier == Carrier::Udp {
-            socket.bind(0)?;
+            socket.bind_source()?;
         }
         socket.set_fragmentation(Fragmentation::Never)?;
         socket.enlarge(libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)?;
@@ -232,6 +237,18 @@ impl TunnelSocket {
             sockopt::set(&fd, libc::SOL_IPV6, libc::IPV6_V6ONLY, &on)?;
         }
         Ok(Self { fd, carrier, family })
+    }
+
+    /// Binds to the highest source port that is free: from the upper end on there are least of those that the kernel gives to
+    /// sockets which want any (`ip_local_port_range`).
+    fn bind_source(&self) -> io::Result<()> {
+        for port in SOURCE_PORTS.rev() {
+            match self.bind(port) {
+                Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) => {}
+                result => return result,
+            }
+        }
+        Err(io::Error::from_raw_os_error(libc::EADDRINUSE))
     }
 
     fn bind(&self, port: u16) -> io::Result<()> {

@@ -51,6 +51,20 @@ fn receive(socket: &TunnelSocket, enough: usize) -> Vec<(Received, Vec<u8>)> {
     all
 }
 
+/// Who has taken a port keeps it, and the next is taken.
+#[test]
+fn sources_are_dynamic_ports_that_are_free() {
+    on_loopback(|| {
+        let taken = std::net::UdpSocket::bind(("0.0.0.0", *SOURCE_PORTS.end())).unwrap();
+        let open = |family| TunnelSocket::sender(Carrier::Udp, family).unwrap();
+        let senders = [open(IpFamily::V4), open(IpFamily::V4), open(IpFamily::V6)];
+        let ports = senders.each_ref().map(|sender| sender.port().unwrap());
+        assert_eq!(ports, [65_534, 65_533, 65_535]);
+        drop(taken);
+        assert_eq!(open(IpFamily::V4).port().unwrap(), 65_535);
+    });
+}
+
 #[test]
 fn datagrams_arrive_with_their_outer_headers() {
     on_loopback(|| {

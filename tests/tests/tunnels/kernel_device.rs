@@ -212,6 +212,21 @@ fn device_that_somebody_deletes_is_made_again() {
     both.talk();
 }
 
+/// The capabilities that docs/compatibility.md names are enough.
+#[test]
+fn three_capabilities_are_enough_for_the_device() {
+    let few = || {
+        let set = "-all,+net_admin,+net_raw,+bpf";
+        let node = Switch::start_by(&["setpriv", "--bounding-set", set, "--inh-caps", "-all"], &[]);
+        node.run(ON);
+        node
+    };
+    let both = connect([few(), few()], VXLAN);
+    assert!(both.nodes.iter().all(|node| has(node.ns(), DEVICE) && has(node.ns(), TAP)));
+    both.talk();
+    both.ask();
+}
+
 /// What the kernel's device cannot be had for, sockets carry.
 #[test]
 fn sockets_carry_what_the_device_cannot() {

@@ -24,6 +24,9 @@ use switch::tunnel::socket::{Claims, is_reserved};
 use switch::tunnel::{TunnelConfig, TunnelKind};
 use switch::vlan::{PriorityTags, VlanConfig, VlanMode};
 
+/// The least MTU that can be asked for: what every link of IPv4 carries (RFC 791).
+const MTU_MIN: u16 = 68;
+
 /// The wanted configuration, and what was wrong with the rest.
 #[derive(Debug, Default, PartialEq)]
 pub struct Wanted {
@@ -153,6 +156,7 @@ fn bridge(
     bridge.datapath_type = row.string("datapath_type").unwrap_or_default().to_owned();
     bridge.datapath_id = datapath_id(row, name, &mut out.warnings);
     bridge.dp_desc = row.map_get("other_config", "dp-desc").map(str::to_owned);
+    bridge.dp_sn = row.map_get("other_config", "dp-sn").map(str::to_owned);
     bridge.hwaddr =
         row.map_get("other_config", "hwaddr").and_then(MacAddr::parse).filter(|m| !m.is_multicast());
     bridge.fail_mode = match row.string("fail_mode") {
@@ -405,6 +409,13 @@ fn interface(
     let request = |column: &str, most: u16| {
         row.integer(column).and_then(|n| u16::try_from(n).ok()).filter(|n| (1..=most).contains(n))
     };
+    let mtu_request = request("mtu_request", u16::MAX).filter(|mtu| *mtu >= MTU_MIN);
+    if let Some(wanted) = row.integer("mtu_request").filter(|_| mtu_request.is_none()) {
+        warnings.push(format!(
+            "interface {name}: mtu_request {wanted} is not from {MTU_MIN} to {}: the MTU stays as it is",
+            u16::MAX
+        ));
+    }
     Ok(InterfaceConfig {
         name: name.to_owned(),
         kind,
@@ -415,7 +426,7 @@ fn interface(
         },
         row: row.uuid().to_string(),
         ofport_request: request("ofport_request", 0xfeff),
-        mtu_request: request("mtu_request", u16::MAX).filter(|mtu| *mtu >= 68),
+        mtu_request,
         mac: bridge
             .hwaddr
             .filter(|_| name == bridge.name)

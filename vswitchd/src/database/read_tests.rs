@@ -61,7 +61,7 @@ fn bridge_columns() {
         "protocols": ["set", ["OpenFlow10", "OpenFlow13", "OpenFlow15"]],
         "flood_vlans": ["set", [7, 9]],
         "other_config": ["map", [
-            ["datapath-id", "00000000deadbeef"], ["dp-desc", "rack 7"], ["hwaddr", "02:00:00:00:00:01"],
+            ["datapath-id", "00000000deadbeef"], ["dp-desc", "rack 7"], ["hwaddr", "02:00:00:00:00:01"], ["dp-sn", "4711"],
             ["mac-aging-time", "60"], ["mac-table-size", "100"], ["forward-bpdu", "true"]]],
     }));
     assert_eq!(warnings, Vec::<String>::new());
@@ -70,6 +70,7 @@ fn bridge_columns() {
     assert_eq!(bridge.protocols, [1, 4, 6]);
     assert_eq!(bridge.flood_vlans, [7u16, 9].into_iter().collect());
     assert_eq!((bridge.datapath_id, bridge.dp_desc.as_deref()), (Some(0xdead_beef), Some("rack 7")));
+    assert_eq!(bridge.dp_sn.as_deref(), Some("4711"));
     assert_eq!(bridge.hwaddr, Some(MacAddr(0x0200_0000_0001)));
     assert_eq!((bridge.mac_aging, bridge.mac_table_size), (Duration::from_secs(60), 100));
     assert!(bridge.forward_bpdu);
@@ -184,6 +185,15 @@ fn port_columns() {
     assert_eq!(tunnel.cvlans.as_deref(), Some(&[1u16, 2].into_iter().collect()));
     let rows = one(json!({}), json!({"protected": true}), json!({}));
     assert!(read(&rows, on()).config.bridges["br0"].ports["p1"].protected);
+}
+
+#[test]
+fn mtu_that_cannot_be_is_told() {
+    for (wanted, is_told) in [(67, true), (68, false), (65_535, false), (65_536, true)] {
+        let read = read(&one(json!({}), json!({}), json!({"mtu_request": wanted})), on());
+        let told = read.warnings.iter().filter(|w| w.contains("mtu_request") && w.contains("p1")).count();
+        assert_eq!(told == 1, is_told, "{wanted}: {:?}", read.warnings);
+    }
 }
 
 #[test]

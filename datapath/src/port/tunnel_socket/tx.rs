@@ -12,10 +12,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use sys::errno;
 use sys::tunnel_socket::{
-    Carrier, Datagram, Fragmentation, IpFamily, PARTS_MAX, PAYLOAD_MAX, SEGMENTS_MAX, SEND_MAX, TunnelSocket,
+    Carrier, Datagram, Fragmentation, IpFamily, PARTS_MAX, PAYLOAD_MAX, SEGMENTS_MAX, SEND_MAX, SOURCE_PORTS,
+    TunnelSocket,
 };
 
 const _: () = assert!(SEGMENTS_MAX <= PARTS_MAX);
+// Whoever makes the header, the source ports are the same.
+const _: () =
+    assert!(*SOURCE_PORTS.start() == packet::tunnel::SOURCE_PORT_MIN && *SOURCE_PORTS.end() == u16::MAX);
 
 /// Sockets of a worker for each address family, and so source ports that its packets can have. A power of two.
 pub const SOURCES: usize = 16;
