@@ -26,8 +26,9 @@ pub const ASSEMBLY_MAX: usize = 1024 * 1024;
 pub const ASSEMBLIES_MAX: usize = 4;
 /// How long the next part of a request may take.
 pub const ASSEMBLY_TIMEOUT: Duration = Duration::from_secs(1);
-/// Bytes of a refused message that the error quotes; the standard wants 64 or more.
-pub const QUOTE_MAX: usize = 256;
+/// Bytes of a refused message that the error quotes: all that fit behind its header, type and code, as OVS has it. The standard
+/// wants 64 or more (OpenFlow 1.0 §5.4.4).
+pub const QUOTE_MAX: usize = u16::MAX as usize - 12;
 
 /// Which end of the connection a session is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -147,14 +147,19 @@ fn unknown_type_is_refused_and_the_connection_lives() {
 }
 
 #[test]
-fn errors_quote_64_bytes_and_more() {
+fn errors_quote_all_that_fits() {
     let mut s = switch(OfVersion::V13);
     let mut long = vec![4, 99, 4, 0];
     long.resize(1024, 5);
     s.receive(&long, T0);
     drain(&mut s, T0);
-    let (_, _, quote) = only_error(&s);
-    assert!(quote.len() >= 64 && long.starts_with(&quote));
+    assert_eq!(only_error(&s).2, long);
+    let mut s = switch(OfVersion::V13);
+    let mut longest = vec![4, 99, 0xff, 0xff];
+    longest.resize(u16::MAX as usize, 5);
+    s.receive(&longest, T0);
+    drain(&mut s, T0);
+    assert_eq!(only_error(&s).2, longest[..u16::MAX as usize - 12]);
 }
 
 #[test]

@@ -29,8 +29,6 @@ use openflow::message::{
 };
 use openflow::{OfError, OfVersion};
 
-/// Bytes of a request that an error quotes (OpenFlow 1.0 §5.4.4: at least 64).
-const QUOTE_MAX: usize = 64;
 /// Tables that a bridge announces, as OVS does: which keeps table 254 for itself. Here it can be used like the others.
 const TABLES_ANNOUNCED: u8 = 254;
 
@@ -115,8 +113,7 @@ impl Brain {
     }
 
     pub(crate) fn refuse(&mut self, conn: ConnId, xid: Xid, error: OfError, raw: &[u8]) {
-        let quote = raw.get(..raw.len().min(QUOTE_MAX)).unwrap_or_default().to_vec();
-        self.outbox.push((conn, Outgoing::Error(xid, error, quote).into()));
+        self.outbox.push((conn, Outgoing::Error(xid, error, raw.to_vec()).into()));
     }
 
     fn handle(&mut self, r: &Request<'_>, message: Message) -> Answer {

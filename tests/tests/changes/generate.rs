@@ -492,10 +492,8 @@ impl Generator {
         let actions = match self.below(3) {
             0 => "TABLE".to_owned(),
             1 => self.port_to_send(),
-            // Not what a station sends to itself, as above, and nothing that OVS checks against the packet.
-            _ => ["move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[]", "mod_nw_tos:32", "strip_vlan"]
-                .iter()
-                .fold(self.actions(None), |actions, action| actions.replace(action, "output:1")),
+            // Not what a station sends to itself, as above.
+            _ => self.actions(None).replace("move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[]", "strip_vlan"),
         };
         Step::new(format!(
             "ovs-ofctl {version}packet-out {bridge} in_port={port},packet={frame},actions={actions}"
