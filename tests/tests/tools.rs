@@ -192,6 +192,13 @@ const OFCTL: &[(&str, Compare)] = &[
     ("ovs-ofctl V packet-out br0 in_port=p1,packet=ARP,actions=ct(commit)", Lines),
     ("ovs-ofctl V packet-out br0 in_port=p1,packet=TCP,actions=ct(commit,nat(src=10.0.0.9))", Lines),
     ("ovs-ofctl V packet-out br0 in_port=p1,packet=TCP,actions=ct(commit,alg=tftp)", Lines),
+    (
+        "ovs-ofctl V add-flow br0 table=0,priority=90,no_packet_counts,no_byte_counts,dl_dst=02:00:00:00:00:77,actions=2",
+        Lines,
+    ),
+    ("ovs-ofctl V packet-out br0 in_port=p1,packet=0200000000770200000000020801,actions=TABLE", Lines),
+    ("ovs-ofctl V dump-flows br0 dl_dst=02:00:00:00:00:77", Set),
+    ("ovs-ofctl V dump-aggregate br0 dl_dst=02:00:00:00:00:77", Lines),
     ("ovs-ofctl V dump-ports br0", Items),
     ("ovs-ofctl V dump-tlv-map br0", Success),
     ("ovs-ofctl V add-flow br0 table=10,tun_metadata0=0x1234,actions=drop", Lines),

@@ -33,8 +33,8 @@ impl Removal {
     pub fn message(self) -> Message {
         let Removal { rule, message } = self;
         Message::FlowRemoved(FlowRemoved {
-            packets: (!rule.flags.has(RuleFlags::NO_PKT_COUNTS)).then(|| rule.stats.packets()),
-            bytes: (!rule.flags.has(RuleFlags::NO_BYT_COUNTS)).then(|| rule.stats.bytes()),
+            packets: Some(rule.stats.packets()),
+            bytes: Some(rule.stats.bytes()),
             ..message
         })
     }

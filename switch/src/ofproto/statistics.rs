@@ -53,8 +53,9 @@ pub(crate) fn flow_stats(rule: &Rule, now: Instant) -> FlowStats {
         hard_age: Some(age(rule.modified, now)),
         flags: FlowModFlags(flags),
         importance: rule.importance,
-        packets: (!rule.flags.has(RuleFlags::NO_PKT_COUNTS)).then(|| rule.stats.packets()),
-        bytes: (!rule.flags.has(RuleFlags::NO_BYT_COUNTS)).then(|| rule.stats.bytes()),
+        // Counted also where the controller does not need it, as in OVS.
+        packets: Some(rule.stats.packets()),
+        bytes: Some(rule.stats.bytes()),
         actions: rule.actions.to_vec(),
     }
 }
@@ -131,14 +132,10 @@ impl Brain {
         super::tlv_table::check_fields(self.geneve_map(r)?, &request.matching, &[])?;
         let form = self.form(r, request);
         let rules = filter(request).select(self.bridge(&r.bridge)?.rules.tables());
-        let counted = |flag: RuleFlags, count: fn(&Rule) -> u64| {
-            // Unknown only if no rule is counted at all (OpenFlow 1.3.5 §A.3.5.3).
-            let mut counted = rules.iter().filter(|rule| !rule.flags.has(flag)).peekable();
-            (rules.is_empty() || counted.peek().is_some()).then(|| counted.map(|rule| count(rule)).sum())
-        };
+        let total = |count: fn(&Rule) -> u64| Some(rules.iter().map(|rule| count(rule)).sum());
         let stats = AggregateStats {
-            packets: counted(RuleFlags::NO_PKT_COUNTS, |rule| rule.stats.packets()),
-            bytes: counted(RuleFlags::NO_BYT_COUNTS, |rule| rule.stats.bytes()),
+            packets: total(|rule| rule.stats.packets()),
+            bytes: total(|rule| rule.stats.bytes()),
             flows: u32::try_from(rules.len()).unwrap_or(u32::MAX),
         };
         Ok(vec![Message::MultipartReply { more: false, reply: MultipartReply::Aggregate(form, stats) }])

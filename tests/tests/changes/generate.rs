@@ -231,7 +231,8 @@ impl Generator {
                 2 => format!("mod_vlan_vid:{}", self.pick(&[10, 20, 30])),
                 3 => "strip_vlan".to_owned(),
                 4 => "mod_nw_tos:32".to_owned(),
-                5 => "mod_vlan_pcp:5".to_owned(),
+                // Not the priority: it may come with a second tag, and what access ports make of two tags differs on purpose.
+                5 => "mod_nw_tos:48".to_owned(),
                 6 => format!("load:{}->NXM_NX_REG0[]", self.below(3)),
                 7 => "move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[]".to_owned(),
                 8 if in_rule => format!("group:{}", 1 + self.below(4)),
@@ -430,7 +431,8 @@ impl Generator {
             6 => format!("ovs-vsctl clear port {port} trunks"),
             7 | 8 => format!(
                 "ovs-vsctl set port {port} vlan_mode={}",
-                self.pick(&["access", "trunk", "native-tagged", "native-untagged", "dot1q-tunnel"])
+                // Tunnels with a tag: OVS takes the customer's tag off where the port has none.
+                self.pick(&["access", "trunk", "native-tagged", "native-untagged", "dot1q-tunnel tag=30"])
             ),
             9 => format!("ovs-vsctl clear port {port} vlan_mode"),
             10 => format!("ovs-vsctl set port {port} protected={}", self.pick(&["true", "false"])),
@@ -501,9 +503,12 @@ impl Generator {
     }
 
     fn bundle(&mut self) -> Step {
-        let mut lines = vec![];
+        let mut lines: Vec<String> = vec![];
         for _ in 0..1 + self.below(5) {
+            // A rule that the same bundle adds and deletes stays in `bridge/dump-flows` of OVS, though it is in no table.
+            let added = lines.iter().any(|line| line.starts_with("flow add"));
             lines.push(match self.below(8) {
+                3 | 4 if added => format!("flow add {}", self.rule()),
                 0 => format!("group add {}", self.group()),
                 1 => format!("group modify {}", self.group()),
                 2 => format!("group delete group_id={}", 1 + self.below(4)),
