@@ -74,8 +74,21 @@ pub fn wanted(replica: &Replica, allowed: Allowed) -> Wanted {
     out
 }
 
-fn number<T: std::str::FromStr>(row: &RowView<'_>, key: &str) -> Option<T> {
-    row.map_get("other_config", key)?.parse().ok()
+/// A number of a bridge's `other_config`; what is none is told.
+fn number<T: std::str::FromStr>(
+    row: &RowView<'_>,
+    key: &str,
+    bridge: &str,
+    warnings: &mut Vec<String>,
+) -> Option<T> {
+    let text = row.map_get("other_config", key)?;
+    let number = text.parse().ok();
+    if number.is_none() {
+        warnings.push(format!(
+            "bridge {bridge}: {key} '{text}' is no number that can be used: the default holds"
+        ));
+    }
+    number
 }
 
 fn flag(row: &RowView<'_>, key: &str) -> bool {
@@ -164,10 +177,10 @@ fn bridge(
         _ => FailMode::Standalone,
     };
     bridge.protocols = row.strings("protocols").filter_map(protocol).collect();
-    bridge.mac_aging =
-        number(row, "mac-aging-time").map_or(mac::AGING_DEFAULT, |s: u64| Duration::from_secs(s.max(15)));
-    bridge.mac_table_size =
-        number(row, "mac-table-size").map_or(mac::ENTRIES_DEFAULT, |n: usize| n.clamp(10, mac::ENTRIES_MAX));
+    bridge.mac_aging = number(row, "mac-aging-time", name, &mut out.warnings)
+        .map_or(mac::AGING_DEFAULT, |s: u64| Duration::from_secs(s.max(15)));
+    bridge.mac_table_size = number(row, "mac-table-size", name, &mut out.warnings)
+        .map_or(mac::ENTRIES_DEFAULT, |n: usize| n.clamp(10, mac::ENTRIES_MAX));
     bridge.forward_bpdu = flag(row, "forward-bpdu");
     bridge.flood_vlans = row.integers("flood_vlans").filter_map(vlan_id).collect();
     for row in row.uuids("controller").filter_map(|id| replica.get("Controller", id)) {
