@@ -239,16 +239,35 @@ impl Link {
     }
 }
 
+/// How often a call that was disturbed is made.
+const TRIES: u32 = 16;
+
 /// Calls bpf(2).
 ///
 /// # Safety
 /// `attributes` must be the part of `union bpf_attr` that belongs to `command`, and what it points to must be as the command
 /// wants it for as long as the call takes.
 unsafe fn bpf<T>(command: c_int, attributes: &mut T) -> io::Result<c_int> {
-    // SAFETY: the kernel reads and writes at most as many bytes as are said to be there; the rest is this function's contract.
-    let result =
-        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
-    check(result as c_int)
+    until_undisturbed(|| {
+        // SAFETY: the kernel reads and writes at most as many bytes as are said to be there; the rest is this function's contract.
+        let result =
+            unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
+        check(result as c_int)
+    })
+}
+
+/// Calls again what ended because something else was to be done by the thread, which it has been by then: the kernel gives up
+/// checking a program with EAGAIN when a signal, or work of a ring, is pending.
+fn until_undisturbed<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let disturbed =
+        |error: &io::Error| matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted);
+    for _ in 1..TRIES {
+        match call() {
+            Err(error) if disturbed(&error) => {}
+            result => return result,
+        }
+    }
+    call()
 }
 
 /// The same for commands that make something with a descriptor.
@@ -263,6 +282,22 @@ unsafe fn make<T>(command: c_int, attributes: &mut T) -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn disturbed_calls_are_made_again_but_not_for_ever() {
+        let times = |failures: u32, errno: c_int| {
+            let mut calls = 0;
+            let result = until_undisturbed(|| {
+                calls += 1;
+                if calls > failures { Ok(()) } else { Err(io::Error::from_raw_os_error(errno)) }
+            });
+            (calls, result.map_err(|e| e.raw_os_error()))
+        };
+        assert_eq!(times(3, libc::EAGAIN), (4, Ok(())));
+        assert_eq!(times(TRIES - 1, libc::EINTR), (TRIES, Ok(())));
+        assert_eq!(times(TRIES, libc::EAGAIN), (TRIES, Err(Some(libc::EAGAIN))));
+        assert_eq!(times(1, libc::EPERM), (1, Err(Some(libc::EPERM))));
+    }
 
     #[test]
     fn structures_are_laid_out_as_the_kernel_s() {
