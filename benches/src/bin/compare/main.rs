@@ -6,6 +6,7 @@
 
 mod curves;
 mod devices;
+mod goals;
 mod measure;
 mod ovs;
 mod processes;
@@ -13,8 +14,9 @@ mod report;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use benches::compare::{CASES, Case, Figure, Limits};
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use measure::{Row, Settings};
+use report::Report;
 use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -58,6 +60,62 @@ enum Mode {
     /// Measures ours alone: what a frame costs as rules, Services, connections and ports grow, what a port can take from
     /// another, and memory.
     Curves(curves::Settings),
+    /// Measures everything in one run, and says of each goal whether it was met.
+    Goals(Wants),
+}
+
+/// How everything is measured.
+#[derive(Args, Debug)]
+struct Wants {
+    /// Turns.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Length of a window between pods, in seconds.
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+    /// Length of a window between ports in memory, in milliseconds.
+    #[arg(long, default_value_t = 300)]
+    window_ms: u64,
+}
+
+impl Wants {
+    /// Measures everything, leaves a report of each part, and one of the goals in the directory `goals`.
+    fn run(&self, arguments: &Arguments) -> Result<()> {
+        let (rounds, dir) = (self.rounds.max(1), &arguments.dir);
+        let mut facts = machine();
+        facts.push((
+            "measured".to_owned(),
+            format!("{rounds} rounds, windows of {} s and {} ms", self.seconds, self.window_ms),
+        ));
+        // First, while this program has used no memory that would be used again.
+        let curves = curves::measured(&curves::Settings::all(rounds, self.window_ms), arguments.core)?;
+        curves.publish(&dir.join("curves"))?;
+        let settings =
+            Settings { rounds, window: Duration::from_millis(self.window_ms), ..arguments.settings() };
+        let memory_ports = beside_dpdk(CASES.to_vec(), &settings)?;
+        memory_ports.publish(dir)?;
+        let devices_dir = dir.join("devices");
+        let devices = devices::Settings::all(rounds, self.seconds);
+        let devices = devices::measured(&devices, arguments.unpacked.clone(), &devices_dir)?;
+        devices.publish(&devices_dir)?;
+        facts.push(("load after".to_owned(), load_average()));
+        let reports =
+            goals::Reports { memory_ports: memory_ports.json, devices: devices.json, curves: curves.json };
+        goals::report(&reports, &facts).publish(&dir.join("goals"))
+    }
+}
+
+impl Arguments {
+    fn settings(&self) -> Settings {
+        Settings {
+            unpacked: self.unpacked.clone(),
+            dir: self.dir.clone(),
+            core: self.core,
+            rounds: self.rounds.max(1),
+            window: Duration::from_millis(self.window_ms),
+            limits: if self.shipped_limits { Limits::Shipped } else { Limits::Raised },
+        }
+    }
 }
 
 fn main() -> Result<()> {
@@ -67,6 +125,7 @@ fn main() -> Result<()> {
             return devices::run(settings, arguments.unpacked.clone(), &arguments.dir);
         }
         Some(Mode::Curves(settings)) => return curves::run(settings, arguments.core, &arguments.dir),
+        Some(Mode::Goals(wants)) => return wants.run(&arguments),
         None => {}
     }
     let all = CASES.iter().map(|case| (case.name, *case)).collect();
@@ -74,32 +133,27 @@ fn main() -> Result<()> {
     if arguments.list {
         return print(&chosen.iter().map(listed).collect::<String>());
     }
-    let settings = Settings {
-        unpacked: arguments.unpacked,
-        dir: arguments.dir,
-        core: arguments.core,
-        rounds: arguments.rounds.max(1),
-        window: Duration::from_millis(arguments.window_ms),
-        limits: if arguments.shipped_limits { Limits::Shipped } else { Limits::Raised },
-    };
-    let facts = facts(&settings)?;
+    beside_dpdk(chosen, &arguments.settings())?.publish(&arguments.dir)
+}
+
+/// Measures ours and Open vSwitch with DPDK in turn, ports in memory.
+///
+/// # Errors
+/// If one of them cannot be set up, or does not do what the other does.
+fn beside_dpdk(cases: Vec<Case>, settings: &Settings) -> Result<Report> {
+    let facts = facts(settings)?;
     let mut rows: Vec<(Case, Row)> = Vec::new();
-    for case in chosen {
+    for case in cases {
         eprintln!("{} ...", case.title);
         let row = match case.figure {
-            Figure::Established => measure::established(&case, &settings),
-            Figure::New => measure::new(&case, &settings),
+            Figure::Established => measure::established(&case, settings),
+            Figure::New => measure::new(&case, settings),
         };
         let row = row.with_context(|| case.title)?;
         eprintln!("{} ... ours is {:.2} times as fast", case.title, report::ratio(&row));
         rows.push((case, row));
     }
-    let text = report::text(&rows, &facts);
-    print(&format!("{text}\n"))?;
-    std::fs::write(settings.dir.join("report.md"), &text)?;
-    let json = serde_json::to_string_pretty(&report::json(&rows, &facts))?;
-    std::fs::write(settings.dir.join("report.json"), json + "\n")?;
-    Ok(())
+    Ok(Report { text: report::text(&rows, &facts), json: report::json(&rows, &facts), plot: None })
 }
 
 /// A case as `--list` shows it. Of ten thousand rules the first say what they are like.

@@ -1,12 +1,47 @@
 //! The figures as a table and as JSON, with what must be known of the machine.
 
 use crate::measure::{Figures, PARTS, Row, median};
+use anyhow::{Context as _, Result};
 use benches::compare::{Case, Figure};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
+use std::path::Path;
 
 /// A window of which something else had more than this part is pointed out.
 const WAITING_MAX: f64 = 0.02;
+
+/// What a run leaves.
+#[derive(Debug)]
+pub struct Report {
+    /// For people, in Markdown.
+    pub text: String,
+    /// For other programs.
+    pub json: Value,
+    /// A plot, SVG.
+    pub plot: Option<String>,
+}
+
+impl Report {
+    /// Prints the text and leaves all in `dir`, which is made if there is none, as report.md, report.json and report.svg.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn publish(&self, dir: &Path) -> Result<()> {
+        crate::print(&format!("{}\n", self.text))?;
+        std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+        let json = serde_json::to_string_pretty(&self.json)? + "\n";
+        let files = [
+            ("report.md", Some(&self.text)),
+            ("report.json", Some(&json)),
+            ("report.svg", self.plot.as_ref()),
+        ];
+        for (name, content) in files.into_iter().filter_map(|(name, content)| Some((name, content?))) {
+            let file = dir.join(name);
+            std::fs::write(&file, content).with_context(|| file.display().to_string())?;
+        }
+        Ok(())
+    }
+}
 
 /// Frames a second as text: millions, or thousands below one million.
 fn rate(value: f64) -> String {

@@ -21,6 +21,14 @@ pub struct Memory {
     pub bytes: f64,
 }
 
+/// What there are many of, and how it comes about.
+pub const SUBJECTS: &[(&str, Work, Limits)] = &[
+    ("cached flow", Work::OwnFlow, Limits::Raised),
+    ("connection, nothing cached", Work::Track, Limits::Uncached),
+    ("connection with NAT, nothing cached", Work::TrackNat, Limits::Uncached),
+    ("connection with its cached flows, both ways", Work::Track, Limits::Raised),
+];
+
 /// A cached flow's line, its record, and the words that stand in the line (`datapath::cache::entry`).
 const FLOW: usize = 64 + 32;
 const FLOW_WORDS: usize = 5;
@@ -52,12 +60,7 @@ pub fn measure() -> Result<Vec<Memory>> {
     let mut out = vec![by_arithmetic()?];
     // Kept to the end: nothing is made in memory that another gave back.
     let mut kept = Vec::new();
-    for (title, work, limits) in [
-        ("cached flow", Work::OwnFlow, Limits::Raised),
-        ("connection, nothing cached", Work::Track, Limits::Uncached),
-        ("connection with NAT, nothing cached", Work::TrackNat, Limits::Uncached),
-        ("connection with its cached flows, both ways", Work::Track, Limits::Raised),
-    ] {
+    for &(title, work, limits) in SUBJECTS {
         let figure =
             if limits == Limits::Raised && work == Work::Track { Figure::Established } else { Figure::New };
         let case = Case { name: "", title, flows: MANY, transport: Transport::Udp, work, figure };

@@ -8,11 +8,15 @@ mod fairness;
 mod memory;
 mod report;
 
+use crate::report::Report;
 use crate::{machine, matches, print};
 use anyhow::{Result, ensure};
 use clap::Args;
-use curve::CURVES;
-use fairness::ATTACKS;
+pub use curve::CURVES;
+use curve::Curve;
+use fairness::{ATTACKS, Attack};
+#[cfg(test)]
+pub use memory::SUBJECTS;
 use std::path::Path;
 use std::time::Duration;
 
@@ -33,48 +37,62 @@ pub struct Settings {
     list: bool,
 }
 
-/// Measures, prints and writes `report.md` and `report.json` in `dir`.
+impl Settings {
+    /// Everything, so many rounds, windows of so many milliseconds.
+    pub fn all(rounds: usize, window_ms: u64) -> Settings {
+        Settings { rounds, window_ms, only: Vec::new(), list: false }
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|wanted| matches(name, wanted))
+    }
+
+    fn curves(&self) -> impl Iterator<Item = &'static Curve> {
+        CURVES.iter().filter(|curve| self.wants(curve.name))
+    }
+
+    fn attacks(&self) -> impl Iterator<Item = &'static Attack> {
+        ATTACKS.iter().filter(|attack| self.wants(attack.name))
+    }
+}
+
+/// Measures, prints and leaves reports in `dir`; or prints what there is to measure.
 ///
 /// # Errors
-/// If nothing has such a name, a switch does not forward what it should, or a file cannot be written.
+/// As [`measured`], if nothing has such a name, and if a report cannot be written.
 pub fn run(settings: &Settings, core: usize, dir: &Path) -> Result<()> {
-    let wanted = |name: &str| settings.only.is_empty() || settings.only.iter().any(|w| matches(name, w));
-    let curves: Vec<_> = CURVES.iter().filter(|c| wanted(c.name)).collect();
-    let attacks: Vec<_> = ATTACKS.iter().filter(|a| wanted(a.name)).collect();
-    ensure!(
-        wanted("memory") || !curves.is_empty() || !attacks.is_empty(),
-        "nothing has such a name; --list shows them"
-    );
+    let names = settings.curves().map(|c| (c.name, c.title));
+    let names = names.chain(settings.attacks().map(|a| (a.name, a.title)));
+    let memory = ("memory", "of a cached flow and of a connection");
+    let names: Vec<_> = names.chain(settings.wants(memory.0).then_some(memory)).collect();
+    ensure!(!names.is_empty(), "nothing has such a name; --list shows them");
     if settings.list {
-        let names = curves.iter().map(|c| (c.name, c.title)).chain(attacks.iter().map(|a| (a.name, a.title)));
-        let names = names.chain([("memory", "of a cached flow and of a connection")]);
-        return print(&names.map(|(name, title)| format!("{name}: {title}\n")).collect::<String>());
+        return print(&names.iter().map(|(name, title)| format!("{name}: {title}\n")).collect::<String>());
     }
+    measured(settings, core)?.publish(&dir.join("curves"))
+}
+
+/// Measures.
+///
+/// # Errors
+/// If a switch does not forward what it should.
+pub fn measured(settings: &Settings, core: usize) -> Result<Report> {
     let (rounds, window) = (settings.rounds.max(1), Duration::from_millis(settings.window_ms));
     let facts = machine();
     let _pinned = crate::measure::Pinned::to(core)?;
     let mut found = report::Found::default();
     // First, while no memory waits to be used again.
-    if wanted("memory") {
+    if settings.wants("memory") {
         eprintln!("memory ...");
         found.memory = memory::measure()?;
     }
-    for curve in curves {
+    for curve in settings.curves() {
         eprintln!("{} ...", curve.title);
         found.curves.push((curve, curve.measure(rounds, window)?));
     }
-    for attack in attacks {
+    for attack in settings.attacks() {
         eprintln!("{} ...", attack.title);
         found.attacks.push((attack, attack.measure(rounds, window)?));
     }
-    let text = report::text(&found, &facts);
-    print(&format!("{text}\n"))?;
-    let dir = dir.join("curves");
-    std::fs::create_dir_all(&dir)?;
-    std::fs::write(dir.join("report.md"), &text)?;
-    std::fs::write(
-        dir.join("report.json"),
-        serde_json::to_string_pretty(&report::json(&found, &facts))? + "\n",
-    )?;
-    Ok(())
+    Ok(Report { text: report::text(&found, &facts), json: report::json(&found, &facts), plot: None })
 }

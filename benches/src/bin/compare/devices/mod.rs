@@ -11,19 +11,24 @@ mod report;
 mod spaces;
 mod systems;
 
+use crate::report::Report;
 use crate::{chosen, machine, print};
 use anyhow::{Context as _, Result, bail, ensure};
 use benches::compare::clock::pause;
-use cases::{CASES, Case, Place};
+pub use cases::CASES;
+use cases::{Case, Place};
 use clap::Args;
 use load::Between;
 use report::{Row, Series};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use systems::{Files, Kind, Running, SYSTEMS, System};
+pub use systems::SYSTEMS;
+use systems::{Files, Kind, Running, System};
 
 /// After a switch was let go on: its timers have run out meanwhile.
 const SETTLE: Duration = Duration::from_millis(100);
+/// What Linux takes unless it is told otherwise.
+const CONGESTION_CONTROL: &str = "cubic";
 
 /// What to measure, and how.
 #[derive(Args, Debug)]
@@ -40,12 +45,21 @@ pub struct Settings {
     /// Only these systems; named like cases.
     #[arg(long, value_delimiter = ',')]
     systems: Vec<String>,
+    /// TCP's congestion control in the pods: Linux's own choice, unless a distribution made another one.
+    #[arg(long, default_value = CONGESTION_CONTROL)]
+    congestion_control: String,
     /// Only list the cases and the systems.
     #[arg(long)]
     list: bool,
 }
 
 impl Settings {
+    /// All cases and systems, so many rounds, windows of so many seconds.
+    pub fn all(rounds: usize, seconds: f64) -> Settings {
+        let congestion_control = CONGESTION_CONTROL.to_owned();
+        Settings { rounds, seconds, cases: Vec::new(), systems: Vec::new(), congestion_control, list: false }
+    }
+
     fn cases(&self) -> Result<Vec<Case>> {
         let all = CASES.iter().map(|case| (case.name, *case)).collect();
         chosen("--cases", all, &self.cases)
@@ -57,17 +71,27 @@ impl Settings {
     }
 }
 
-/// Measures, prints, and leaves reports in `dir`.
+/// Measures, prints, and leaves reports in `dir`; or prints what there is to measure.
 ///
 /// # Errors
-/// If ours cannot be set up or measured. What goes wrong with another one is reported in its place.
+/// As [`measured`], and if a report cannot be written.
 pub fn run(settings: &Settings, unpacked: PathBuf, dir: &Path) -> Result<()> {
-    let (cases, systems) = (settings.cases()?, settings.systems()?);
     if settings.list {
+        let (cases, systems) = (settings.cases()?, settings.systems()?);
         let cases = cases.iter().map(|case| format!("{}: {}\n", case.name, case.title));
         let systems = systems.iter().map(|system| format!("{}: {}\n", system.name, system.title));
         return print(&cases.chain(["\n".to_owned()]).chain(systems).collect::<String>());
     }
+    let dir = dir.join("devices");
+    measured(settings, unpacked, &dir)?.publish(&dir)
+}
+
+/// Measures, with logs and sockets of the switches in `dir`.
+///
+/// # Errors
+/// If ours cannot be set up or measured. What goes wrong with another one is reported in its place.
+pub fn measured(settings: &Settings, unpacked: PathBuf, dir: &Path) -> Result<Report> {
+    let (cases, systems) = (settings.cases()?, settings.systems()?);
     ensure!(
         settings.seconds > 0.0 && settings.seconds <= 3_600.0,
         "--seconds {}: not a window",
@@ -76,12 +100,15 @@ pub fn run(settings: &Settings, unpacked: PathBuf, dir: &Path) -> Result<()> {
     ensure!(settings.rounds > 0, "--rounds 0: nothing to measure");
     let program = std::env::current_exe()?;
     let programs = program.parent().context("this program lies in no directory")?.to_owned();
-    let files = Files { unpacked, programs, dir: dir.join("devices") };
+    let files = Files { unpacked, programs, dir: dir.to_owned() };
     std::fs::create_dir_all(&files.dir).with_context(|| files.dir.display().to_string())?;
     let mut facts = machine();
     facts.push((
         "measured".to_owned(),
-        format!("{} rounds, windows of {} s", settings.rounds, settings.seconds),
+        format!(
+            "{} rounds, windows of {} s, TCP with {}",
+            settings.rounds, settings.seconds, settings.congestion_control
+        ),
     ));
     let theirs = crate::processes::run(std::process::Command::new("ovs-vswitchd").arg("--version"))?;
     facts.push(("Open vSwitch".to_owned(), theirs.lines().next().unwrap_or_default().to_owned()));
@@ -92,34 +119,29 @@ pub fn run(settings: &Settings, unpacked: PathBuf, dir: &Path) -> Result<()> {
         if here.is_empty() {
             continue;
         }
-        let mut bench = Bench::start(place, &systems, &files)?;
+        let mut bench = Bench::start(place, &systems, &files, &settings.congestion_control)?;
         for case in here {
             eprintln!("{} ...", case.title);
             rows.push(bench.row(case, settings)?);
         }
     }
     facts.push(("load after".to_owned(), crate::load_average()));
-    let text = report::text(&rows, &facts);
-    print(&format!("{text}\n"))?;
-    for (name, content) in [
-        ("report.md", text),
-        ("report.json", serde_json::to_string_pretty(&report::json(&rows, &facts))? + "\n"),
-        ("report.svg", plot::svg(&rows)),
-    ] {
-        let file = files.dir.join(name);
-        std::fs::write(&file, content).with_context(|| file.display().to_string())?;
-    }
-    Ok(())
+    Ok(Report {
+        text: report::text(&rows, &facts),
+        json: report::json(&rows, &facts),
+        plot: Some(plot::svg(&rows)),
+    })
 }
 
 /// The systems at one place, stopped, or why there are not.
 struct Bench(Vec<(System, Result<Running>)>);
 
 impl Bench {
-    fn start(place: Place, systems: &[System], files: &Files) -> Result<Bench> {
+    fn start(place: Place, systems: &[System], files: &Files, congestion_control: &str) -> Result<Bench> {
         let mut all = Vec::new();
         for system in systems.iter().filter(|system| system.is_at(place)) {
             let started = system.start(place, files).and_then(|running| {
+                running.pods.iter().try_for_each(|pod| pod.space.congestion_control(congestion_control))?;
                 running.stop()?;
                 Ok(running)
             });
