@@ -7,8 +7,10 @@ use anyhow::{Context as _, Result, ensure};
 use benches::compare::clock::{now, pause};
 use packet::FrameBuilder;
 use rustix::io::Errno;
-use rustix::net::sockopt::{Timeout, set_socket_linger, set_socket_timeout};
-use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, sendmmsg};
+use rustix::net::sockopt::{Timeout, set_socket_linger, set_socket_timeout, set_tcp_congestion};
+use rustix::net::{
+    AddressFamily, MMsgHdr, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType, sendmmsg, socket_with,
+};
 use std::io::{ErrorKind, IoSlice, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
@@ -55,6 +57,8 @@ pub struct Between<'a> {
     pub others: Option<(&'a Pod, &'a Pod)>,
     /// Processor time of the switch so far; `None` for one in the kernel.
     pub cpu: &'a (dyn Fn() -> Result<Option<Duration>> + Sync),
+    /// What TCP uses, as tcp(7) names it: a machine's own choice is no matter of the switch's.
+    pub congestion_control: &'a str,
 }
 
 /// What happened in a window.
@@ -134,6 +138,7 @@ impl Between<'_> {
         let address = self.address();
         let listener = run_in(self.server.space.netns(), || TcpListener::bind(address))?;
         let listener = listener.with_context(|| format!("listen on {address}"))?;
+        self.control_congestion(&listener)?;
         // accept() heeds it too.
         set_socket_timeout(&listener, Timeout::Recv, Some(GLANCE))?;
         Ok(listener)
@@ -142,9 +147,7 @@ impl Between<'_> {
     /// A new connection: the client's side and the server's.
     fn connection(&self, listener: &TcpListener) -> Result<(TcpStream, TcpStream)> {
         let address = self.address();
-        let connect = || TcpStream::connect_timeout(&address, PATIENCE);
-        let client = run_in(self.client.space.netns(), connect)?;
-        let client = client.with_context(|| format!("connect to {address}"))?;
+        let client = run_in(self.client.space.netns(), || self.connect(address))??;
         let (server, _) = listener.accept().with_context(|| format!("accept on {address}"))?;
         for stream in [&client, &server] {
             stream.set_nodelay(true)?;
@@ -152,6 +155,21 @@ impl Between<'_> {
             stream.set_write_timeout(Some(PATIENCE))?;
         }
         Ok((client, server))
+    }
+
+    /// A connection of the pod that the calling thread is in.
+    fn connect(&self, address: SocketAddr) -> Result<TcpStream> {
+        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        // Before it connects: what had begun with another one would keep its pacing. Who accepts has the listener's.
+        self.control_congestion(&socket)?;
+        set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
+        rustix::net::connect(&socket, &address).with_context(|| format!("connect to {address}"))?;
+        Ok(socket.into())
+    }
+
+    fn control_congestion(&self, socket: &impl AsFd) -> Result<()> {
+        let set = set_tcp_congestion(socket, self.congestion_control);
+        set.with_context(|| format!("congestion control {}", self.congestion_control))
     }
 
     fn streams(&self, streams: usize, time: Duration) -> Result<Window> {
@@ -273,6 +291,27 @@ impl Between<'_> {
         })
     }
 
+    /// Opens connections one after the other, until it is to stop.
+    fn ask_anew(&self, address: SocketAddr, done: &AtomicU64, stop: &AtomicBool) -> Result<()> {
+        while !stop.load(Relaxed) {
+            let exchange = || -> Result<()> {
+                let mut stream = self.connect(address)?;
+                stream.set_nodelay(true)?;
+                stream.set_read_timeout(Some(PATIENCE))?;
+                stream.write_all(&[1])?;
+                stream.read_exact(&mut [0])?;
+                // Ends with a reset: ports would run out in TIME-WAIT.
+                Ok(set_socket_linger(&stream, Some(Duration::ZERO))?)
+            };
+            match exchange() {
+                Ok(()) => done.fetch_add(1, Relaxed),
+                Err(_) if stop.load(Relaxed) => break,
+                Err(error) => return Err(error),
+            };
+        }
+        Ok(())
+    }
+
     fn connections(&self, at_once: usize, time: Duration) -> Result<Window> {
         let listener = self.listener()?;
         let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -283,7 +322,7 @@ impl Between<'_> {
             let clients = scope.spawn(|| {
                 run_in(self.client.space.netns(), || {
                     std::thread::scope(|scope| {
-                        let one = || scope.spawn(|| connect(address, &done, &stop));
+                        let one = || scope.spawn(|| self.ask_anew(address, &done, &stop));
                         let threads: Vec<_> = (0..at_once).map(|_| one()).collect();
                         threads.into_iter().map(|thread| thread.join()).collect::<Vec<_>>()
                     })
@@ -408,26 +447,6 @@ fn serve(listener: &TcpListener, stop: &AtomicBool) -> Result<()> {
         if stream.read_exact(&mut byte).is_ok() {
             let _ = stream.write_all(&byte);
         }
-    }
-    Ok(())
-}
-
-fn connect(address: SocketAddr, done: &AtomicU64, stop: &AtomicBool) -> Result<()> {
-    while !stop.load(Relaxed) {
-        let exchange = || -> Result<()> {
-            let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-            stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.write_all(&[1])?;
-            stream.read_exact(&mut [0])?;
-            // Ends with a reset: ports would run out in TIME-WAIT.
-            Ok(set_socket_linger(&stream, Some(Duration::ZERO))?)
-        };
-        match exchange() {
-            Ok(()) => done.fetch_add(1, Relaxed),
-            Err(_) if stop.load(Relaxed) => break,
-            Err(error) => return Err(error),
-        };
     }
     Ok(())
 }

@@ -45,7 +45,7 @@ pub struct Settings {
     /// Only these systems; named like cases.
     #[arg(long, value_delimiter = ',')]
     systems: Vec<String>,
-    /// TCP's congestion control in the pods: Linux's own choice, unless a distribution made another one.
+    /// Congestion control of TCP between the pods, if not Linux's own choice.
     #[arg(long, default_value = CONGESTION_CONTROL)]
     congestion_control: String,
     /// Only list the cases and the systems.
@@ -119,7 +119,7 @@ pub fn measured(settings: &Settings, unpacked: PathBuf, dir: &Path) -> Result<Re
         if here.is_empty() {
             continue;
         }
-        let mut bench = Bench::start(place, &systems, &files, &settings.congestion_control)?;
+        let mut bench = Bench::start(place, &systems, &files)?;
         for case in here {
             eprintln!("{} ...", case.title);
             rows.push(bench.row(case, settings)?);
@@ -137,11 +137,10 @@ pub fn measured(settings: &Settings, unpacked: PathBuf, dir: &Path) -> Result<Re
 struct Bench(Vec<(System, Result<Running>)>);
 
 impl Bench {
-    fn start(place: Place, systems: &[System], files: &Files, congestion_control: &str) -> Result<Bench> {
+    fn start(place: Place, systems: &[System], files: &Files) -> Result<Bench> {
         let mut all = Vec::new();
         for system in systems.iter().filter(|system| system.is_at(place)) {
             let started = system.start(place, files).and_then(|running| {
-                running.pods.iter().try_for_each(|pod| pod.space.congestion_control(congestion_control))?;
                 running.stop()?;
                 Ok(running)
             });
@@ -168,7 +167,7 @@ impl Bench {
                     continue;
                 }
                 let measured = match running {
-                    Ok(running) => measure(&case, running, window),
+                    Ok(running) => measure(&case, running, window, &settings.congestion_control),
                     Err(error) => Err(anyhow::anyhow!("{error:#}")),
                 };
                 match measured {
@@ -187,12 +186,18 @@ impl Bench {
     }
 }
 
-fn measure(case: &Case, running: &Running, window: Duration) -> Result<cases::Sample> {
+fn measure(
+    case: &Case,
+    running: &Running,
+    window: Duration,
+    congestion_control: &str,
+) -> Result<cases::Sample> {
     running.go_on()?;
     pause(SETTLE);
     let [client, server, others @ ..] = &running.pods[..] else { bail!("too few pods") };
     let others = if let [attacker, partner] = others { Some((attacker, partner)) } else { None };
-    let sample = Between { client, server, others, cpu: &|| running.cpu() }.measure(case, window);
+    let cpu = &|| running.cpu();
+    let sample = Between { client, server, others, cpu, congestion_control }.measure(case, window);
     running.stop()?;
     let sample = sample?;
     load::check(case, &sample)?;
@@ -212,15 +217,17 @@ mod tests {
         let (running, crowd) = (start(Place::Node), start(Place::Crowd));
         for (place, running) in [(Place::Node, &running), (Place::Crowd, &crowd)] {
             for case in CASES.iter().filter(|c| c.place == place && bridge.is_measured(c.load)) {
-                let sample = measure(case, running, Duration::from_millis(50));
+                let sample = measure(case, running, Duration::from_millis(50), CONGESTION_CONTROL);
                 let sample = sample.unwrap_or_else(|error| panic!("{}: {error:#}", case.name));
                 assert_eq!(sample.cost, None, "{}: the kernel has no process", case.name);
             }
         }
+        let unknown = measure(&CASES[0], &running, Duration::from_millis(50), "carrier-pigeon").unwrap_err();
+        assert!(format!("{unknown:#}").contains("carrier-pigeon"), "{unknown:#}");
         // A pod whose link is down is told, not measured as nothing.
         let link = running.pods[1].link().unwrap().index;
         sys::netlink::Netlink::open_in(running.pods[1].space.netns()).unwrap().delete(link).unwrap();
-        assert!(measure(&CASES[0], &running, Duration::from_millis(50)).is_err());
+        assert!(measure(&CASES[0], &running, Duration::from_millis(50), CONGESTION_CONTROL).is_err());
         std::fs::remove_dir_all(dir).unwrap();
     }
 }

@@ -106,16 +106,6 @@ impl Space {
         Ok(Netlink::open_in(&self.0)?.add_address(index, address.into(), PREFIX_LEN)?)
     }
 
-    /// Has TCP in it use this congestion control, which the kernel knows (tcp(7)).
-    ///
-    /// # Errors
-    /// If the kernel does not.
-    pub fn congestion_control(&self, name: &str) -> Result<()> {
-        // A thread sees the settings of the namespace that it is in.
-        let set = || std::fs::write("/proc/sys/net/ipv4/tcp_congestion_control", name);
-        sys::netns::run_in(&self.0, set)?.with_context(|| format!("congestion control {name}"))
-    }
-
     /// Makes a veth pair in it.
     ///
     /// # Errors
