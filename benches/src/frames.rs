@@ -7,6 +7,63 @@ pub const SENDER: u64 = 0x0200_0000_0001;
 /// Address of the host behind port 2, which receives.
 pub const RECEIVER: u64 = 0x0200_0000_0002;
 
+/// Bytes that a processor's caches have or lack together.
+const LINE: usize = 64;
+
+/// Frames in one piece of memory, in the order in which they come, each at the beginning of a cache line: as what a device
+/// has received lies there. In vectors of their own they lie wherever the allocator found room, and a benchmark measures that.
+#[derive(Clone, Debug)]
+pub struct Frames {
+    bytes: Box<[u8]>,
+    /// Where the first frame begins.
+    start: usize,
+    /// From the beginning of a frame to that of the next.
+    stride: usize,
+    lens: Box<[usize]>,
+}
+
+impl Frames {
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.lens.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.lens.is_empty()
+    }
+
+    /// One of them.
+    pub fn get(&self, at: usize) -> Option<&[u8]> {
+        let start = self.start + at * self.stride;
+        self.bytes.get(start..start + self.lens.get(at)?)
+    }
+
+    /// All, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.len()).filter_map(|at| self.get(at))
+    }
+
+    /// Copies of all.
+    pub fn to_vecs(&self) -> Vec<Vec<u8>> {
+        self.iter().map(<[u8]>::to_vec).collect()
+    }
+}
+
+impl<T: AsRef<[u8]>> FromIterator<T> for Frames {
+    fn from_iter<I: IntoIterator<Item = T>>(frames: I) -> Frames {
+        let frames: Vec<T> = frames.into_iter().collect();
+        let longest = frames.iter().map(|frame| frame.as_ref().len()).max().unwrap_or(0);
+        let stride = longest.next_multiple_of(LINE);
+        let mut bytes = vec![0; stride * frames.len() + LINE].into_boxed_slice();
+        let start = bytes.as_ptr().align_offset(LINE);
+        for (frame, at) in frames.iter().zip((start..).step_by(stride.max(1))) {
+            bytes[at..at + frame.as_ref().len()].copy_from_slice(frame.as_ref());
+        }
+        Frames { bytes, start, stride, lens: frames.iter().map(|frame| frame.as_ref().len()).collect() }
+    }
+}
+
 /// The kinds of frames that extraction is measured with, by name.
 pub fn kinds() -> Vec<(&'static str, Vec<u8>)> {
     let (src, dst) = ((0x0a00_0001, 40_000), (0x0a00_0002, 443));
@@ -97,6 +154,17 @@ mod tests {
         let frames = udp_flows(1000, 64);
         assert!(frames.iter().all(|f| f.len() == 64));
         assert_eq!(keys_of(&frames, DpPort(1)).into_iter().collect::<HashSet<_>>().len(), 1000);
+    }
+
+    #[test]
+    fn frames_lie_in_order_each_on_lines_of_its_own() {
+        let vecs = vec![vec![1; 60], vec![], vec![3; 65], vec![4; 64]];
+        let frames: Frames = vecs.iter().collect();
+        assert_eq!((frames.to_vecs(), frames.len(), frames.get(4)), (vecs, 4, None));
+        let starts: Vec<_> = frames.iter().map(|f| f.as_ptr().addr()).collect();
+        assert!(starts.iter().all(|at| at % LINE == 0) && starts.windows(2).all(|w| w[1] == w[0] + 2 * LINE));
+        let none: Frames = Vec::<Vec<u8>>::new().into_iter().collect();
+        assert!(none.is_empty() && none.iter().next().is_none());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Ports that are only memory: one that always has frames, and one that swallows them.
 
 use crate::Dice;
+use crate::frames::Frames;
 use datapath::{Drop, PortError, Rx, Tx};
 use packet::{Batch, Frame, FramePool};
 use std::os::fd::BorrowedFd;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 /// A receiving side that gives full batches of copies of its frames, over and over, in an order that is random but always
 /// the same.
 pub struct Source {
-    frames: Arc<[Vec<u8>]>,
+    frames: Arc<Frames>,
     next: usize,
 }
 
@@ -17,11 +18,11 @@ impl Source {
     /// Gives these frames.
     pub fn new(mut frames: Vec<Vec<u8>>) -> Source {
         Dice(5).shuffle(&mut frames);
-        Source::in_order(frames.into())
+        Source::in_order(Arc::new(frames.into_iter().collect()))
     }
 
     /// Gives these frames in the order in which they are.
-    pub fn in_order(frames: Arc<[Vec<u8>]>) -> Source {
+    pub fn in_order(frames: Arc<Frames>) -> Source {
         assert!(!frames.is_empty());
         Source { frames, next: 0 }
     }
@@ -30,8 +31,9 @@ impl Source {
 impl Rx for Source {
     fn recv(&mut self, pool: &mut FramePool, out: &mut Batch) -> Result<(), PortError> {
         while !out.is_full() {
+            let bytes = self.frames.get(self.next).ok_or(PortError::Gone)?;
             let mut frame = pool.take();
-            if frame.append(&self.frames[self.next]).is_err() || out.push(frame).is_err() {
+            if frame.append(bytes).is_err() || out.push(frame).is_err() {
                 return Err(PortError::Gone);
             }
             self.next += 1;
@@ -49,13 +51,13 @@ impl Rx for Source {
 
 /// A receiving side that gives each of its frames once and then nothing.
 pub struct Finite {
-    frames: Arc<[Vec<u8>]>,
+    frames: Arc<Frames>,
     next: usize,
 }
 
 impl Finite {
     /// Gives these frames.
-    pub fn new(frames: Arc<[Vec<u8>]>) -> Finite {
+    pub fn new(frames: Arc<Frames>) -> Finite {
         Finite { frames, next: 0 }
     }
 }
@@ -145,7 +147,7 @@ mod tests {
     #[test]
     fn finite_source_gives_each_frame_once_in_order() {
         let frames = crate::frames::udp_flows(40, 64);
-        let mut finite = Finite::new(frames.clone().into());
+        let mut finite = Finite::new(Arc::new(frames.iter().collect()));
         let (mut pool, mut got) = (FramePool::default(), Vec::new());
         for expected in [32, 8, 0, 0] {
             let mut batch = Batch::new();

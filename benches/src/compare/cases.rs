@@ -5,7 +5,7 @@ use super::workloads::{
     service_rules, victims_part,
 };
 use crate::Dice;
-use crate::frames::{RECEIVER, SENDER};
+use crate::frames::{Frames, RECEIVER, SENDER};
 use packet::FrameBuilder;
 use std::sync::Arc;
 
@@ -136,9 +136,9 @@ pub fn floor_rules() -> Vec<String> {
 #[derive(Clone, Debug)]
 pub struct Traffic {
     /// What comes in at port 1.
-    pub originals: Arc<[Vec<u8>]>,
+    pub originals: Arc<Frames>,
     /// What comes in at port 2: answers, where there are any.
-    pub replies: Arc<[Vec<u8>]>,
+    pub replies: Arc<Frames>,
 }
 
 impl Case {
@@ -239,7 +239,8 @@ impl Case {
             Dice(5).shuffle(&mut originals);
             Dice(6).shuffle(&mut replies);
         }
-        Traffic { originals: in_order(&originals), replies: in_order(&replies) }
+        let frames = |frames: Vec<Vec<u8>>| Arc::new(frames.into_iter().collect());
+        Traffic { originals: frames(originals), replies: frames(replies) }
     }
 
     /// The frame of a connection in one direction.
@@ -267,18 +268,12 @@ impl Case {
     }
 }
 
-/// The frames anew, so that they lie in memory in the order in which they come, as what Open vSwitch reads from a capture file
-/// does.
-fn in_order(frames: &[Vec<u8>]) -> Arc<[Vec<u8>]> {
-    frames.iter().cloned().collect()
-}
-
 /// A capture file of these frames in the classic format (tcpdump's, microseconds, little endian).
-pub fn pcap(frames: &[Vec<u8>]) -> Vec<u8> {
+pub fn pcap(frames: &Frames) -> Vec<u8> {
     let words = |words: &[u32]| words.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<_>>();
     // Magic, version 2.4 as two halves, zone, accuracy, longest frame, Ethernet.
     let mut out = words(&[0xa1b2_c3d4, 4 << 16 | 2, 0, 0, 65_535, 1]);
-    for frame in frames {
+    for frame in frames.iter() {
         let len = frame.len() as u32;
         out.extend(words(&[0, 0, len, len]));
         out.extend(frame);
@@ -330,7 +325,7 @@ mod tests {
             let found: HashSet<Ends> = traffic.replies.iter().map(|f| ends(f)).collect();
             assert_eq!(expected.len(), case.flows, "{}: tuples differ, translated ones too", case.name);
             assert_eq!(expected, found, "{}", case.name);
-            assert!(traffic.originals.iter().chain(&*traffic.replies).all(|f| f.len() == FRAME_LEN));
+            assert!(traffic.originals.iter().chain(traffic.replies.iter()).all(|f| f.len() == FRAME_LEN));
         }
     }
 
@@ -351,7 +346,7 @@ mod tests {
     #[test]
     fn capture_is_read_by_another_implementation() {
         use pcap_parser::{LegacyPcapReader, PcapBlockOwned, PcapError, traits::PcapReaderIterator};
-        let frames: Vec<_> = Case { flows: 3, ..CASES[0] }.traffic().originals.to_vec();
+        let frames = Case { flows: 3, ..CASES[0] }.traffic().originals;
         let bytes = pcap(&frames);
         let mut reader = LegacyPcapReader::new(65_536, &bytes[..]).unwrap();
         let mut read = Vec::new();
@@ -368,6 +363,6 @@ mod tests {
                 Err(error) => panic!("{error}"),
             }
         }
-        assert_eq!(read, frames);
+        assert_eq!(read, frames.to_vecs());
     }
 }

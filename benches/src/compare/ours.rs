@@ -3,6 +3,7 @@
 use super::cases::{Case, Traffic};
 use super::clock::{self, ThreadClock, ThreadTime};
 use crate::forwarder::{BridgeConfig, IN, OUT, bare_worker, unlimited};
+use crate::frames::Frames;
 use crate::ports::{Finite, Sink, Source};
 use anyhow::{Result, anyhow, ensure};
 use base::{HashSeed, Instant};
@@ -140,7 +141,7 @@ impl Ours {
     }
 
     /// Adds a source that never ends, in this order.
-    pub fn add_source(&mut self, port: DpPort, frames: Arc<[Vec<u8>]>) {
+    pub fn add_source(&mut self, port: DpPort, frames: Arc<Frames>) {
         self.add_rx(port, Box::new(Source::in_order(frames)));
     }
 

@@ -122,7 +122,7 @@ pub fn established(case: &Case, settings: &Settings) -> Result<Row> {
     let mut row = Row::default();
     let mut floor = Ours::new(&floor_rules(), Limits::Raised)?;
     floor.feed(&traffic);
-    let mut wire = Wire::new(traffic.originals.iter().chain(&*traffic.replies).cloned().collect());
+    let mut wire = Wire::new([traffic.originals.to_vecs(), traffic.replies.to_vecs()].concat());
     for _ in 0..settings.rounds {
         window(&ovs, settings.window / 2, &mut row.their_floor)?;
         measure_ours(&mut floor, settings, settings.window / 2, &mut row.our_floor)?;

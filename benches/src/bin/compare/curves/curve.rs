@@ -201,7 +201,7 @@ impl Curve {
         }
         let case = self.case(size);
         let traffic = case.traffic();
-        let frames: Vec<_> = traffic.originals.iter().chain(&*traffic.replies).cloned().collect();
+        let frames: Vec<_> = [traffic.originals.to_vecs(), traffic.replies.to_vecs()].concat();
         let items = if case.figure == Figure::New { size } else { frames.len() };
         let touching = Touching::new(frames, items, self.lines());
         if case.figure == Figure::New {
@@ -223,7 +223,7 @@ impl Curve {
             let (ready, touching) = self.ready(*size)?;
             let case = self.case(*size);
             let traffic = case.traffic();
-            let wire = Wire::new(traffic.originals.iter().chain(&*traffic.replies).cloned().collect());
+            let wire = Wire::new([traffic.originals.to_vecs(), traffic.replies.to_vecs()].concat());
             subjects.push((Point { size: *size, ..Point::default() }, ready, touching, wire));
         }
         for _ in 0..rounds {
@@ -252,7 +252,7 @@ fn ports(ports: usize, frames: &[Vec<u8>]) -> Result<Ours> {
     let mut ours = Ours::with_ports(&rules, Limits::Raised, ports as u32)?;
     for port in 1..=ports {
         let own: Vec<_> = frames.iter().skip(port - 1).step_by(ports).cloned().collect();
-        ours.add_source(DpPort(port as u32), Arc::from(own));
+        ours.add_source(DpPort(port as u32), Arc::new(own.into_iter().collect()));
     }
     ours.forward(10 * frames.len().max(ports * packet::Batch::MAX));
     Ok(ours)

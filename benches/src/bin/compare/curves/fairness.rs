@@ -9,6 +9,7 @@ use benches::compare::ours::{Limits, Ours};
 use benches::compare::workloads;
 use benches::frames::{RECEIVER, SENDER};
 use packet::{DpPort, FrameBuilder};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The attacker's port. The victim's are 1, and 2 where there are answers.
@@ -137,7 +138,7 @@ impl Attack {
             frame[11] = frame[11].wrapping_add(9);
             frame
         };
-        ours.add_source(ATTACKER, numbers.clone().map(own).collect::<Vec<_>>().into());
+        ours.add_source(ATTACKER, Arc::new(numbers.clone().map(own).collect()));
         ours.forward_of(ATTACKER, 3 * VICTIM_FLOWS);
         if self.victim().tracks() {
             numbers.for_each(|n| ours.inject(DpPort(2), &self.victim().frame(n, true)));
@@ -153,7 +154,7 @@ impl Attack {
         let mut outcome = Outcome::default();
         let (mut alone, mut neighbour, mut attack) = (self.switch()?, self.switch()?, self.switch()?);
         self.add_neighbour(&mut neighbour);
-        attack.add_source(ATTACKER, self.frames().into());
+        attack.add_source(ATTACKER, Arc::new(self.frames().into_iter().collect()));
         for _ in 0..rounds {
             measure(&mut alone, window, &mut outcome.alone)?;
             measure(&mut neighbour, window, &mut outcome.neighbour)?;
@@ -209,7 +210,7 @@ mod tests {
         for attack in ATTACKS {
             let mut ours = attack.switch().unwrap();
             let (before, frames) = (ours.counts(), attack.frames());
-            ours.add_source(ATTACKER, frames.into());
+            ours.add_source(ATTACKER, Arc::new(frames.into_iter().collect()));
             ours.forward(200_000);
             let counted = ours.counts().since(before);
             // New connections share cached flows, but each is looked up again after the tracker.
