@@ -7,14 +7,13 @@
 //! and the program that followed. Each frame still runs the connection's state machine; if the class is another, the frame
 //! takes the ordinary way and is looked up again.
 
-use super::entry::only_output;
+use super::entry::OnlyStep;
 use super::memo::Memo;
 use crate::action::{DpAction, Program};
 use crate::conntrack::{Connection, CtClass, CtSpec, Direction, Known};
 use crate::execute::Held;
 use crate::slowpath::{Revision, SlowPath};
 use base::Instant;
-use packet::DpPort;
 use packet::rewrite::EndsRewrite;
 use std::fmt;
 use std::iter::successors;
@@ -39,8 +38,8 @@ pub(crate) struct Link {
     packets: u32,
     /// Their bytes; what does not fit is credited at once.
     bytes: u32,
-    /// The only step of what followed if that is an output, else `NONE`.
-    pub only_output: DpPort,
+    /// The only step of what followed.
+    pub only_step: OnlyStep,
     /// TCP flags seen, or-ed together.
     tcp_flags: u16,
     /// Whether the program before does nothing but this pass.
@@ -75,7 +74,7 @@ impl Link {
             known: None,
             packets: 0,
             bytes: 0,
-            only_output: only_output(&memo.program),
+            only_step: OnlyStep::of(&memo.program),
             tcp_flags: 0,
             is_alone: false,
             needs_key: !memo.program.actions.iter().all(plain),
@@ -229,7 +228,7 @@ pub(crate) mod tests {
     use crate::Deps;
     use crate::conntrack::{ConnTracker, CtConfig};
     use base::HashSeed;
-    use packet::{Frame, FrameBuilder, PacketKey};
+    use packet::{DpPort, Frame, FrameBuilder, PacketKey};
 
     /// A link of a connection that a cached flow may hold.
     pub(crate) fn link() -> Link {

@@ -5,6 +5,7 @@ use super::chains::ChainSlot;
 use super::era::{Millis, Stamp};
 use super::memo::Memo;
 use crate::action::{DpAction, Program};
+use crate::drop::Drop;
 use crate::slowpath::Revision;
 use base::Instant;
 use packet::DpPort;
@@ -30,8 +31,8 @@ pub(crate) struct Flow {
     pub last_seen: Millis,
     /// What the program leads to while the connections that its frames belong to stay as they are.
     pub chain: Option<ChainSlot>,
-    /// The program's only step if that is an output, so that most hits need neither record nor program; else `NONE`.
-    pub only_output: DpPort,
+    /// So that most hits need neither record nor program.
+    pub only_step: OnlyStep,
     /// Bytes to be credited.
     bytes: u32,
     /// Frames to be credited.
@@ -78,7 +79,7 @@ impl Flow {
             words,
             stamp,
             last_seen: now,
-            only_output: only_output(&memo.program),
+            only_step: OnlyStep::of(&memo.program),
             chain: None,
             bytes: 0,
             packets: 0,
@@ -134,7 +135,7 @@ impl Flow {
     /// Takes another program, once what was counted is credited to those of the old one.
     pub fn replace(&mut self, record: &mut FlowRecord, memo: Arc<Memo>, stamp: Stamp) {
         self.stamp = stamp;
-        self.only_output = only_output(&memo.program);
+        self.only_step = OnlyStep::of(&memo.program);
         self.tcp_flags = 0;
         record.memo = Some(memo);
     }
@@ -147,11 +148,34 @@ pub(crate) struct NewFlow {
     pub stamp: Revision,
 }
 
-/// The output port of a program that does nothing else.
-pub(super) fn only_output(program: &Program) -> DpPort {
-    match &*program.actions {
-        [DpAction::Output(port)] => *port,
-        _ => DpPort::NONE,
+/// The only step of a program if that is an output or a drop, which is all that most hits have to know. As small as a port's
+/// number.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct OnlyStep(u32);
+
+impl OnlyStep {
+    /// More or other steps.
+    pub const NONE: OnlyStep = OnlyStep(DpPort::NONE.0);
+    /// Numbers from here on are reasons of drops, those below are ports'.
+    const DROPS: u32 = OnlyStep::NONE.0 - u8::MAX as u32;
+
+    pub fn of(program: &Program) -> OnlyStep {
+        match &*program.actions {
+            [DpAction::Output(port)] if port.0 < OnlyStep::DROPS => OnlyStep(port.0),
+            [DpAction::Drop(reason)] => OnlyStep(OnlyStep::DROPS + *reason as u32),
+            _ => OnlyStep::NONE,
+        }
+    }
+
+    /// The port, if it is an output.
+    #[inline]
+    pub fn output(self) -> Option<DpPort> {
+        (self.0 < OnlyStep::DROPS).then_some(DpPort(self.0))
+    }
+
+    /// Why, if it is a drop.
+    pub fn drop(self) -> Option<Drop> {
+        Drop::ALL.get(self.0.checked_sub(OnlyStep::DROPS)? as usize).copied()
     }
 }
 
@@ -165,6 +189,26 @@ mod tests {
     fn a_flow_is_a_line_and_its_record_half_a_line() {
         assert_eq!((size_of::<Flow>(), align_of::<Flow>()), (64, 64));
         assert_eq!((size_of::<FlowRecord>(), align_of::<FlowRecord>()), (32, 32));
+    }
+
+    #[test]
+    fn only_steps_are_outputs_and_drops() {
+        let only = |actions: &[DpAction]| OnlyStep::of(&Program { actions: actions.into() });
+        for port in [0, 1, u32::MAX - 256] {
+            let step = only(&[DpAction::Output(DpPort(port))]);
+            assert_eq!((step.output(), step.drop()), (Some(DpPort(port)), None));
+        }
+        for reason in Drop::ALL {
+            let step = only(&[DpAction::Drop(*reason)]);
+            assert_eq!((step.output(), step.drop()), (None, Some(*reason)));
+        }
+        let output = || DpAction::Output(DpPort(1));
+        // Numbers that would be taken for reasons are no ports that anything has.
+        for other in [&[][..], &[output(), output()], &[DpAction::PopVlan], &[DpAction::Output(DpPort::NONE)]]
+        {
+            assert_eq!(only(other), OnlyStep::NONE);
+        }
+        assert_eq!((OnlyStep::NONE.output(), OnlyStep::NONE.drop()), (None, None));
     }
 
     #[derive(Default)]

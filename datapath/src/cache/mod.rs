@@ -22,7 +22,7 @@ pub(crate) mod table;
 
 pub use chain::CHAIN_LINKS_MAX;
 pub(crate) use chain::{Chain, Link, ends_in_pass};
-pub(crate) use entry::NewFlow;
+pub(crate) use entry::{NewFlow, OnlyStep};
 pub(crate) use era::{Millis, Stamp};
 pub use memo::CACHE_MEMOS_MAX;
 pub(crate) use memo::Memo;

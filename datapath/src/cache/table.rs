@@ -1,7 +1,7 @@
 //! The cached flows of one profile: an index by hash, and the flows under their slot numbers.
 
 use super::chains::Chains;
-use super::entry::{FLOW_WORDS, Flow, FlowRecord, NewFlow};
+use super::entry::{FLOW_WORDS, Flow, FlowRecord, NewFlow, OnlyStep};
 use super::era::Eras;
 use super::flows::Flows;
 use super::index::Index;
@@ -10,7 +10,7 @@ use super::{Chain, PortShare};
 use crate::slowpath::{Profile, ProfileId, Revision};
 use base::{HashSeed, Instant, RowHash};
 use flowtable::Mask;
-use packet::{DpPort, PacketKey};
+use packet::PacketKey;
 use std::sync::Arc;
 use sys::prefetch::prefetch;
 
@@ -158,7 +158,7 @@ impl ProfileTable {
     /// Has the record fetched of a flow whose hits need it.
     #[inline]
     pub fn prefetch_record(&self, slot: FlowSlot) {
-        if self.flows.get(slot).is_some_and(|flow| flow.only_output == DpPort::NONE)
+        if self.flows.get(slot).is_some_and(|flow| flow.only_step == OnlyStep::NONE)
             && let Some(record) = self.flows.record(slot)
         {
             prefetch(&record.memo);

@@ -12,7 +12,7 @@ mod track;
 mod tunnel;
 
 use crate::action::{DpAction, RecircId, UpcallCookie};
-use crate::cache::Link;
+use crate::cache::{Link, OnlyStep};
 use crate::conntrack::{ConnTracker, Connection, CtClass, Direction};
 use crate::cost;
 use crate::drop::Drop;
@@ -181,6 +181,15 @@ impl Executor {
     #[inline]
     pub fn output(&mut self, port: DpPort, frame: Frame, ingress: PortIndex) {
         self.ports.send(port, frame, ingress, &mut self.pool);
+    }
+
+    /// Carries out a program of one step, which most are. [`OnlyStep::NONE`] is none, and not to be given.
+    #[inline]
+    pub fn end(&mut self, step: OnlyStep, frame: Frame, ingress: PortIndex) {
+        match step.output() {
+            Some(port) => self.output(port, frame, ingress),
+            None => self.drop_frame(frame, ingress, step.drop().unwrap_or(Drop::NoAction)),
+        }
     }
 
     /// Runs a program. Returns the frame if it goes on elsewhere. With a `link`, a program that ends in a pass through the

@@ -7,7 +7,7 @@
 use super::recorder::{Home, Recorder};
 use crate::action::{DpAction, RecircId};
 use crate::cache::{
-    Chain, FlowCache, FlowSlot, MaskedKey, Millis, Stamp, Stored, TableIndex, Vacancy, ends_in_pass,
+    Chain, FlowCache, FlowSlot, MaskedKey, Millis, OnlyStep, Stamp, Stored, TableIndex, Vacancy, ends_in_pass,
 };
 use crate::cost;
 use crate::drop::Drop;
@@ -136,9 +136,9 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         let (mut hits, mut followed) = (0, 0);
         for (mut frame, staged) in batch.drain().zip(&mut staging.0) {
             match self.count_simple_hit(&mut frame, staged, &mut followed) {
-                Some(port) => {
+                Some(step) => {
                     hits += 1;
-                    self.executor.output(port, frame, ingress);
+                    self.executor.end(step, frame, ingress);
                 }
                 None => self.forward_one(frame, staged, ingress),
             }
@@ -183,10 +183,15 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         staged.slot = staged.table.and_then(|table| self.cache.look_up(table, &staged.key, &staged.masked));
     }
 
-    /// Most frames: they hit a flow that is good and all of whose program is one output, or one pass through the tracker and
-    /// then an output. Tracks and counts such a frame at its flow and says where it goes.
+    /// Most frames: they hit a flow that is good and all of whose program is one output or drop, or one pass through the
+    /// tracker and then such a step. Tracks and counts such a frame at its flow and says which.
     #[inline(always)]
-    fn count_simple_hit(&mut self, frame: &mut Frame, staged: &Staged, followed: &mut u32) -> Option<DpPort> {
+    fn count_simple_hit(
+        &mut self,
+        frame: &mut Frame,
+        staged: &Staged,
+        followed: &mut u32,
+    ) -> Option<OnlyStep> {
         let (table, slot) = (staged.table?, staged.slot?);
         if self.moved {
             return None;
@@ -196,22 +201,22 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             return None;
         }
         let (bytes, flags) = (frame.len() as u32, tcp_flags(&staged.key));
-        let mut output = flow.only_output;
-        if output == DpPort::NONE {
+        let mut step = flow.only_step;
+        if step == OnlyStep::NONE {
             let chain = chain.filter(|chain| chain.is_stamped(self.revision))?;
             let link = chain.first();
-            if link.only_output == DpPort::NONE
+            if link.only_step == OnlyStep::NONE
                 || !link.is_alone
                 || !self.executor.follow_link(frame, link, self.now)
             {
                 return None;
             }
             link.count(bytes, flags, self.now);
-            output = link.only_output;
+            step = link.only_step;
             *followed += 1;
         }
         flow.count(bytes, flags, self.millis);
-        Some(output)
+        Some(step)
     }
 
     /// Forwards one frame by itself.
@@ -476,8 +481,8 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             return None;
         };
         flow.count(frame.len() as u32, tcp_flags(&staged.key), self.millis);
-        if flow.only_output != DpPort::NONE {
-            self.executor.output(flow.only_output, frame, ingress);
+        if flow.only_step != OnlyStep::NONE {
+            self.executor.end(flow.only_step, frame, ingress);
             return None;
         }
         if flow.chain.is_some() {
@@ -538,8 +543,8 @@ impl<'a, S: SlowPath> Pass<'a, S> {
                         self.executor.charge(cost::LINK);
                         // The program before may have made it longer or shorter.
                         followed_link.count(followed.len() as u32, flags, self.now);
-                        if followed_link.only_output != DpPort::NONE {
-                            self.executor.output(followed_link.only_output, followed, ingress);
+                        if followed_link.only_step != OnlyStep::NONE {
+                            self.executor.end(followed_link.only_step, followed, ingress);
                             return None;
                         }
                         frame = followed;
