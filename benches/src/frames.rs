@@ -50,17 +50,29 @@ impl Frames {
     }
 }
 
+impl Frames {
+    /// So many, none longer than `longest`; the first `longest` bytes of those that are. Each is made and put in its place before the
+    /// next, so nothing is left to the allocator that others could use: memory is measured with this.
+    pub fn from_fn<T: AsRef<[u8]>>(frames: usize, longest: usize, frame: impl FnMut(usize) -> T) -> Frames {
+        let stride = longest.next_multiple_of(LINE);
+        let mut bytes = vec![0; stride * frames + LINE].into_boxed_slice();
+        let start = bytes.as_ptr().align_offset(LINE);
+        let mut lens = vec![0; frames].into_boxed_slice();
+        for ((frame, len), at) in (0..frames).map(frame).zip(&mut lens).zip((start..).step_by(stride.max(1)))
+        {
+            let frame = frame.as_ref();
+            *len = frame.len().min(longest);
+            bytes[at..at + *len].copy_from_slice(&frame[..*len]);
+        }
+        Frames { bytes, start, stride, lens }
+    }
+}
+
 impl<T: AsRef<[u8]>> FromIterator<T> for Frames {
     fn from_iter<I: IntoIterator<Item = T>>(frames: I) -> Frames {
         let frames: Vec<T> = frames.into_iter().collect();
         let longest = frames.iter().map(|frame| frame.as_ref().len()).max().unwrap_or(0);
-        let stride = longest.next_multiple_of(LINE);
-        let mut bytes = vec![0; stride * frames.len() + LINE].into_boxed_slice();
-        let start = bytes.as_ptr().align_offset(LINE);
-        for (frame, at) in frames.iter().zip((start..).step_by(stride.max(1))) {
-            bytes[at..at + frame.as_ref().len()].copy_from_slice(frame.as_ref());
-        }
-        Frames { bytes, start, stride, lens: frames.iter().map(|frame| frame.as_ref().len()).collect() }
+        Frames::from_fn(frames.len(), longest, |at| &frames[at])
     }
 }
 

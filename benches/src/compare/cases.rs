@@ -226,21 +226,32 @@ impl Case {
     /// The frames, in the order in which both switches get them. Established traffic comes in random order, one for
     /// originals and another for replies; what is new comes in order of addresses.
     pub fn traffic(&self) -> Traffic {
-        let mut originals: Vec<_> = match self.work {
-            Work::Rules { rules, masks } => PrefixRules::new(rules, masks).frames(self.flows),
-            Work::Explosion { attack } => explosion_frames(attack),
-            _ => (0..self.flows).map(|n| self.frame(n, false)).collect(),
-        };
-        let mut replies = Vec::new();
-        if self.figure == Figure::Established {
-            if self.tracks() {
-                replies = (0..self.flows).map(|n| self.frame(n, true)).collect();
+        let established = self.figure == Figure::Established;
+        let shuffled = |mut frames: Vec<Vec<u8>>| {
+            if established {
+                Dice(5).shuffle(&mut frames);
             }
-            Dice(5).shuffle(&mut originals);
-            Dice(6).shuffle(&mut replies);
+            frames.into_iter().collect()
+        };
+        let originals = match self.work {
+            Work::Rules { rules, masks } => shuffled(PrefixRules::new(rules, masks).frames(self.flows)),
+            Work::Explosion { attack } => shuffled(explosion_frames(attack)),
+            _ => self.frames(self.flows, false, established.then_some(5)),
+        };
+        let replies = if established && self.tracks() { self.flows } else { 0 };
+        let replies = self.frames(replies, true, established.then_some(6));
+        Traffic { originals: Arc::new(originals), replies: Arc::new(replies) }
+    }
+
+    /// Frames of the first connections in one direction, in an order that is random if there is a seed.
+    fn frames(&self, connections: usize, reply: bool, seed: Option<u64>) -> Frames {
+        let mut order: Vec<u32> = Vec::new();
+        if let Some(seed) = seed {
+            order.extend(0..connections as u32);
+            Dice(seed).shuffle(&mut order);
         }
-        let frames = |frames: Vec<Vec<u8>>| Arc::new(frames.into_iter().collect());
-        Traffic { originals: frames(originals), replies: frames(replies) }
+        let frame = |at: usize| self.frame(order.get(at).map_or(at, |n| *n as usize), reply);
+        Frames::from_fn(connections, FRAME_LEN, frame)
     }
 
     /// The frame of a connection in one direction.
@@ -319,10 +330,10 @@ mod tests {
             let expected: HashSet<Ends> = traffic
                 .originals
                 .iter()
-                .map(|f| ends(f))
+                .map(ends)
                 .map(|(client, server)| (server, (snat.unwrap_or(client.0), client.1)))
                 .collect();
-            let found: HashSet<Ends> = traffic.replies.iter().map(|f| ends(f)).collect();
+            let found: HashSet<Ends> = traffic.replies.iter().map(ends).collect();
             assert_eq!(expected.len(), case.flows, "{}: tuples differ, translated ones too", case.name);
             assert_eq!(expected, found, "{}", case.name);
             assert!(traffic.originals.iter().chain(traffic.replies.iter()).all(|f| f.len() == FRAME_LEN));
@@ -333,7 +344,7 @@ mod tests {
     fn new_flows_come_once_each() {
         for case in CASES.iter().filter(|c| c.figure == Figure::New) {
             let traffic = Case { flows: 20_000, ..*case }.traffic();
-            let distinct: HashSet<Ends> = traffic.originals.iter().map(|f| ends(f)).collect();
+            let distinct: HashSet<Ends> = traffic.originals.iter().map(ends).collect();
             assert_eq!((distinct.len(), traffic.replies.len()), (20_000, 0));
         }
     }
