@@ -83,9 +83,14 @@ enum Wanted {
     Within(f64, Series),
     /// So many times the first other figure, or the second, whichever is the smaller.
     TimesUnless(f64, Series, Series),
+    /// The other figure, and a tenth at most; or there is a reason, which docs/performance.md has.
+    Flat(Series),
     /// At most so much.
     AtMost(f64),
 }
+
+/// By how much a frame's time may grow that does not.
+const FLAT: f64 = 1.1;
 
 /// One goal.
 #[derive(Clone, Copy, Debug)]
@@ -131,7 +136,7 @@ const fn core(title: &'static str, case: &'static str, times: f64) -> Goal {
 }
 
 const fn flat(title: &'static str, curve: &'static str, from: usize, to: usize) -> Goal {
-    goal(GROWTH, title, Series::Curve(curve, to), Wanted::Within(1.1, Series::Curve(curve, from)))
+    goal(GROWTH, title, Series::Curve(curve, to), Wanted::Flat(Series::Curve(curve, from)))
 }
 
 const fn overlay(
@@ -231,13 +236,13 @@ const GOALS: &[Goal] = &[
     kept_p99("p99 beside SYNs through NAT, µs", "beside-syn-p99"),
     kept_p99("p99 beside 10,000 MACs, µs", "beside-macs-p99"),
     goal(MEMORY, "cached flow", Series::Bytes("cached flow"), Wanted::AtMost(128.0)),
-    goal(MEMORY, "tracked connection", Series::Bytes("connection, nothing cached"), Wanted::AtMost(216.0)),
     goal(
         MEMORY,
-        "tracked connection with NAT",
-        Series::Bytes("connection with NAT, nothing cached"),
+        "tracked connection",
+        Series::Bytes("established connection, nothing cached"),
         Wanted::AtMost(216.0),
     ),
+    goal(MEMORY, "tracked connection with NAT", Series::Bytes("the same with NAT"), Wanted::AtMost(216.0)),
 ];
 
 /// What came of a goal.
@@ -271,6 +276,7 @@ impl Goal {
         match self.wanted {
             Wanted::Times(times, series) => Some(outcome(beside(series, 1.0)?, &|ratio| ratio >= times)),
             Wanted::Within(times, series) => Some(outcome(beside(series, 1.0)?, &|ratio| ratio <= times)),
+            Wanted::Flat(series) => Some(outcome(beside(series, 1.0)?, &|ratio| ratio <= FLAT)),
             Wanted::TimesUnless(times, first, second) => {
                 let all = [beside(first, times)?, beside(second, 1.0)?];
                 let easier = all.into_iter().max_by(|a, b| median(&a.2).total_cmp(&median(&b.2)))?;
@@ -289,6 +295,7 @@ impl Goal {
         match self.wanted {
             Wanted::Times(times, _) => format!("≥ {times}"),
             Wanted::Within(times, _) => format!("≤ {times}"),
+            Wanted::Flat(_) => format!("≤ {FLAT}"),
             Wanted::TimesUnless(..) => "≥ 1".to_owned(),
             Wanted::AtMost(most) => format!("≤ {most}"),
         }
@@ -344,7 +351,11 @@ pub fn report(reports: &Reports, facts: &[(String, String)]) -> Report {
                     Some(_) => format!("{:.2} ({least:.2}..{most:.2})", median(&outcome.compared)),
                     None => "–".to_owned(),
                 };
-                let verdict = if outcome.met { "met" } else { "**missed**" };
+                let verdict = match (outcome.met, goal.wanted) {
+                    (true, _) => "met",
+                    (false, Wanted::Flat(_)) => "**grows**",
+                    (false, _) => "**missed**",
+                };
                 writeln!(
                     text,
                     " {} | {beside} | {ratio} | {} | {verdict} |",
@@ -413,7 +424,7 @@ mod tests {
             "| idle, % of a core | 0.000 | – | – | ≤ 0.1 | met |",
             "| 1 flow, frames a second | 20,000,000 | 10,000,000 ovs-dpdk | 2.00 (1.00..3.00) | ≥ 1 | met |",
             "| first packet to a Service, ns | 2,000 | – | – | ≤ 1500 | **missed** |",
-            "| ports, ns | 11.5 | 10.0 at 2 | 1.15 (1.15..1.15) | ≤ 1.1 | **missed** |",
+            "| ports, ns | 11.5 | 10.0 at 2 | 1.15 (1.15..1.15) | ≤ 1.1 | **grows** |",
             "| TCP, 1 stream, Gbit/s; where the forwarder allows 0.9 | 12.0 | 11.0 forwarder-veth | 1.09 (1.09..1.09) | ≥ 1 | met |",
             "| cached flow | 125 | – | – | ≤ 128 | met |",
             "5 of 9 met.",
@@ -446,7 +457,9 @@ mod tests {
         for goal in GOALS {
             assert!(known(goal.ours), "{goal:?}");
             match goal.wanted {
-                Wanted::Times(_, other) | Wanted::Within(_, other) => assert!(known(other), "{goal:?}"),
+                Wanted::Times(_, other) | Wanted::Within(_, other) | Wanted::Flat(other) => {
+                    assert!(known(other), "{goal:?}")
+                }
                 Wanted::TimesUnless(_, a, b) => assert!(known(a) && known(b), "{goal:?}"),
                 Wanted::AtMost(_) => {}
             }
