@@ -30,7 +30,7 @@ use switch::tunnel::{TunnelCarrier, TunnelSocket};
 use sys::IfName;
 use sys::io_ring::RingSetup;
 use sys::netlink::Netlink;
-use sys::netns::Netns;
+use sys::netns::{Netns, NetnsError};
 use sys::tap::{TapError, TapOpen};
 use sys::xdp::XdpError;
 
@@ -306,22 +306,23 @@ impl Devices {
         // If an earlier run was killed, the kernel lets go of its TAPs only when it has freed its io_urings, tens of milliseconds
         // later.
         let may_be_let_go = sys::clock::monotonic() < self.strays_held_until;
-        let adopted =
-            match self.strays.get(&alias).map(|stray| take_over(&slot.config, stray, may_use_io_uring)) {
-                Some(Err(PortConfigError::Tap(TapError::InUse { .. }))) if may_be_let_go => {
-                    (slot.held, slot.retry_at) = (true, now + HOLD_GLANCE);
-                    return None;
-                }
-                Some(Err(error)) => {
-                    tracing::info!(target: "netdev", "{name}: not taken over: {error}");
-                    None
-                }
-                Some(Ok(port)) => Some(port),
-                None => None,
-            };
+        // A row whose type was changed meanwhile wants no TAP.
+        let stray = self.strays.get(&alias).filter(|_| slot.config.kind == InterfaceKind::Tap);
+        let adopted = match stray.map(|stray| take_over(&slot.config, stray, may_use_io_uring)) {
+            Some(Err(PortConfigError::Tap(TapError::InUse { .. }))) if may_be_let_go => {
+                (slot.held, slot.retry_at) = (true, now + HOLD_GLANCE);
+                return None;
+            }
+            // As long as it may be there, another one would leave the pod that has it without a connection, and nobody would know.
+            Some(Err(error)) if is_missing(&error) => {
+                tracing::info!(target: "netdev", "{name}: not taken over: {error}");
+                self.strays.remove(&alias);
+                None
+            }
+            adopted => adopted,
+        };
         slot.held = false;
-        self.strays.remove(&alias);
-        let opened = adopted.map_or_else(|| open(&slot.config, may_use_io_uring, may_be_let_go), Ok);
+        let opened = adopted.unwrap_or_else(|| open(&slot.config, may_use_io_uring, may_be_let_go));
         let opened = opened.and_then(|mut port| {
             let report = port.link()?;
             Ok((port, report))
@@ -367,6 +368,9 @@ impl Devices {
             slot.retry_at = now + RETRY;
             workers.remove_port(dp_port);
             return None;
+        }
+        if slot.config.kind == InterfaceKind::Tap {
+            self.strays.remove(&alias);
         }
         if slot.opened_before {
             tracing::info!(target: "bridge", "interface {name}: network device is back");
@@ -520,6 +524,15 @@ fn take_over(
     let alias = alias_of(config);
     let there = tap_config(config, &alias, stray.name, may_use_io_uring);
     Ok(Box::new(TapPort::open(&TapConfig { netns: netns.as_ref(), open: TapOpen::Attach, ..there })?))
+}
+
+/// Whether there is no such TAP any more, nor its namespace.
+fn is_missing(error: &PortConfigError) -> bool {
+    matches!(
+        error,
+        PortConfigError::Tap(TapError::Missing { .. })
+            | PortConfigError::Netns(NetnsError::Missing(_) | NetnsError::NotANamespace(_))
+    )
 }
 
 /// Opens the device of an interface. `may_be_let_go`: whoever has it may be an earlier run that is ending.
