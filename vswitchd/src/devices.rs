@@ -29,7 +29,7 @@ use switch::mac::MacAddr;
 use switch::tunnel::{TunnelCarrier, TunnelSocket};
 use sys::IfName;
 use sys::io_ring::RingSetup;
-use sys::netlink::Netlink;
+use sys::netlink::{Link, Netlink, NetlinkError};
 use sys::netns::{Netns, NetnsError};
 use sys::tap::{TapError, TapOpen};
 use sys::xdp::XdpError;
@@ -118,23 +118,32 @@ fn alias_of(config: &InterfaceConfig) -> String {
     format!("tapestry:{}", config.row)
 }
 
+/// The links of the namespace that a file stands for; of this one without.
+fn links(netns: Option<&Path>) -> Result<Vec<Link>, PortConfigError> {
+    let Some(path) = netns else { return Ok(Netlink::open()?.links()?) };
+    let netns = Netns::by_path(path)?;
+    Ok(match Netlink::open_in(&netns) {
+        // What may not be entered may still be looked into, so that it is known that the TAP is there.
+        Err(NetlinkError::Netns(NetnsError::NotPermitted)) => Netlink::open()?.links_in(&netns)?,
+        inside => inside?.links()?,
+    })
+}
+
 /// Looks for TAPs of an earlier run in this network namespace and in every one that has a name (ip-netns(8)).
 fn find_strays() -> BTreeMap<String, Stray> {
     let mut found = BTreeMap::new();
     let mut look = |netns: Option<PathBuf>| {
-        let links = match &netns {
-            None => Netlink::open().and_then(|mut n| n.links()).unwrap_or_default(),
-            Some(path) => {
-                let Ok(netns) = Netns::by_path(path) else { return };
-                Netlink::open_in(&netns).and_then(|mut n| n.links()).unwrap_or_default()
-            }
-        };
+        let links = links(netns.as_deref()).unwrap_or_else(|error| {
+            let place = netns.as_deref().map_or(Cow::Borrowed("own namespace"), Path::to_string_lossy);
+            tracing::info!(target: "netdev", "{place}: TAPs of an earlier run are not looked for: {error}");
+            Vec::new()
+        });
         for link in links.into_iter().filter(|l| l.alias.starts_with("tapestry:")) {
             found.insert(link.alias, Stray { netns: netns.clone(), name: link.name });
         }
     };
     look(None);
-    let names = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    let names = std::fs::read_dir(sys::netns::NAMED_DIRECTORY).into_iter().flatten().flatten();
     names.for_each(|entry| look(Some(entry.path())));
     found
 }
