@@ -53,6 +53,8 @@ struct Device {
     leaving: Vec<(u16, LateSide)>,
     /// Address of a device that has none of its own.
     made_up_mac: MacAddr,
+    /// The text on it by which it is found again, if it is a TAP.
+    alias: String,
     report: LinkReport,
 }
 
@@ -203,7 +205,13 @@ impl Devices {
         self.pins_due = true;
         let slot = self.slots.get_mut(&config.name)?;
         let old = std::mem::replace(&mut slot.config, config.clone());
-        let device = slot.device.as_mut()?;
+        let alias = alias_of(config);
+        let Some(device) = slot.device.as_mut() else {
+            if let Some(stray) = self.strays.remove(&alias_of(&old)) {
+                self.strays.insert(alias, stray);
+            }
+            return None;
+        };
         // What failed before is tried again, so that its error stays while it is wanted.
         let failed = slot.error.take().is_some();
         let wanted = [
@@ -216,6 +224,16 @@ impl Devices {
                 .flatten()
                 .map(|m| DeviceChange::Mac(m.to_bytes())),
         ];
+        // A port that was deleted and added in one transaction has another row. Without its alias its TAP would not be found again.
+        if config.kind == InterfaceKind::Tap && device.alias != alias {
+            match device.port.change(DeviceChange::Alias(alias.clone())) {
+                Ok(()) => device.alias = alias,
+                Err(error) => {
+                    tracing::warn!(target: "netdev", "{}: {error}", config.name);
+                    slot.error = Some(error.to_string());
+                }
+            }
+        }
         for change in wanted.into_iter().flatten() {
             if let Err(error) = device.port.change(change) {
                 tracing::warn!(target: "netdev", "{}: {error}", config.name);
@@ -395,7 +413,7 @@ impl Devices {
         }
         let made_up_mac = MacAddr(0xaa55_aa55_0000 + u64::from(made_up));
         let mut device =
-            Device { port, dp_port, sides: Vec::new(), leaving: Vec::new(), made_up_mac, report };
+            Device { port, dp_port, sides: Vec::new(), leaving: Vec::new(), made_up_mac, alias, report };
         device.take_sides(room.clone());
         self.pins_due = true;
         let state = device.state();
