@@ -65,8 +65,8 @@ fn what_lacks_a_capability_is_told() {
     assert!(pod.run_ok("ip link show pod1").contains("pod1"));
 }
 
-/// A daemon that dies is followed by one that finds the TAPs which lie in its own namespace, and makes those anew that it
-/// may not look for.
+/// A daemon that dies is followed by one that takes over the TAPs which lie in its own namespace, and says of those in pods
+/// that it may not. They are made anew when their pods are gone.
 #[test]
 fn a_restart_finds_what_is_in_its_own_namespace() {
     let mut switch = with("+net_admin,+net_raw");
@@ -81,5 +81,10 @@ fn a_restart_finds_what_is_in_its_own_namespace() {
     switch.run("ovs-vsctl set Open_vSwitch . external_ids:restarted=yes");
     assert_eq!(error(&switch, "here"), "[]");
     assert_eq!(switch.run("ovs-vsctl get Interface here ifindex"), index);
-    assert!(switch.ns().run_ok("ip link show pod1").contains("pod1"));
+    assert!(error(&switch, "pod1").contains("CAP_SYS_ADMIN"), "{}", error(&switch, "pod1"));
+    let is_here = || ip(&format!("-n {} -o link show", switch.ns().name())).contains("pod1");
+    assert!(!is_here());
+    ip(&format!("netns del {}", pod.name()));
+    wait_for("another one is made", || error(&switch, "pod1") == "[]");
+    assert!(is_here());
 }

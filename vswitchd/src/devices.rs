@@ -29,8 +29,8 @@ use switch::mac::MacAddr;
 use switch::tunnel::{TunnelCarrier, TunnelSocket};
 use sys::IfName;
 use sys::io_ring::RingSetup;
-use sys::netlink::Netlink;
-use sys::netns::Netns;
+use sys::netlink::{Link, Netlink, NetlinkError};
+use sys::netns::{Netns, NetnsError};
 use sys::tap::{TapError, TapOpen};
 use sys::xdp::XdpError;
 
@@ -53,6 +53,8 @@ struct Device {
     leaving: Vec<(u16, LateSide)>,
     /// Address of a device that has none of its own.
     made_up_mac: MacAddr,
+    /// The text on it by which it is found again, if it is a TAP.
+    alias: String,
     report: LinkReport,
 }
 
@@ -118,23 +120,32 @@ fn alias_of(config: &InterfaceConfig) -> String {
     format!("tapestry:{}", config.row)
 }
 
+/// The links of the namespace that a file stands for; of this one without.
+fn links(netns: Option<&Path>) -> Result<Vec<Link>, PortConfigError> {
+    let Some(path) = netns else { return Ok(Netlink::open()?.links()?) };
+    let netns = Netns::by_path(path)?;
+    Ok(match Netlink::open_in(&netns) {
+        // What may not be entered may still be looked into, so that it is known that the TAP is there.
+        Err(NetlinkError::Netns(NetnsError::NotPermitted)) => Netlink::open()?.links_in(&netns)?,
+        inside => inside?.links()?,
+    })
+}
+
 /// Looks for TAPs of an earlier run in this network namespace and in every one that has a name (ip-netns(8)).
 fn find_strays() -> BTreeMap<String, Stray> {
     let mut found = BTreeMap::new();
     let mut look = |netns: Option<PathBuf>| {
-        let links = match &netns {
-            None => Netlink::open().and_then(|mut n| n.links()).unwrap_or_default(),
-            Some(path) => {
-                let Ok(netns) = Netns::by_path(path) else { return };
-                Netlink::open_in(&netns).and_then(|mut n| n.links()).unwrap_or_default()
-            }
-        };
+        let links = links(netns.as_deref()).unwrap_or_else(|error| {
+            let place = netns.as_deref().map_or(Cow::Borrowed("own namespace"), Path::to_string_lossy);
+            tracing::info!(target: "netdev", "{place}: TAPs of an earlier run are not looked for: {error}");
+            Vec::new()
+        });
         for link in links.into_iter().filter(|l| l.alias.starts_with("tapestry:")) {
             found.insert(link.alias, Stray { netns: netns.clone(), name: link.name });
         }
     };
     look(None);
-    let names = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    let names = std::fs::read_dir(sys::netns::NAMED_DIRECTORY).into_iter().flatten().flatten();
     names.for_each(|entry| look(Some(entry.path())));
     found
 }
@@ -194,7 +205,13 @@ impl Devices {
         self.pins_due = true;
         let slot = self.slots.get_mut(&config.name)?;
         let old = std::mem::replace(&mut slot.config, config.clone());
-        let device = slot.device.as_mut()?;
+        let alias = alias_of(config);
+        let Some(device) = slot.device.as_mut() else {
+            if let Some(stray) = self.strays.remove(&alias_of(&old)) {
+                self.strays.insert(alias, stray);
+            }
+            return None;
+        };
         // What failed before is tried again, so that its error stays while it is wanted.
         let failed = slot.error.take().is_some();
         let wanted = [
@@ -207,6 +224,16 @@ impl Devices {
                 .flatten()
                 .map(|m| DeviceChange::Mac(m.to_bytes())),
         ];
+        // A port that was deleted and added in one transaction has another row. Without its alias its TAP would not be found again.
+        if config.kind == InterfaceKind::Tap && device.alias != alias {
+            match device.port.change(DeviceChange::Alias(alias.clone())) {
+                Ok(()) => device.alias = alias,
+                Err(error) => {
+                    tracing::warn!(target: "netdev", "{}: {error}", config.name);
+                    slot.error = Some(error.to_string());
+                }
+            }
+        }
         for change in wanted.into_iter().flatten() {
             if let Err(error) = device.port.change(change) {
                 tracing::warn!(target: "netdev", "{}: {error}", config.name);
@@ -306,22 +333,23 @@ impl Devices {
         // If an earlier run was killed, the kernel lets go of its TAPs only when it has freed its io_urings, tens of milliseconds
         // later.
         let may_be_let_go = sys::clock::monotonic() < self.strays_held_until;
-        let adopted =
-            match self.strays.get(&alias).map(|stray| take_over(&slot.config, stray, may_use_io_uring)) {
-                Some(Err(PortConfigError::Tap(TapError::InUse { .. }))) if may_be_let_go => {
-                    (slot.held, slot.retry_at) = (true, now + HOLD_GLANCE);
-                    return None;
-                }
-                Some(Err(error)) => {
-                    tracing::info!(target: "netdev", "{name}: not taken over: {error}");
-                    None
-                }
-                Some(Ok(port)) => Some(port),
-                None => None,
-            };
+        // A row whose type was changed meanwhile wants no TAP.
+        let stray = self.strays.get(&alias).filter(|_| slot.config.kind == InterfaceKind::Tap);
+        let adopted = match stray.map(|stray| take_over(&slot.config, stray, may_use_io_uring)) {
+            Some(Err(PortConfigError::Tap(TapError::InUse { .. }))) if may_be_let_go => {
+                (slot.held, slot.retry_at) = (true, now + HOLD_GLANCE);
+                return None;
+            }
+            // As long as it may be there, another one would leave the pod that has it without a connection, and nobody would know.
+            Some(Err(error)) if is_missing(&error) => {
+                tracing::info!(target: "netdev", "{name}: not taken over: {error}");
+                self.strays.remove(&alias);
+                None
+            }
+            adopted => adopted,
+        };
         slot.held = false;
-        self.strays.remove(&alias);
-        let opened = adopted.map_or_else(|| open(&slot.config, may_use_io_uring, may_be_let_go), Ok);
+        let opened = adopted.unwrap_or_else(|| open(&slot.config, may_use_io_uring, may_be_let_go));
         let opened = opened.and_then(|mut port| {
             let report = port.link()?;
             Ok((port, report))
@@ -368,6 +396,9 @@ impl Devices {
             workers.remove_port(dp_port);
             return None;
         }
+        if slot.config.kind == InterfaceKind::Tap {
+            self.strays.remove(&alias);
+        }
         if slot.opened_before {
             tracing::info!(target: "bridge", "interface {name}: network device is back");
         }
@@ -382,7 +413,7 @@ impl Devices {
         }
         let made_up_mac = MacAddr(0xaa55_aa55_0000 + u64::from(made_up));
         let mut device =
-            Device { port, dp_port, sides: Vec::new(), leaving: Vec::new(), made_up_mac, report };
+            Device { port, dp_port, sides: Vec::new(), leaving: Vec::new(), made_up_mac, alias, report };
         device.take_sides(room.clone());
         self.pins_due = true;
         let state = device.state();
@@ -520,6 +551,15 @@ fn take_over(
     let alias = alias_of(config);
     let there = tap_config(config, &alias, stray.name, may_use_io_uring);
     Ok(Box::new(TapPort::open(&TapConfig { netns: netns.as_ref(), open: TapOpen::Attach, ..there })?))
+}
+
+/// Whether there is no such TAP any more, nor its namespace.
+fn is_missing(error: &PortConfigError) -> bool {
+    matches!(
+        error,
+        PortConfigError::Tap(TapError::Missing { .. })
+            | PortConfigError::Netns(NetnsError::Missing(_) | NetnsError::NotANamespace(_))
+    )
 }
 
 /// Opens the device of an interface. `may_be_let_go`: whoever has it may be an earlier run that is ending.

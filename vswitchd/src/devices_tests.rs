@@ -355,3 +355,146 @@ fn a_tap_of_an_earlier_run_is_taken_over_when_it_is_let_go() {
     };
     sys::netns::run_in(&Netns::new_unnamed().expect("a namespace"), test).expect("entered");
 }
+
+/// A namespace with a name, for as long as this lives.
+struct Pod {
+    name: String,
+    netns: Netns,
+}
+
+impl Pod {
+    fn new(name: &str) -> Pod {
+        let name = format!("{name}-{}", std::process::id());
+        let netns = sys::netns::create_named(&name).expect("a namespace");
+        Pod { name, netns }
+    }
+
+    fn links(&self) -> Vec<sys::netlink::Link> {
+        Netlink::open_in(&self.netns).and_then(|mut n| n.links()).expect("links")
+    }
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        let _ = sys::netns::delete_named(&self.name);
+    }
+}
+
+/// A TAP of a row that no other test has: all look into every namespace with a name.
+fn tap_of(row: &str) -> InterfaceConfig {
+    let row = format!("{row}-{}", std::process::id());
+    InterfaceConfig { row, ..interface("tap0", InterfaceKind::Tap) }
+}
+
+/// As an earlier run has it that moved it into a pod.
+fn open_tap(config: &InterfaceConfig, netns: Option<&Netns>) -> TapPort {
+    let alias = alias_of(config);
+    let name = IfName::new(&config.name).expect("a name");
+    TapPort::open(&TapConfig { alias: Some(&alias), netns, ..TapConfig::new(name) }).expect("a TAP")
+}
+
+fn is_here(name: &str) -> bool {
+    let name = IfName::new(name).expect("a name");
+    Netlink::open().and_then(|mut n| n.link_by_name(&name)).expect("an answer").is_some()
+}
+
+fn in_namespace(test: impl FnOnce() + Send) {
+    sys::netns::run_in(&Netns::new_unnamed().expect("a namespace"), test).expect("entered");
+}
+
+/// However long that takes: one made anew would leave the pod dead.
+#[test]
+fn a_tap_in_a_pod_that_is_not_let_go_is_not_made_anew() {
+    in_namespace(|| {
+        let (pod, tap) = (Pod::new("held"), tap_of("held"));
+        let held = open_tap(&tap, Some(&pod.netns));
+        let (mut workers, mut devices) = (workers(), Devices::after_restart(false));
+        devices.strays_held_until = Instant::ZERO;
+        assert_eq!(devices.want(&tap, &mut workers, START), None);
+        assert!(devices.error("tap0").is_some_and(|e| e.contains("in use")), "{:?}", devices.error("tap0"));
+        assert!(!is_here("tap0"));
+        drop(held);
+        let news = devices.retry(false, &mut workers, START + RETRY);
+        assert!(matches!(news[..], [News::Open(..)]), "{news:?}");
+        assert_eq!(devices.error("tap0"), None);
+        assert!(!is_here("tap0"));
+        workers.stop();
+    });
+}
+
+/// One of the same name that is in the daemon's namespace is not sent into the pod.
+#[test]
+fn a_tap_that_went_with_its_pod_or_from_it_is_made_anew() {
+    in_namespace(|| {
+        let (pod, tap) = (Pod::new("gone"), tap_of("gone"));
+        drop(open_tap(&tap, Some(&pod.netns)));
+        let (mut workers, mut devices) = (workers(), Devices::after_restart(false));
+        open_tap(&tap, Some(&pod.netns)).discard().expect("there");
+        let others = TapPort::open(&TapConfig::new(IfName::new("tap0").expect("a name"))).expect("a TAP");
+        drop(others);
+        assert!(matches!(devices.want(&tap, &mut workers, START), Some(News::Open(..))));
+        assert!(is_here("tap0"));
+        assert!(pod.links().iter().all(|link| link.name.as_str() == "lo"), "{:?}", pod.links());
+        workers.stop();
+    });
+    in_namespace(|| {
+        let (pod, tap) = (Pod::new("left"), tap_of("left"));
+        drop(open_tap(&tap, Some(&pod.netns)));
+        let (mut workers, mut devices) = (workers(), Devices::after_restart(false));
+        drop(pod);
+        assert!(matches!(devices.want(&tap, &mut workers, START), Some(News::Open(..))));
+        assert!(is_here("tap0"));
+        workers.stop();
+    });
+}
+
+#[test]
+fn an_interface_whose_type_was_changed_takes_no_tap_over() {
+    in_namespace(|| {
+        let (pod, tap) = (Pod::new("type"), tap_of("type"));
+        drop(open_tap(&tap, Some(&pod.netns)));
+        let (mut workers, mut devices) = (workers(), Devices::after_restart(false));
+        let system = InterfaceConfig { kind: InterfaceKind::System, ..tap.clone() };
+        assert_eq!(devices.want(&system, &mut workers, START), None);
+        assert!(devices.error("tap0").is_some_and(|e| e.contains("No such device")));
+        // But if it is changed back.
+        assert_eq!(devices.forget("tap0"), None);
+        assert!(matches!(devices.want(&tap, &mut workers, START), Some(News::Open(..))));
+        assert!(!is_here("tap0"));
+        workers.stop();
+    });
+}
+
+/// As by `del-port p -- add-port p` in one transaction. Also when the TAP is in a pod, or not taken over yet.
+#[test]
+fn a_tap_is_known_by_the_row_that_its_interface_has_now() {
+    in_namespace(|| {
+        let pod = Pod::new("row");
+        let [a, b, c, d] = ["row-a", "row-b", "row-c", "row-d"].map(tap_of);
+        let name = IfName::new("tap0").expect("a name");
+        let (mut workers, mut devices) = (workers(), Devices::after_restart(false));
+        let device = opened(devices.want(&a, &mut workers, START));
+        assert_eq!(devices.change(&b, &workers), None);
+        let mut netlink = Netlink::open().expect("a socket");
+        let link = netlink.link_by_name(&name).expect("an answer").expect("here");
+        assert_eq!(link.alias, alias_of(&b));
+        let moved = sys::netlink::LinkChange::default().netns(&pod.netns);
+        netlink.change(link.index, &moved).expect("moved");
+        assert_eq!(devices.change(&c, &workers), None);
+        let there = |alias: String| pod.links().iter().any(|link| link.name == name && link.alias == alias);
+        assert!(there(alias_of(&c)), "{:?}", pod.links());
+        assert_eq!((devices.error("tap0"), devices.get("tap0")), (None, Some((device.port, device))));
+        workers.stop();
+        drop(devices);
+        let held = open_tap(&c, Some(&pod.netns));
+        let (mut workers, mut devices) = (self::workers(), Devices::after_restart(false));
+        devices.strays_held_until = Instant::ZERO;
+        assert_eq!(devices.want(&c, &mut workers, START), None);
+        assert_eq!(devices.change(&d, &workers), None);
+        drop(held);
+        let news = devices.retry(false, &mut workers, START + RETRY);
+        assert!(matches!(news[..], [News::Open(..)]), "{news:?}");
+        assert!(there(alias_of(&d)) && !is_here("tap0"), "{:?}", pod.links());
+        workers.stop();
+    });
+}

@@ -79,6 +79,7 @@ pub(super) fn change(netns: &Netns, key: Key, change: DeviceChange) -> Result<()
             DeviceChange::Admin { up: false } => wanted.admin(AdminState::Down),
             DeviceChange::Mtu(mtu) => wanted.mtu(mtu),
             DeviceChange::Mac(mac) => wanted.mac(mac),
+            DeviceChange::Alias(text) => wanted.alias(&text),
         };
         Ok(netlink.change(index, &wanted)?)
     })

@@ -137,6 +137,7 @@ impl Port for DummyPort {
             DeviceChange::Admin { up } => self.report.admin_up = up,
             DeviceChange::Mtu(mtu) => self.report.mtu = Some(mtu),
             DeviceChange::Mac(mac) => self.report.mac = Some(mac),
+            DeviceChange::Alias(_) => return Err(PortConfigError::Unsupported("alias")),
         }
         Ok(())
     }

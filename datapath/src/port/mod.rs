@@ -333,7 +333,7 @@ pub struct RxLoss {
 }
 
 /// A change to a port's device.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum DeviceChange {
     /// Switch it on or off.
     Admin {
@@ -344,6 +344,8 @@ pub enum DeviceChange {
     Mtu(u32),
     /// Set the MAC address.
     Mac([u8; 6]),
+    /// Put a text on it, by which it is known again after having been moved or renamed.
+    Alias(String),
 }
 
 /// A port as its owner sees it. Dropping it does not close its device as long as sides of it are in use.

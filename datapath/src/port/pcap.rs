@@ -112,6 +112,7 @@ impl Port for PcapPort {
             DeviceChange::Admin { up } => (self.report.admin_up, self.report.carrier) = (up, up),
             DeviceChange::Mtu(_) => return Err(PortConfigError::Unsupported("MTU")),
             DeviceChange::Mac(mac) => self.report.mac = Some(mac),
+            DeviceChange::Alias(_) => return Err(PortConfigError::Unsupported("alias")),
         }
         Ok(())
     }

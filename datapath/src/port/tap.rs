@@ -99,7 +99,7 @@ pub struct TapPort {
 
 impl TapPort {
     /// Opens the device, changes it as wanted and moves it where it belongs. One that is in its namespace already (left there
-    /// by an earlier run) is attached to there.
+    /// by an earlier run) is attached to there; [`TapOpen::Attach`] takes none from anywhere else.
     ///
     /// # Errors
     /// [`PortConfigError`]; a device made for this is gone again.
@@ -111,7 +111,7 @@ impl TapPort {
         let attached = match elsewhere {
             Some(netns) if config.open != TapOpen::CreateNew => {
                 run_in(netns, || match open_queues(config, TapOpen::Attach) {
-                    Err(TapError::Missing { .. }) => Ok(None),
+                    Err(TapError::Missing { .. }) if config.open != TapOpen::Attach => Ok(None),
                     opened => opened.map(Some),
                 })??
             }

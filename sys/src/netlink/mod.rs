@@ -13,6 +13,7 @@ mod watch;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsFd, AsRawFd};
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST,
@@ -23,6 +24,7 @@ use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute,
     LinkFlags, LinkHeader, LinkInfo, LinkMessage,
 };
+use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -148,7 +150,42 @@ impl Netlink {
     /// # Errors
     /// [`NetlinkError`].
     pub fn links(&mut self) -> Result<Vec<Link>, NetlinkError> {
-        let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        self.list_links(LinkMessage::default())
+    }
+
+    /// All links of another namespace, without entering it: that takes no `CAP_SYS_ADMIN`, only `CAP_NET_ADMIN` there. None if
+    /// the namespace has no number in that of this socket, which one gets when a link is moved there from here (ip-netns(8),
+    /// `set`).
+    ///
+    /// # Errors
+    /// [`NetlinkError`].
+    pub fn links_in(&mut self, netns: &Netns) -> Result<Vec<Link>, NetlinkError> {
+        let Some(number) = self.number_of(netns)? else { return Ok(Vec::new()) };
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfNetnsId(number));
+        self.list_links(message)
+    }
+
+    /// The number by which the namespace of this socket knows another.
+    fn number_of(&mut self, netns: &Netns) -> Result<Option<i32>, NetlinkError> {
+        let operation = "get number of network namespace";
+        let fd = u32::try_from(netns.as_fd().as_raw_fd()).map_err(io::Error::other)?;
+        let mut message = NsidMessage::default();
+        message.attributes.push(NsidAttribute::Fd(fd));
+        let mut number = None;
+        self.request(operation, RouteNetlinkMessage::GetNsId(message), NLM_F_ACK, &mut |answer| {
+            if let RouteNetlinkMessage::NewNsId(message) = answer {
+                number = message.attributes.iter().find_map(|attribute| match attribute {
+                    NsidAttribute::Id(id) => Some(*id),
+                    _ => None,
+                });
+            }
+        })?;
+        Ok(number.filter(|id| *id >= 0))
+    }
+
+    fn list_links(&mut self, wanted: LinkMessage) -> Result<Vec<Link>, NetlinkError> {
+        let request = RouteNetlinkMessage::GetLink(wanted);
         let mut links = self.list("list links", &request, |answer| match answer {
             RouteNetlinkMessage::NewLink(message) => link::decode(&message),
             _ => None,

@@ -142,6 +142,20 @@ fn socket_for_another_namespace_and_a_move_in_one_message() {
     assert_eq!(moved.admin, AdminState::Up);
 }
 
+#[test]
+fn links_of_another_namespace_are_listed_from_outside() {
+    let (here, there) = (Scratch::new(), Scratch::new());
+    let mut netlink = Netlink::open_in(here.netns()).unwrap();
+    assert_eq!(netlink.links_in(there.netns()).unwrap(), [], "it has no number yet");
+    netlink.create_veth(&name("a"), &name("b")).unwrap();
+    let index = link(&mut netlink, "a").index;
+    let change = LinkChange::default().netns(there.netns()).alias("moved");
+    netlink.change(index, &change).unwrap();
+    let links = netlink.links_in(there.netns()).unwrap();
+    assert_eq!(links, Netlink::open_in(there.netns()).unwrap().links().unwrap());
+    assert_eq!(links.iter().map(|link| link.alias.as_str()).collect::<Vec<_>>(), ["", "moved"]);
+}
+
 fn read_until(watch: &mut LinkWatch, enough: impl Fn(&[LinkEvent]) -> bool) -> Vec<LinkEvent> {
     let mut poller = Poller::new().unwrap();
     poller.add(&*watch, PollToken(1), Interest::Read).unwrap();
