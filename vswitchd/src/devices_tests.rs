@@ -280,6 +280,28 @@ fn a_port_goes_from_a_worker_whose_queue_was_full_when_it_answers() {
     workers.stop();
 }
 
+/// Workers may still have what is to be removed under the number when the next device is handed to them.
+#[test]
+fn a_device_that_could_not_be_handed_over_has_another_number_the_next_time() {
+    let (mut workers, mut devices, _, holder) = held_worker();
+    while workers.peers()[1].send(Command::Fold { done: None }).is_ok() {}
+    assert_eq!(devices.want(&interface("q", InterfaceKind::Dummy), &mut workers, START), None);
+    assert!(devices.error("q").is_some() && workers.owes_removals());
+    drop(holder);
+    workers.set_patience(Duration::from_secs(60));
+    while workers.fragments().len() < 2 {
+        std::thread::yield_now();
+    }
+    let [News::Open(_, device)] = &devices.retry(true, &mut workers, START)[..] else { panic!("not opened") };
+    look_again(&mut devices, &mut workers);
+    workers.settle();
+    assert!(
+        workers.peers().iter().all(|peer| peer.stats().port(device.port).is_some()),
+        "all can send to it"
+    );
+    workers.stop();
+}
+
 /// However often something is asked of all workers; and what one that went on has counted is waited for again.
 #[test]
 fn a_worker_that_does_not_answer_is_waited_for_once() {
