@@ -182,6 +182,15 @@ impl Rx for Holding {
     }
 }
 
+/// Makes a worker stand still until what is given is dropped.
+fn hold(workers: &Workers, worker: usize) -> crossbeam_channel::Sender<()> {
+    let ((holder, until), (held, is_held)) = (crossbeam_channel::bounded(0), crossbeam_channel::bounded(1));
+    let queue = RxQueue::only(Box::new(Holding { held, until }));
+    workers.send(worker, Command::AddRx { port: DpPort(99), queue, done: None }).expect("room");
+    is_held.recv_timeout(Duration::from_secs(30)).expect("it has its worker");
+    holder
+}
+
 /// Two workers, the second of which has the only side of an interface and does not answer until what is given is dropped.
 fn held_worker() -> (Workers, Devices, DpPort, crossbeam_channel::Sender<()>) {
     let (mut workers, mut devices) = (workers(), Devices::default());
@@ -199,10 +208,7 @@ fn held_worker() -> (Workers, Devices, DpPort, crossbeam_channel::Sender<()>) {
     std::fs::remove_file(&file).expect("removable");
     assert_eq!(devices.open().map(|(_, _, worker, _)| worker).collect::<Vec<_>>(), [0, 1]);
     workers.settle();
-    let ((holder, until), (held, is_held)) = (crossbeam_channel::bounded(0), crossbeam_channel::bounded(1));
-    let queue = RxQueue::only(Box::new(Holding { held, until }));
-    workers.send(1, Command::AddRx { port: DpPort(99), queue, done: None }).expect("room");
-    is_held.recv_timeout(Duration::from_secs(30)).expect("it has its worker");
+    let holder = hold(&workers, 1);
     workers.set_patience(Duration::from_millis(20));
     (workers, devices, device.port, holder)
 }
@@ -338,6 +344,24 @@ fn a_worker_that_never_answers_does_not_keep_the_daemon_from_ending() {
     workers.stop();
     assert!(workers.is_any_ending());
     drop(holder);
+}
+
+/// Their number makes the daemon's end no later.
+#[test]
+fn workers_that_never_answer_are_waited_for_together() {
+    let mut workers = workers();
+    while workers.count() < 16 {
+        workers.start_one().expect("a thread");
+    }
+    let holders: Vec<_> = (0..workers.count()).map(|worker| hold(&workers, worker)).collect();
+    let patience = Duration::from_millis(200);
+    workers.set_patience(patience);
+    let begun = sys::clock::monotonic();
+    workers.stop();
+    let waited = sys::clock::monotonic().saturating_since(begun);
+    assert!(workers.is_any_ending());
+    assert!(waited < patience * 15, "{waited:?}");
+    drop(holders);
 }
 
 /// A TAP in the hands of a process that may be ending: nothing is said of it until it is known, and nobody waits.

@@ -327,10 +327,15 @@ impl Workers {
     /// Ends those that were taken out of the row, as far as they answer. What they counted is kept. To be called again while
     /// [`Self::is_any_ending`].
     pub fn end(&mut self) {
-        for mut ending in std::mem::take(&mut self.ending) {
+        // All are told before one is waited for, and all together have so long.
+        for ending in &mut self.ending {
             ending.told = ending.told || ending.peer.send(Command::Stop) != Err(CommandRefused::Full);
+        }
+        let until = sys::clock::monotonic() + self.answer_wait;
+        for ending in std::mem::take(&mut self.ending) {
             let Ending { peer, running, told } = &ending;
-            let waited = || running.await_within(&running.end, peer.stats(), self.answer_wait);
+            let wait = until.saturating_since(sys::clock::monotonic());
+            let waited = || running.await_within(&running.end, peer.stats(), wait);
             if *told && waited() == Err(RecvTimeoutError::Disconnected) {
                 // A worker that panicked has taken the process with it, so this cannot fail.
                 let _ = ending.running.thread.join();
@@ -564,10 +569,6 @@ impl Workers {
     pub fn stop(&mut self) {
         let ending = self.peers.drain(..).zip(self.threads.drain(..));
         self.ending.extend(ending.map(|(peer, running)| Ending { peer, running, told: false }));
-        // All are told before one is waited for.
-        for ending in &mut self.ending {
-            ending.told = ending.peer.send(Command::Stop).is_ok();
-        }
         self.end();
     }
 }
