@@ -151,6 +151,16 @@ fn sides_go_to_new_workers_and_away_from_those_that_end() {
     workers.stop();
 }
 
+/// Or a side that is pinned there would be taken from its worker and given to none.
+#[test]
+fn a_processor_whose_worker_could_not_be_started_has_none() {
+    let mut workers = workers();
+    workers.bind(Some(vec![0, 1, 2]), &[0]);
+    assert_eq!([0, 1, 2].map(|cpu| workers.on_cpu(cpu)), [Some(0), Some(1), None]);
+    assert_eq!(workers.cpus(), Some(&[0, 1][..]), "so that the third is tried again");
+    workers.stop();
+}
+
 /// As many as of a switch with thousands of ports: those behind a full queue would be lost, and the ports deaf.
 #[test]
 fn no_number_of_commands_is_too_much_for_a_worker() {

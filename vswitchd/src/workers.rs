@@ -351,8 +351,12 @@ impl Workers {
         !self.ending.is_empty()
     }
 
-    /// Binds each worker to one of these processors, as many as there are workers, or lets all run on any.
-    pub fn bind(&mut self, cpus: Option<Vec<usize>>, all: &[usize]) {
+    /// Binds each worker to one of these processors, or lets all run on any. Processors for which there is no worker, as one could
+    /// not be started, are left out.
+    pub fn bind(&mut self, mut cpus: Option<Vec<usize>>, all: &[usize]) {
+        if let Some(cpus) = &mut cpus {
+            cpus.truncate(self.count());
+        }
         for (n, running) in self.threads.iter().enumerate() {
             let own = cpus.as_ref().and_then(|cpus| cpus.get(n..=n)).unwrap_or(all);
             if let Err(error) = running.id.bind(own) {
