@@ -10,7 +10,9 @@ use datapath::{Rx, RxQueue};
 use packet::{Batch, FramePool};
 use std::os::fd::BorrowedFd;
 use switch::brain::Brain;
+use switch::config::{BridgeConfig, Config, PortConfig};
 use switch::forwarding::NoPunt;
+use switch::vlan::VlanConfig;
 
 const START: Instant = Instant::from_nanos(1_000_000_000);
 
@@ -21,6 +23,24 @@ fn workers() -> Workers {
     let tracker = Arc::new(ConnTracker::new(seed, CtConfig::default()));
     let ingredients = Ingredients { snapshot, seed, tracker, clock: Clock::default(), notify };
     Workers::start(2, ingredients).expect("workers")
+}
+
+/// A bridge with one port, the device of an interface.
+fn bridge_of(name: &str, devices: &Devices) -> Arc<switch::forwarding::Forwarding> {
+    let interface = interface(name, InterfaceKind::Dummy);
+    let port = PortConfig {
+        name: name.to_owned(),
+        vlan: VlanConfig::default(),
+        protected: false,
+        interfaces: [(name.to_owned(), interface)].into(),
+    };
+    let mut bridge = BridgeConfig::new("br0");
+    bridge.ports.insert(name.to_owned(), port);
+    let config = Config { bridges: [("br0".to_owned(), bridge)].into(), ..Config::default() };
+    let mut brain = Brain::new(HashSeed::new(1, 2), Box::new(NoPunt));
+    brain.configure(&config, START);
+    brain.device_open(name, devices.get(name).expect("open").1, START);
+    brain.publish()
 }
 
 fn interface(name: &str, kind: InterfaceKind) -> InterfaceConfig {
@@ -227,7 +247,7 @@ fn held_worker() -> (Workers, Devices, DpPort, crossbeam_channel::Sender<()>) {
 fn look_again(devices: &mut Devices, workers: &mut Workers) {
     let begun = sys::clock::monotonic();
     devices.listen(workers);
-    while devices.awaits_workers() || workers.is_any_ending() || workers.owes_removals() {
+    while devices.awaits_workers() || workers.is_any_ending() || workers.is_any_owed() {
         assert!(sys::clock::monotonic().saturating_since(begun) < Duration::from_secs(30), "still waiting");
         std::thread::yield_now();
         devices.listen(workers);
@@ -286,7 +306,7 @@ fn a_port_goes_from_a_worker_whose_queue_was_full_when_it_answers() {
     while workers.peers()[1].send(Command::Fold { done: None }).is_ok() {}
     devices.forget("p");
     devices.bury(&mut workers);
-    assert!(workers.owes_removals());
+    assert!(workers.is_any_owed());
     drop(holder);
     look_again(&mut devices, &mut workers);
     workers.set_patience(Duration::from_secs(60));
@@ -296,13 +316,36 @@ fn a_port_goes_from_a_worker_whose_queue_was_full_when_it_answers() {
     workers.stop();
 }
 
+#[test]
+fn settings_reach_a_worker_whose_queue_was_full_when_it_answers() {
+    let (mut workers, mut devices, port, holder) = held_worker();
+    while workers.peers()[1].send(Command::Fold { done: None }).is_ok() {}
+    let cache = datapath::CacheLimits { flows: 0, ..Default::default() };
+    workers.configure(datapath::WorkerConfig { cache, ..Default::default() });
+    devices.listen(&mut workers);
+    assert!(workers.is_any_owed());
+    drop(holder);
+    look_again(&mut devices, &mut workers);
+    workers.set_patience(Duration::from_secs(60));
+    workers.snapshot().store(bridge_of("p", &devices));
+    for worker in 0..2 {
+        let frame = packet::Frame::from_bytes(&[2; 60]);
+        workers.send(worker, Command::Inject { port, frame }).expect("room");
+    }
+    workers.settle();
+    let cache = |worker: usize| &workers.peers()[worker].stats().cache;
+    assert_eq!([0, 1].map(|worker| cache(worker).misses.get()), [1, 1]);
+    assert_eq!([0, 1].map(|worker| cache(worker).uncached.get()), [1, 1], "neither keeps flows");
+    workers.stop();
+}
+
 /// Workers may still have what is to be removed under the number when the next device is handed to them.
 #[test]
 fn a_device_that_could_not_be_handed_over_has_another_number_the_next_time() {
     let (mut workers, mut devices, _, holder) = held_worker();
     while workers.peers()[1].send(Command::Fold { done: None }).is_ok() {}
     assert_eq!(devices.want(&interface("q", InterfaceKind::Dummy), &mut workers, START), None);
-    assert!(devices.error("q").is_some() && workers.owes_removals());
+    assert!(devices.error("q").is_some() && workers.is_any_owed());
     drop(holder);
     workers.set_patience(Duration::from_secs(60));
     while workers.fragments().len() < 2 {

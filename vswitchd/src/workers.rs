@@ -58,6 +58,8 @@ struct Running {
     end: Receiver<Infallible>,
     /// How many steps it had begun when it was waited for in vain: until it begins another it is not waited for again.
     late: Cell<Option<u64>>,
+    /// Whether it had no room to be told the settings.
+    config_owed: Cell<bool>,
     id: ThreadId,
     busy: Arc<BusyTime>,
     /// What had been done when it began to be counted.
@@ -312,7 +314,8 @@ impl Workers {
         let thread = builder.spawn(body).context("cannot start a worker thread")?;
         let (peer, id) = take.recv().context("a worker ended at once")?;
         let before = Work::of(peer.stats(), &busy);
-        self.threads.push(Running { thread, end, late: Cell::new(None), id, busy, before });
+        let (late, config_owed) = (Cell::new(None), Cell::new(false));
+        self.threads.push(Running { thread, end, late, config_owed, id, busy, before });
         self.peers.push(peer);
         Ok(())
     }
@@ -477,12 +480,18 @@ impl Workers {
         self.confirm(|reply| Command::Fragments { reply })
     }
 
-    /// Changes the settings of all workers.
+    /// Changes the settings of all workers. Those that have no room to be told are left to [`Self::carry_out_owed`].
     pub fn configure(&mut self, config: WorkerConfig) {
         self.config = config;
-        for peer in &self.peers {
-            // A full queue means that the worker will see a later configuration; the daemon sends it again on change.
-            let _ = peer.send(Command::Configure(config));
+        self.threads.iter().for_each(|running| running.config_owed.set(true));
+        self.send_config();
+    }
+
+    /// Tells the settings to those that have not been told.
+    fn send_config(&self) {
+        for (peer, running) in self.peers.iter().zip(&self.threads).filter(|(_, r)| r.config_owed.get()) {
+            let is_full = peer.send(Command::Configure(self.config)) == Err(CommandRefused::Full);
+            running.config_owed.set(is_full);
         }
     }
 
@@ -543,7 +552,7 @@ impl Workers {
     }
 
     /// Stops receiving on and sending to a port, on every worker, and waits for it. What a worker does not answer, or has no room
-    /// to be asked, is left to [`Self::remove_owed`].
+    /// to be asked, is left to [`Self::carry_out_owed`].
     pub fn remove_port(&self, port: DpPort) {
         let owed = |peer: &WorkerPeer| Owed { peer: peer.clone(), port, sides: None, tx_told: false };
         self.owed.borrow_mut().extend(self.peers.iter().map(owed));
@@ -553,20 +562,32 @@ impl Workers {
         self.past.forget_port(port);
     }
 
-    /// Takes removed ports from workers that did not answer before. To be called again while [`Self::owes_removals`].
-    pub fn remove_owed(&self) {
+    /// Takes removed ports from workers that did not answer before.
+    fn remove_owed(&self) {
         self.owed.borrow_mut().retain_mut(|owed| !owed.is_done());
     }
 
-    /// Whether a worker has a port that was removed.
-    pub fn owes_removals(&self) -> bool {
-        !self.owed.borrow().is_empty()
+    /// Does what workers did not answer, or had no room for, before. To be called again while [`Self::is_any_owed`].
+    pub fn carry_out_owed(&self) {
+        self.send_config();
+        self.remove_owed();
+    }
+
+    /// Whether a worker has a port that was removed, or not the settings that it is to have.
+    pub fn is_any_owed(&self) -> bool {
+        !self.owed.borrow().is_empty() || self.threads.iter().any(|running| running.config_owed.get())
     }
 
     /// Has answers waited for so long.
     #[cfg(test)]
     pub fn set_patience(&mut self, answer_wait: Duration) {
         self.answer_wait = answer_wait;
+    }
+
+    /// Where they look for what they work from.
+    #[cfg(test)]
+    pub fn snapshot(&self) -> &ArcSwap<Forwarding> {
+        &self.ingredients.snapshot
     }
 
     /// Ends the threads. One that does not answer is left to the end of the process.
