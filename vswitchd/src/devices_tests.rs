@@ -317,6 +317,36 @@ fn a_port_goes_from_a_worker_whose_queue_was_full_when_it_answers() {
 }
 
 #[test]
+fn a_port_goes_from_a_worker_that_is_to_end_and_its_counters_do_not_come_back() {
+    for is_full in [false, true] {
+        let (mut workers, mut devices, _, holder) = held_worker();
+        let (port, _) = devices.get("other").expect("open");
+        while is_full && workers.peers()[1].send(Command::Fold { done: None }).is_ok() {}
+        devices.resize(&mut workers, 1).expect("no new thread");
+        devices.forget("other");
+        devices.bury(&mut workers);
+        assert!(workers.is_any_owed());
+        drop(holder);
+        look_again(&mut devices, &mut workers);
+        assert!(workers.stats().all(|stats| stats.port(port).is_none()), "full: {is_full}");
+        workers.stop();
+    }
+    // One that was removed before, and of which the worker does not hear before it ends.
+    let (mut workers, devices, _, holder) = held_worker();
+    let (port, _) = devices.get("other").expect("open");
+    while workers.peers()[1].send(Command::Fold { done: None }).is_ok() {}
+    workers.remove_port(port);
+    workers.retire_last();
+    drop(holder);
+    workers.set_patience(Duration::from_secs(60));
+    while workers.is_any_ending() {
+        workers.end();
+    }
+    assert!(workers.stats().all(|stats| stats.port(port).is_none()));
+    workers.stop();
+}
+
+#[test]
 fn settings_reach_a_worker_whose_queue_was_full_when_it_answers() {
     let (mut workers, mut devices, port, holder) = held_worker();
     while workers.peers()[1].send(Command::Fold { done: None }).is_ok() {}

@@ -13,6 +13,7 @@ use datapath::{
 };
 use packet::DpPort;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -182,7 +183,7 @@ struct Owed {
 
 impl Owed {
     /// Asks the worker as far as it has room, and looks for its answer without waiting. Whether all is done, as it is with
-    /// one that has ended.
+    /// one that had ended before.
     fn is_done(&mut self) -> bool {
         let (port, peer) = (self.port, &self.peer);
         let is_told = |command| peer.send(command) != Err(CommandRefused::Full);
@@ -236,6 +237,8 @@ pub struct Workers {
     ending: Vec<Ending>,
     /// Ports that workers may still have: as many as were removed while a worker stood still.
     owed: RefCell<Vec<Owed>>,
+    /// Ports that were removed and for which workers that are to end may still count; kept until all those have ended.
+    removed: RefCell<BTreeSet<DpPort>>,
     /// Longest that is waited for an answer.
     answer_wait: Duration,
     /// The processors that they are bound to, each to one; `None` while they are not.
@@ -262,6 +265,7 @@ impl Workers {
             threads: Vec::new(),
             ending: Vec::new(),
             owed: RefCell::default(),
+            removed: RefCell::default(),
             answer_wait: ANSWER_WAIT_MAX,
             cpus: None,
             past: WorkerStats::default(),
@@ -323,6 +327,7 @@ impl Workers {
     /// Takes the last one out of the row, which must have been asked for what it receives from; [`Self::end`] ends it.
     pub fn retire_last(&mut self) {
         if let (Some(peer), Some(running)) = (self.peers.pop(), self.threads.pop()) {
+            self.removed.get_mut().extend(self.owed.get_mut().iter().map(|owed| owed.port));
             self.ending.push(Ending { peer, running, told: false });
         }
     }
@@ -342,10 +347,17 @@ impl Workers {
             if *told && waited() == Err(RecvTimeoutError::Disconnected) {
                 // A worker that panicked has taken the process with it, so this cannot fail.
                 let _ = ending.running.thread.join();
-                self.past.absorb(ending.peer.stats());
+                let ended = ending.peer.stats();
+                self.past.absorb(ended);
+                // What it was asked after it was told to end waits in its queue for as long as somebody could ask more.
+                self.owed.get_mut().retain(|owed| !Arc::ptr_eq(owed.peer.stats(), ended));
+                self.removed.get_mut().iter().for_each(|port| self.past.forget_port(*port));
             } else {
                 self.ending.push(ending);
             }
+        }
+        if self.ending.is_empty() {
+            self.removed.get_mut().clear();
         }
     }
 
@@ -551,11 +563,15 @@ impl Workers {
         }
     }
 
-    /// Stops receiving on and sending to a port, on every worker, and waits for it. What a worker does not answer, or has no room
-    /// to be asked, is left to [`Self::carry_out_owed`].
+    /// Stops receiving on and sending to a port, on every worker, and waits for it, but not for workers that are to end. What one
+    /// does not answer, or has no room to be asked, is left to [`Self::carry_out_owed`].
     pub fn remove_port(&self, port: DpPort) {
         let owed = |peer: &WorkerPeer| Owed { peer: peer.clone(), port, sides: None, tx_told: false };
-        self.owed.borrow_mut().extend(self.peers.iter().map(owed));
+        let ending = self.ending.iter().map(|ending| &ending.peer);
+        self.owed.borrow_mut().extend(self.peers.iter().chain(ending).map(owed));
+        if self.is_any_ending() {
+            self.removed.borrow_mut().insert(port);
+        }
         self.remove_owed();
         self.settle();
         self.remove_owed();
