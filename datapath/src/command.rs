@@ -72,7 +72,7 @@ pub enum Command {
     TakeRx {
         /// The port.
         port: DpPort,
-        /// Which of its receiving sides.
+        /// Which of its receiving sides; of several with this number the one that came first.
         number: u16,
         /// Gets it; `None` if this worker has no such side.
         reply: Reply<Option<RxQueue>>,

@@ -281,6 +281,21 @@ fn a_side_that_a_worker_does_not_have_is_not_given_back() {
     assert_eq!(flows(&mut switch), 0);
 }
 
+/// One that is no more, asked for late, and a new one of its number.
+#[test]
+fn of_sides_with_one_number_the_first_is_given_back_and_the_others_stay() {
+    let mut switch = Switch::new(1);
+    let wire = Wire::default();
+    switch.give((1, 0), RxQueue::new(0, Box::new(wire.clone())), 0);
+    let old = switch.take((1, 0), 0).expect("the old side");
+    wire.push(&frame((1, 0, 0), 0));
+    switch.settle();
+    assert_eq!(old.load.frames.get(), 0);
+    let new = switch.take((1, 0), 0).expect("the new side");
+    assert_eq!(new.load.frames.get(), 1);
+    assert!(switch.take((1, 0), 0).is_none());
+}
+
 /// What a port has cached it may set up anew where its side goes, whatever it has used of its budget there.
 #[test]
 fn established_flows_survive_a_hand_over_beyond_the_budget() {

@@ -311,7 +311,7 @@ impl Daemon {
         ];
         let soonest = others.into_iter().flatten().fold(self.stats_next, Instant::min).saturating_since(now);
         let awaits_workers =
-            self.devices.awaits_workers() || self.workers.is_any_ending() || self.workers.owes_removals();
+            self.devices.awaits_workers() || self.workers.is_any_ending() || self.workers.is_any_owed();
         let soonest = match awaits_workers {
             true => soonest.min(LATE_GLANCE),
             false => soonest,

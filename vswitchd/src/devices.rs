@@ -394,6 +394,8 @@ impl Devices {
             slot.error = Some(text);
             slot.retry_at = now + RETRY;
             workers.remove_port(dp_port);
+            // A worker may have it until it answers.
+            self.next_port = next_port;
             return None;
         }
         if slot.config.kind == InterfaceKind::Tap {

@@ -10,7 +10,9 @@ use datapath::{Rx, RxQueue};
 use packet::{Batch, FramePool};
 use std::os::fd::BorrowedFd;
 use switch::brain::Brain;
+use switch::config::{BridgeConfig, Config, PortConfig};
 use switch::forwarding::NoPunt;
+use switch::vlan::VlanConfig;
 
 const START: Instant = Instant::from_nanos(1_000_000_000);
 
@@ -21,6 +23,24 @@ fn workers() -> Workers {
     let tracker = Arc::new(ConnTracker::new(seed, CtConfig::default()));
     let ingredients = Ingredients { snapshot, seed, tracker, clock: Clock::default(), notify };
     Workers::start(2, ingredients).expect("workers")
+}
+
+/// A bridge with one port, the device of an interface.
+fn bridge_of(name: &str, devices: &Devices) -> Arc<switch::forwarding::Forwarding> {
+    let interface = interface(name, InterfaceKind::Dummy);
+    let port = PortConfig {
+        name: name.to_owned(),
+        vlan: VlanConfig::default(),
+        protected: false,
+        interfaces: [(name.to_owned(), interface)].into(),
+    };
+    let mut bridge = BridgeConfig::new("br0");
+    bridge.ports.insert(name.to_owned(), port);
+    let config = Config { bridges: [("br0".to_owned(), bridge)].into(), ..Config::default() };
+    let mut brain = Brain::new(HashSeed::new(1, 2), Box::new(NoPunt));
+    brain.configure(&config, START);
+    brain.device_open(name, devices.get(name).expect("open").1, START);
+    brain.publish()
 }
 
 fn interface(name: &str, kind: InterfaceKind) -> InterfaceConfig {
@@ -151,6 +171,16 @@ fn sides_go_to_new_workers_and_away_from_those_that_end() {
     workers.stop();
 }
 
+/// Or a side that is pinned there would be taken from its worker and given to none.
+#[test]
+fn a_processor_whose_worker_could_not_be_started_has_none() {
+    let mut workers = workers();
+    workers.bind(Some(vec![0, 1, 2]), &[0]);
+    assert_eq!([0, 1, 2].map(|cpu| workers.on_cpu(cpu)), [Some(0), Some(1), None]);
+    assert_eq!(workers.cpus(), Some(&[0, 1][..]), "so that the third is tried again");
+    workers.stop();
+}
+
 /// As many as of a switch with thousands of ports: those behind a full queue would be lost, and the ports deaf.
 #[test]
 fn no_number_of_commands_is_too_much_for_a_worker() {
@@ -182,6 +212,15 @@ impl Rx for Holding {
     }
 }
 
+/// Makes a worker stand still until what is given is dropped.
+fn hold(workers: &Workers, worker: usize) -> crossbeam_channel::Sender<()> {
+    let ((holder, until), (held, is_held)) = (crossbeam_channel::bounded(0), crossbeam_channel::bounded(1));
+    let queue = RxQueue::only(Box::new(Holding { held, until }));
+    workers.send(worker, Command::AddRx { port: DpPort(99), queue, done: None }).expect("room");
+    is_held.recv_timeout(Duration::from_secs(30)).expect("it has its worker");
+    holder
+}
+
 /// Two workers, the second of which has the only side of an interface and does not answer until what is given is dropped.
 fn held_worker() -> (Workers, Devices, DpPort, crossbeam_channel::Sender<()>) {
     let (mut workers, mut devices) = (workers(), Devices::default());
@@ -199,10 +238,7 @@ fn held_worker() -> (Workers, Devices, DpPort, crossbeam_channel::Sender<()>) {
     std::fs::remove_file(&file).expect("removable");
     assert_eq!(devices.open().map(|(_, _, worker, _)| worker).collect::<Vec<_>>(), [0, 1]);
     workers.settle();
-    let ((holder, until), (held, is_held)) = (crossbeam_channel::bounded(0), crossbeam_channel::bounded(1));
-    let queue = RxQueue::only(Box::new(Holding { held, until }));
-    workers.send(1, Command::AddRx { port: DpPort(99), queue, done: None }).expect("room");
-    is_held.recv_timeout(Duration::from_secs(30)).expect("it has its worker");
+    let holder = hold(&workers, 1);
     workers.set_patience(Duration::from_millis(20));
     (workers, devices, device.port, holder)
 }
@@ -211,7 +247,7 @@ fn held_worker() -> (Workers, Devices, DpPort, crossbeam_channel::Sender<()>) {
 fn look_again(devices: &mut Devices, workers: &mut Workers) {
     let begun = sys::clock::monotonic();
     devices.listen(workers);
-    while devices.awaits_workers() || workers.is_any_ending() || workers.owes_removals() {
+    while devices.awaits_workers() || workers.is_any_ending() || workers.is_any_owed() {
         assert!(sys::clock::monotonic().saturating_since(begun) < Duration::from_secs(30), "still waiting");
         std::thread::yield_now();
         devices.listen(workers);
@@ -270,13 +306,88 @@ fn a_port_goes_from_a_worker_whose_queue_was_full_when_it_answers() {
     while workers.peers()[1].send(Command::Fold { done: None }).is_ok() {}
     devices.forget("p");
     devices.bury(&mut workers);
-    assert!(workers.owes_removals());
+    assert!(workers.is_any_owed());
     drop(holder);
     look_again(&mut devices, &mut workers);
     workers.set_patience(Duration::from_secs(60));
     workers.settle();
     assert!(!has_side(&workers, 1, port));
     assert!(workers.peers().iter().all(|peer| peer.stats().port(port).is_none()), "nor is it sent to");
+    workers.stop();
+}
+
+#[test]
+fn a_port_goes_from_a_worker_that_is_to_end_and_its_counters_do_not_come_back() {
+    for is_full in [false, true] {
+        let (mut workers, mut devices, _, holder) = held_worker();
+        let (port, _) = devices.get("other").expect("open");
+        while is_full && workers.peers()[1].send(Command::Fold { done: None }).is_ok() {}
+        devices.resize(&mut workers, 1).expect("no new thread");
+        devices.forget("other");
+        devices.bury(&mut workers);
+        assert!(workers.is_any_owed());
+        drop(holder);
+        look_again(&mut devices, &mut workers);
+        assert!(workers.stats().all(|stats| stats.port(port).is_none()), "full: {is_full}");
+        workers.stop();
+    }
+    // One that was removed before, and of which the worker does not hear before it ends.
+    let (mut workers, devices, _, holder) = held_worker();
+    let (port, _) = devices.get("other").expect("open");
+    while workers.peers()[1].send(Command::Fold { done: None }).is_ok() {}
+    workers.remove_port(port);
+    workers.retire_last();
+    drop(holder);
+    workers.set_patience(Duration::from_secs(60));
+    while workers.is_any_ending() {
+        workers.end();
+    }
+    assert!(workers.stats().all(|stats| stats.port(port).is_none()));
+    workers.stop();
+}
+
+#[test]
+fn settings_reach_a_worker_whose_queue_was_full_when_it_answers() {
+    let (mut workers, mut devices, port, holder) = held_worker();
+    while workers.peers()[1].send(Command::Fold { done: None }).is_ok() {}
+    let cache = datapath::CacheLimits { flows: 0, ..Default::default() };
+    workers.configure(datapath::WorkerConfig { cache, ..Default::default() });
+    devices.listen(&mut workers);
+    assert!(workers.is_any_owed());
+    drop(holder);
+    look_again(&mut devices, &mut workers);
+    workers.set_patience(Duration::from_secs(60));
+    workers.snapshot().store(bridge_of("p", &devices));
+    for worker in 0..2 {
+        let frame = packet::Frame::from_bytes(&[2; 60]);
+        workers.send(worker, Command::Inject { port, frame }).expect("room");
+    }
+    workers.settle();
+    let cache = |worker: usize| &workers.peers()[worker].stats().cache;
+    assert_eq!([0, 1].map(|worker| cache(worker).misses.get()), [1, 1]);
+    assert_eq!([0, 1].map(|worker| cache(worker).uncached.get()), [1, 1], "neither keeps flows");
+    workers.stop();
+}
+
+/// Workers may still have what is to be removed under the number when the next device is handed to them.
+#[test]
+fn a_device_that_could_not_be_handed_over_has_another_number_the_next_time() {
+    let (mut workers, mut devices, _, holder) = held_worker();
+    while workers.peers()[1].send(Command::Fold { done: None }).is_ok() {}
+    assert_eq!(devices.want(&interface("q", InterfaceKind::Dummy), &mut workers, START), None);
+    assert!(devices.error("q").is_some() && workers.is_any_owed());
+    drop(holder);
+    workers.set_patience(Duration::from_secs(60));
+    while workers.fragments().len() < 2 {
+        std::thread::yield_now();
+    }
+    let [News::Open(_, device)] = &devices.retry(true, &mut workers, START)[..] else { panic!("not opened") };
+    look_again(&mut devices, &mut workers);
+    workers.settle();
+    assert!(
+        workers.peers().iter().all(|peer| peer.stats().port(device.port).is_some()),
+        "all can send to it"
+    );
     workers.stop();
 }
 
@@ -316,6 +427,24 @@ fn a_worker_that_never_answers_does_not_keep_the_daemon_from_ending() {
     workers.stop();
     assert!(workers.is_any_ending());
     drop(holder);
+}
+
+/// Their number makes the daemon's end no later.
+#[test]
+fn workers_that_never_answer_are_waited_for_together() {
+    let mut workers = workers();
+    while workers.count() < 16 {
+        workers.start_one().expect("a thread");
+    }
+    let holders: Vec<_> = (0..workers.count()).map(|worker| hold(&workers, worker)).collect();
+    let patience = Duration::from_millis(200);
+    workers.set_patience(patience);
+    let begun = sys::clock::monotonic();
+    workers.stop();
+    let waited = sys::clock::monotonic().saturating_since(begun);
+    assert!(workers.is_any_ending());
+    assert!(waited < patience * 15, "{waited:?}");
+    drop(holders);
 }
 
 /// A TAP in the hands of a process that may be ending: nothing is said of it until it is known, and nobody waits.

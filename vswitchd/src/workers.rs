@@ -13,6 +13,7 @@ use datapath::{
 };
 use packet::DpPort;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -58,6 +59,8 @@ struct Running {
     end: Receiver<Infallible>,
     /// How many steps it had begun when it was waited for in vain: until it begins another it is not waited for again.
     late: Cell<Option<u64>>,
+    /// Whether it had no room to be told the settings.
+    config_owed: Cell<bool>,
     id: ThreadId,
     busy: Arc<BusyTime>,
     /// What had been done when it began to be counted.
@@ -180,7 +183,7 @@ struct Owed {
 
 impl Owed {
     /// Asks the worker as far as it has room, and looks for its answer without waiting. Whether all is done, as it is with
-    /// one that has ended.
+    /// one that had ended before.
     fn is_done(&mut self) -> bool {
         let (port, peer) = (self.port, &self.peer);
         let is_told = |command| peer.send(command) != Err(CommandRefused::Full);
@@ -234,6 +237,8 @@ pub struct Workers {
     ending: Vec<Ending>,
     /// Ports that workers may still have: as many as were removed while a worker stood still.
     owed: RefCell<Vec<Owed>>,
+    /// Ports that were removed and for which workers that are to end may still count; kept until all those have ended.
+    removed: RefCell<BTreeSet<DpPort>>,
     /// Longest that is waited for an answer.
     answer_wait: Duration,
     /// The processors that they are bound to, each to one; `None` while they are not.
@@ -260,6 +265,7 @@ impl Workers {
             threads: Vec::new(),
             ending: Vec::new(),
             owed: RefCell::default(),
+            removed: RefCell::default(),
             answer_wait: ANSWER_WAIT_MAX,
             cpus: None,
             past: WorkerStats::default(),
@@ -312,7 +318,8 @@ impl Workers {
         let thread = builder.spawn(body).context("cannot start a worker thread")?;
         let (peer, id) = take.recv().context("a worker ended at once")?;
         let before = Work::of(peer.stats(), &busy);
-        self.threads.push(Running { thread, end, late: Cell::new(None), id, busy, before });
+        let (late, config_owed) = (Cell::new(None), Cell::new(false));
+        self.threads.push(Running { thread, end, late, config_owed, id, busy, before });
         self.peers.push(peer);
         Ok(())
     }
@@ -320,6 +327,7 @@ impl Workers {
     /// Takes the last one out of the row, which must have been asked for what it receives from; [`Self::end`] ends it.
     pub fn retire_last(&mut self) {
         if let (Some(peer), Some(running)) = (self.peers.pop(), self.threads.pop()) {
+            self.removed.get_mut().extend(self.owed.get_mut().iter().map(|owed| owed.port));
             self.ending.push(Ending { peer, running, told: false });
         }
     }
@@ -327,17 +335,29 @@ impl Workers {
     /// Ends those that were taken out of the row, as far as they answer. What they counted is kept. To be called again while
     /// [`Self::is_any_ending`].
     pub fn end(&mut self) {
-        for mut ending in std::mem::take(&mut self.ending) {
+        // All are told before one is waited for, and all together have so long.
+        for ending in &mut self.ending {
             ending.told = ending.told || ending.peer.send(Command::Stop) != Err(CommandRefused::Full);
+        }
+        let until = sys::clock::monotonic() + self.answer_wait;
+        for ending in std::mem::take(&mut self.ending) {
             let Ending { peer, running, told } = &ending;
-            let waited = || running.await_within(&running.end, peer.stats(), self.answer_wait);
+            let wait = until.saturating_since(sys::clock::monotonic());
+            let waited = || running.await_within(&running.end, peer.stats(), wait);
             if *told && waited() == Err(RecvTimeoutError::Disconnected) {
                 // A worker that panicked has taken the process with it, so this cannot fail.
                 let _ = ending.running.thread.join();
-                self.past.absorb(ending.peer.stats());
+                let ended = ending.peer.stats();
+                self.past.absorb(ended);
+                // What it was asked after it was told to end waits in its queue for as long as somebody could ask more.
+                self.owed.get_mut().retain(|owed| !Arc::ptr_eq(owed.peer.stats(), ended));
+                self.removed.get_mut().iter().for_each(|port| self.past.forget_port(*port));
             } else {
                 self.ending.push(ending);
             }
+        }
+        if self.ending.is_empty() {
+            self.removed.get_mut().clear();
         }
     }
 
@@ -346,8 +366,12 @@ impl Workers {
         !self.ending.is_empty()
     }
 
-    /// Binds each worker to one of these processors, as many as there are workers, or lets all run on any.
-    pub fn bind(&mut self, cpus: Option<Vec<usize>>, all: &[usize]) {
+    /// Binds each worker to one of these processors, or lets all run on any. Processors for which there is no worker, as one could
+    /// not be started, are left out.
+    pub fn bind(&mut self, mut cpus: Option<Vec<usize>>, all: &[usize]) {
+        if let Some(cpus) = &mut cpus {
+            cpus.truncate(self.count());
+        }
         for (n, running) in self.threads.iter().enumerate() {
             let own = cpus.as_ref().and_then(|cpus| cpus.get(n..=n)).unwrap_or(all);
             if let Err(error) = running.id.bind(own) {
@@ -468,12 +492,18 @@ impl Workers {
         self.confirm(|reply| Command::Fragments { reply })
     }
 
-    /// Changes the settings of all workers.
+    /// Changes the settings of all workers. Those that have no room to be told are left to [`Self::carry_out_owed`].
     pub fn configure(&mut self, config: WorkerConfig) {
         self.config = config;
-        for peer in &self.peers {
-            // A full queue means that the worker will see a later configuration; the daemon sends it again on change.
-            let _ = peer.send(Command::Configure(config));
+        self.threads.iter().for_each(|running| running.config_owed.set(true));
+        self.send_config();
+    }
+
+    /// Tells the settings to those that have not been told.
+    fn send_config(&self) {
+        for (peer, running) in self.peers.iter().zip(&self.threads).filter(|(_, r)| r.config_owed.get()) {
+            let is_full = peer.send(Command::Configure(self.config)) == Err(CommandRefused::Full);
+            running.config_owed.set(is_full);
         }
     }
 
@@ -533,25 +563,35 @@ impl Workers {
         }
     }
 
-    /// Stops receiving on and sending to a port, on every worker, and waits for it. What a worker does not answer, or has no room
-    /// to be asked, is left to [`Self::remove_owed`].
+    /// Stops receiving on and sending to a port, on every worker, and waits for it, but not for workers that are to end. What one
+    /// does not answer, or has no room to be asked, is left to [`Self::carry_out_owed`].
     pub fn remove_port(&self, port: DpPort) {
         let owed = |peer: &WorkerPeer| Owed { peer: peer.clone(), port, sides: None, tx_told: false };
-        self.owed.borrow_mut().extend(self.peers.iter().map(owed));
+        let ending = self.ending.iter().map(|ending| &ending.peer);
+        self.owed.borrow_mut().extend(self.peers.iter().chain(ending).map(owed));
+        if self.is_any_ending() {
+            self.removed.borrow_mut().insert(port);
+        }
         self.remove_owed();
         self.settle();
         self.remove_owed();
         self.past.forget_port(port);
     }
 
-    /// Takes removed ports from workers that did not answer before. To be called again while [`Self::owes_removals`].
-    pub fn remove_owed(&self) {
+    /// Takes removed ports from workers that did not answer before.
+    fn remove_owed(&self) {
         self.owed.borrow_mut().retain_mut(|owed| !owed.is_done());
     }
 
-    /// Whether a worker has a port that was removed.
-    pub fn owes_removals(&self) -> bool {
-        !self.owed.borrow().is_empty()
+    /// Does what workers did not answer, or had no room for, before. To be called again while [`Self::is_any_owed`].
+    pub fn carry_out_owed(&self) {
+        self.send_config();
+        self.remove_owed();
+    }
+
+    /// Whether a worker has a port that was removed, or not the settings that it is to have.
+    pub fn is_any_owed(&self) -> bool {
+        !self.owed.borrow().is_empty() || self.threads.iter().any(|running| running.config_owed.get())
     }
 
     /// Has answers waited for so long.
@@ -560,14 +600,16 @@ impl Workers {
         self.answer_wait = answer_wait;
     }
 
+    /// Where they look for what they work from.
+    #[cfg(test)]
+    pub fn snapshot(&self) -> &ArcSwap<Forwarding> {
+        &self.ingredients.snapshot
+    }
+
     /// Ends the threads. One that does not answer is left to the end of the process.
     pub fn stop(&mut self) {
         let ending = self.peers.drain(..).zip(self.threads.drain(..));
         self.ending.extend(ending.map(|(peer, running)| Ending { peer, running, told: false }));
-        // All are told before one is waited for.
-        for ending in &mut self.ending {
-            ending.told = ending.peer.send(Command::Stop).is_ok();
-        }
         self.end();
     }
 }

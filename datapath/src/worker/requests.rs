@@ -49,8 +49,10 @@ impl<S: SlowPath> Worker<S> {
             }
             Command::TakeRx { port, number, reply } => {
                 self.flush_ports();
-                let taken = self.remove_receivers(|r| r.port == port && r.queue.number == number);
-                let mut taken = taken.into_iter().next();
+                // Only the one that came first: who asks late may have given the number to a new side.
+                let first = self.receivers.iter().find(|r| r.port == port && r.queue.number == number);
+                let first = first.map(|r| r.token);
+                let mut taken = self.remove_receivers(|r| Some(r.token) == first).pop();
                 if let Some(queue) = &mut taken {
                     queue.fragments = self.executor.fragments.release(Side { port, number });
                 }

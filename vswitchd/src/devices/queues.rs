@@ -373,7 +373,7 @@ impl Devices {
                 awaits |= side.deaf.is_some();
             }
         }
-        workers.remove_owed();
+        workers.carry_out_owed();
         if workers.is_any_ending() {
             self.end_retired(workers);
         }
