@@ -181,7 +181,11 @@ impl Devices {
     /// that along.
     fn end_retired(&self, workers: &mut Workers) {
         let devices = self.slots.values().filter_map(|s| s.device.as_ref());
-        if devices.flat_map(|d| &d.sides).filter_map(|s| s.late.as_ref()).all(LateSide::is_asked) {
+        let mut late = devices.flat_map(|device| {
+            let sides = device.sides.iter().filter_map(|side| side.late.as_ref());
+            sides.chain(device.leaving.iter().map(|(_, late)| late))
+        });
+        if late.all(LateSide::is_asked) {
             workers.end();
         }
     }
