@@ -10,8 +10,9 @@ pub const RECEIVER: u64 = 0x0200_0000_0002;
 /// Bytes that a processor's caches have or lack together.
 const LINE: usize = 64;
 
-/// Frames in one piece of memory, in the order in which they come, each at the beginning of a cache line: as what a device
-/// has received lies there. In vectors of their own they lie wherever the allocator found room, and a benchmark measures that.
+/// Frames in one piece of memory, in the order in which they come, each at the beginning of a cache line, and next to each other:
+/// a receiver that has this memory to itself. In vectors of their own they lay wherever the allocator found room, and a
+/// benchmark measured that.
 #[derive(Clone, Debug)]
 pub struct Frames {
     bytes: Box<[u8]>,
@@ -48,9 +49,7 @@ impl Frames {
     pub fn to_vecs(&self) -> Vec<Vec<u8>> {
         self.iter().map(<[u8]>::to_vec).collect()
     }
-}
 
-impl Frames {
     /// So many, none longer than `longest`; the first `longest` bytes of those that are. Each is made and put in its place before the
     /// next, so nothing is left to the allocator that others could use: memory is measured with this.
     pub fn from_fn<T: AsRef<[u8]>>(frames: usize, longest: usize, frame: impl FnMut(usize) -> T) -> Frames {

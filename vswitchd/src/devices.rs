@@ -82,6 +82,18 @@ struct Stray {
     /// File of its namespace; none for this one. Not the namespace itself, which would be kept alive.
     netns: Option<PathBuf>,
     name: IfName,
+    /// What it carries: its interface may have got another row since.
+    alias: String,
+}
+
+impl Stray {
+    /// Finds out whether it is still there, and what it is called now.
+    fn look_again(&mut self) -> Result<(), PortConfigError> {
+        let links = links(self.netns.as_deref())?;
+        let link = links.into_iter().find(|link| link.alias == self.alias);
+        self.name = link.ok_or(PortConfigError::Tap(TapError::Missing { name: self.name }))?.name;
+        Ok(())
+    }
 }
 
 /// All devices.
@@ -137,11 +149,17 @@ fn find_strays() -> BTreeMap<String, Stray> {
     let mut look = |netns: Option<PathBuf>| {
         let links = links(netns.as_deref()).unwrap_or_else(|error| {
             let place = netns.as_deref().map_or(Cow::Borrowed("own namespace"), Path::to_string_lossy);
-            tracing::info!(target: "netdev", "{place}: TAPs of an earlier run are not looked for: {error}");
+            let text = format!("{place}: TAPs of an earlier run are not looked for: {error}");
+            // A namespace that went leaves a file that stands for nothing.
+            match is_missing(&error) {
+                true => tracing::debug!(target: "netdev", "{text}"),
+                false => tracing::warn!(target: "netdev", "{text}"),
+            }
             Vec::new()
         });
         for link in links.into_iter().filter(|l| l.alias.starts_with("tapestry:")) {
-            found.insert(link.alias, Stray { netns: netns.clone(), name: link.name });
+            let (netns, name, alias) = (netns.clone(), link.name, link.alias.clone());
+            found.insert(link.alias, Stray { netns, name, alias });
         }
     };
     look(None);
@@ -334,8 +352,15 @@ impl Devices {
         // later.
         let may_be_let_go = sys::clock::monotonic() < self.strays_held_until;
         // A row whose type was changed meanwhile wants no TAP.
-        let stray = self.strays.get(&alias).filter(|_| slot.config.kind == InterfaceKind::Tap);
-        let adopted = match stray.map(|stray| take_over(&slot.config, stray, may_use_io_uring)) {
+        let stray = self.strays.get_mut(&alias).filter(|_| slot.config.kind == InterfaceKind::Tap);
+        let adopted = stray.map(|stray| {
+            // Since an earlier attempt it may have gone, and its name, or that of its namespace, be another's.
+            if slot.error.is_some() {
+                stray.look_again()?;
+            }
+            take_over(&slot.config, stray, may_use_io_uring)
+        });
+        let adopted = match adopted {
             Some(Err(PortConfigError::Tap(TapError::InUse { .. }))) if may_be_let_go => {
                 (slot.held, slot.retry_at) = (true, now + HOLD_GLANCE);
                 return None;

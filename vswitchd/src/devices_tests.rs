@@ -577,6 +577,48 @@ fn a_tap_that_went_with_its_pod_or_from_it_is_made_anew() {
     });
 }
 
+/// Whatever has its name, or that of its namespace, by then.
+#[test]
+fn a_tap_that_goes_after_it_could_not_be_taken_over_is_made_anew() {
+    let devices_after_a_failure = |tap: &InterfaceConfig, workers: &mut Workers| {
+        let mut devices = Devices::after_restart(false);
+        devices.strays_held_until = Instant::ZERO;
+        assert_eq!(devices.want(tap, workers, START), None);
+        devices
+    };
+    in_namespace(|| {
+        let (pod, tap) = (Pod::new("after"), tap_of("after"));
+        let mut held = open_tap(&tap, Some(&pod.netns));
+        let mut workers = workers();
+        let mut devices = devices_after_a_failure(&tap, &mut workers);
+        held.discard().expect("there");
+        drop(held);
+        let another = open_tap(&tap_of("another"), Some(&pod.netns));
+        let news = devices.retry(false, &mut workers, START + RETRY);
+        assert!(matches!(news[..], [News::Open(..)]), "{news:?}");
+        assert!(is_here("tap0"));
+        drop(another);
+        let alias = alias_of(&tap_of("another"));
+        assert!(pod.links().iter().any(|link| link.alias == alias), "{:?}", pod.links());
+        workers.stop();
+    });
+    in_namespace(|| {
+        let (pod, tap) = (Pod::new("renamed"), tap_of("renamed"));
+        let held = open_tap(&tap, Some(&pod.netns));
+        let mut workers = workers();
+        let mut devices = devices_after_a_failure(&tap, &mut workers);
+        let mut netlink = Netlink::open_in(&pod.netns).expect("entered");
+        let name = IfName::new("eth0").expect("a name");
+        let index = pod.links().iter().find(|link| link.name.as_str() == "tap0").expect("there").index;
+        netlink.change(index, &sys::netlink::LinkChange::default().name(name)).expect("renamed");
+        drop(held);
+        let news = devices.retry(false, &mut workers, START + RETRY);
+        assert!(matches!(news[..], [News::Open(..)]), "{news:?}");
+        assert!(!is_here("tap0"));
+        workers.stop();
+    });
+}
+
 #[test]
 fn an_interface_whose_type_was_changed_takes_no_tap_over() {
     in_namespace(|| {

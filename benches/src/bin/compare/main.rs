@@ -18,7 +18,7 @@ use clap::{Args, Parser, Subcommand};
 use measure::{Row, Settings};
 use report::Report;
 use std::io::{ErrorKind, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Measures Tapestry and Open vSwitch with DPDK in turn.
@@ -79,29 +79,38 @@ struct Wants {
 }
 
 impl Wants {
-    /// Measures everything, leaves a report of each part, and one of the goals in the directory `goals`.
+    /// Measures everything, leaves a report of each part, and one of the goals in the directory `goals`: also of what there is if
+    /// a part failed.
     fn run(&self, arguments: &Arguments) -> Result<()> {
         let (rounds, dir) = (self.rounds.max(1), &arguments.dir);
+        let (devices, devices_dir) = (devices::Settings::all(rounds, self.seconds), dir.join("devices"));
+        devices.check()?;
         let mut facts = machine();
         facts.push((
             "measured".to_owned(),
             format!("{rounds} rounds, windows of {} s and {} ms", self.seconds, self.window_ms),
         ));
+        let mut failure = None;
+        let mut part = |dir: &Path, measured: Result<Report>| {
+            let published = measured.and_then(|report| report.publish(dir).map(|()| report.json));
+            published.unwrap_or_else(|error| {
+                eprintln!("{error:#}");
+                failure.get_or_insert(error);
+                serde_json::Value::Null
+            })
+        };
         // First, while this program has used no memory that would be used again.
-        let curves = curves::measured(&curves::Settings::all(rounds, self.window_ms), arguments.core)?;
-        curves.publish(&dir.join("curves"))?;
+        let curves = curves::measured(&curves::Settings::all(rounds, self.window_ms), arguments.core);
+        let curves = part(&dir.join("curves"), curves);
         let settings =
             Settings { rounds, window: Duration::from_millis(self.window_ms), ..arguments.settings() };
-        let memory_ports = beside_dpdk(CASES.to_vec(), &settings)?;
-        memory_ports.publish(dir)?;
-        let devices_dir = dir.join("devices");
-        let devices = devices::Settings::all(rounds, self.seconds);
-        let devices = devices::measured(&devices, arguments.unpacked.clone(), &devices_dir)?;
-        devices.publish(&devices_dir)?;
+        let memory_ports = part(dir, beside_dpdk(CASES.to_vec(), &settings));
+        let devices = devices::measured(&devices, arguments.unpacked.clone(), &devices_dir);
+        let devices = part(&devices_dir, devices);
         facts.push(("load after".to_owned(), load_average()));
-        let reports =
-            goals::Reports { memory_ports: memory_ports.json, devices: devices.json, curves: curves.json };
-        goals::report(&reports, &facts).publish(&dir.join("goals"))
+        goals::report(&goals::Reports { memory_ports, devices, curves }, &facts)
+            .publish(&dir.join("goals"))?;
+        failure.map_or(Ok(()), Err)
     }
 }
 

@@ -96,3 +96,21 @@ pub fn measured(settings: &Settings, core: usize) -> Result<Report> {
     }
     Ok(Report { text: report::text(&found, &facts), json: report::json(&found, &facts), plot: None })
 }
+
+/// A report of a made-up curve, nanoseconds at sizes, and memory.
+#[cfg(test)]
+pub fn example(name: &str, points: &[(usize, f64)], memory: (&'static str, f64)) -> serde_json::Value {
+    let curve = CURVES.iter().find(|curve| curve.name == name).expect("a curve");
+    let point = |&(size, nanos): &(usize, f64)| curve::Point {
+        size,
+        ours: vec![nanos],
+        wire: vec![1.0],
+        touching: vec![1.0],
+    };
+    let found = report::Found {
+        curves: vec![(curve, points.iter().map(point).collect())],
+        memory: vec![memory::Memory { title: memory.0, bytes: memory.1 }],
+        ..report::Found::default()
+    };
+    report::json(&found, &[])
+}

@@ -163,7 +163,11 @@ impl Between<'_> {
         // Before it connects: what had begun with another one would keep its pacing. Who accepts has the listener's.
         self.control_congestion(&socket)?;
         set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
-        rustix::net::connect(&socket, &address).with_context(|| format!("connect to {address}"))?;
+        let connected = rustix::net::connect(&socket, &address).map_err(|error| match error {
+            Errno::INPROGRESS => Errno::TIMEDOUT,
+            other => other,
+        });
+        connected.with_context(|| format!("connect to {address}"))?;
         Ok(socket.into())
     }
 

@@ -60,6 +60,17 @@ impl Settings {
         Settings { rounds, seconds, cases: Vec::new(), systems: Vec::new(), congestion_control, list: false }
     }
 
+    /// Whether this can be measured at all.
+    ///
+    /// # Errors
+    /// If not.
+    pub fn check(&self) -> Result<()> {
+        let seconds = self.seconds;
+        ensure!(seconds > 0.0 && seconds <= 3_600.0, "--seconds {seconds}: not a window");
+        ensure!(self.rounds > 0, "--rounds 0: nothing to measure");
+        Ok(())
+    }
+
     fn cases(&self) -> Result<Vec<Case>> {
         let all = CASES.iter().map(|case| (case.name, *case)).collect();
         chosen("--cases", all, &self.cases)
@@ -92,12 +103,7 @@ pub fn run(settings: &Settings, unpacked: PathBuf, dir: &Path) -> Result<()> {
 /// If ours cannot be set up or measured. What goes wrong with another one is reported in its place.
 pub fn measured(settings: &Settings, unpacked: PathBuf, dir: &Path) -> Result<Report> {
     let (cases, systems) = (settings.cases()?, settings.systems()?);
-    ensure!(
-        settings.seconds > 0.0 && settings.seconds <= 3_600.0,
-        "--seconds {}: not a window",
-        settings.seconds
-    );
-    ensure!(settings.rounds > 0, "--rounds 0: nothing to measure");
+    settings.check()?;
     let program = std::env::current_exe()?;
     let programs = program.parent().context("this program lies in no directory")?.to_owned();
     let files = Files { unpacked, programs, dir: dir.to_owned() };
@@ -202,6 +208,17 @@ fn measure(
     let sample = sample?;
     load::check(case, &sample)?;
     Ok(sample)
+}
+
+/// Figures of systems, made up for tests.
+#[cfg(test)]
+type Figures<'a> = &'a [(&'a str, &'a [f64])];
+
+/// A report of made-up figures of some cases.
+#[cfg(test)]
+pub fn example(figures: &[(&str, Figures<'_>)]) -> serde_json::Value {
+    let rows: Vec<Row> = figures.iter().map(|(case, figures)| report::example(case, figures)).collect();
+    report::json(&rows, &[])
 }
 
 #[cfg(test)]

@@ -205,7 +205,10 @@ pub fn example(case: &str, figures: &[(&str, &[f64])]) -> Row {
     let case = *CASES.iter().find(|c| c.name == case).unwrap();
     let series = figures.iter().map(|(name, values)| Series {
         system: *SYSTEMS.iter().find(|s| s.name == *name).unwrap(),
-        samples: values.iter().map(|v| Sample { values: vec![*v, 2.0 * v], cost: Some(10.0) }).collect(),
+        samples: values
+            .iter()
+            .map(|v| Sample { values: vec![*v, 2.0 * v, 3.0 * v], cost: Some(10.0) })
+            .collect(),
         failure: values.is_empty().then(|| "no such program".to_owned()),
     });
     Row { case, series: series.collect() }
