@@ -67,14 +67,14 @@ enum Mode {
 /// How everything is measured.
 #[derive(Args, Debug)]
 struct Wants {
-    /// Turns.
-    #[arg(long, default_value_t = 3)]
+    /// Turns. Where three threads share two processors, one stream has one of two speeds for a window, so better many than long ones.
+    #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Length of a window between pods, in seconds.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 0.5)]
     seconds: f64,
     /// Length of a window between ports in memory, in milliseconds.
-    #[arg(long, default_value_t = 300)]
+    #[arg(long, default_value_t = 200)]
     window_ms: u64,
 }
 
