@@ -531,21 +531,33 @@ fn in_namespace(test: impl FnOnce() + Send) {
     sys::netns::run_in(&Netns::new_unnamed().expect("a namespace"), test).expect("entered");
 }
 
+/// After an attempt to take over what somebody else still holds.
+fn after_a_failure(tap: &InterfaceConfig, workers: &mut Workers) -> Devices {
+    let mut devices = Devices::after_restart(false);
+    devices.strays_held_until = Instant::ZERO;
+    assert_eq!(devices.want(tap, workers, START), None);
+    assert!(devices.error("tap0").is_some_and(|e| e.contains("in use")), "{:?}", devices.error("tap0"));
+    assert!(!is_here("tap0"));
+    devices
+}
+
+/// The next attempt, which is to succeed.
+fn try_again(devices: &mut Devices, workers: &mut Workers) {
+    let news = devices.retry(false, workers, START + RETRY);
+    assert!(matches!(news[..], [News::Open(..)]), "{news:?}");
+    assert_eq!(devices.error("tap0"), None);
+}
+
 /// However long that takes: one made anew would leave the pod dead.
 #[test]
 fn a_tap_in_a_pod_that_is_not_let_go_is_not_made_anew() {
     in_namespace(|| {
         let (pod, tap) = (Pod::new("held"), tap_of("held"));
         let held = open_tap(&tap, Some(&pod.netns));
-        let (mut workers, mut devices) = (workers(), Devices::after_restart(false));
-        devices.strays_held_until = Instant::ZERO;
-        assert_eq!(devices.want(&tap, &mut workers, START), None);
-        assert!(devices.error("tap0").is_some_and(|e| e.contains("in use")), "{:?}", devices.error("tap0"));
-        assert!(!is_here("tap0"));
+        let mut workers = workers();
+        let mut devices = after_a_failure(&tap, &mut workers);
         drop(held);
-        let news = devices.retry(false, &mut workers, START + RETRY);
-        assert!(matches!(news[..], [News::Open(..)]), "{news:?}");
-        assert_eq!(devices.error("tap0"), None);
+        try_again(&mut devices, &mut workers);
         assert!(!is_here("tap0"));
         workers.stop();
     });
@@ -580,22 +592,15 @@ fn a_tap_that_went_with_its_pod_or_from_it_is_made_anew() {
 /// Whatever has its name, or that of its namespace, by then.
 #[test]
 fn a_tap_that_goes_after_it_could_not_be_taken_over_is_made_anew() {
-    let devices_after_a_failure = |tap: &InterfaceConfig, workers: &mut Workers| {
-        let mut devices = Devices::after_restart(false);
-        devices.strays_held_until = Instant::ZERO;
-        assert_eq!(devices.want(tap, workers, START), None);
-        devices
-    };
     in_namespace(|| {
         let (pod, tap) = (Pod::new("after"), tap_of("after"));
         let mut held = open_tap(&tap, Some(&pod.netns));
         let mut workers = workers();
-        let mut devices = devices_after_a_failure(&tap, &mut workers);
+        let mut devices = after_a_failure(&tap, &mut workers);
         held.discard().expect("there");
         drop(held);
         let another = open_tap(&tap_of("another"), Some(&pod.netns));
-        let news = devices.retry(false, &mut workers, START + RETRY);
-        assert!(matches!(news[..], [News::Open(..)]), "{news:?}");
+        try_again(&mut devices, &mut workers);
         assert!(is_here("tap0"));
         drop(another);
         let alias = alias_of(&tap_of("another"));
@@ -606,14 +611,13 @@ fn a_tap_that_goes_after_it_could_not_be_taken_over_is_made_anew() {
         let (pod, tap) = (Pod::new("renamed"), tap_of("renamed"));
         let held = open_tap(&tap, Some(&pod.netns));
         let mut workers = workers();
-        let mut devices = devices_after_a_failure(&tap, &mut workers);
+        let mut devices = after_a_failure(&tap, &mut workers);
         let mut netlink = Netlink::open_in(&pod.netns).expect("entered");
         let name = IfName::new("eth0").expect("a name");
         let index = pod.links().iter().find(|link| link.name.as_str() == "tap0").expect("there").index;
         netlink.change(index, &sys::netlink::LinkChange::default().name(name)).expect("renamed");
         drop(held);
-        let news = devices.retry(false, &mut workers, START + RETRY);
-        assert!(matches!(news[..], [News::Open(..)]), "{news:?}");
+        try_again(&mut devices, &mut workers);
         assert!(!is_here("tap0"));
         workers.stop();
     });
