@@ -3,20 +3,89 @@
 //!
 //! The only place that knows what a figure should be.
 
-use crate::measure::median;
+use crate::measure::{self, median};
 use crate::report::Report;
+use crate::{Arguments, beside_dpdk, curves, devices, load_average, machine};
+use anyhow::{Context as _, Result};
+use benches::compare::CASES;
+use clap::Args;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How everything is measured.
+#[derive(Args, Debug)]
+pub struct Settings {
+    /// Turns. Where three threads share two processors, one stream has one of two speeds for a window, so better many than long ones.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Length of a window between pods, in seconds.
+    #[arg(long, default_value_t = 0.5)]
+    seconds: f64,
+    /// Length of a window between ports in memory, in milliseconds.
+    #[arg(long, default_value_t = 200)]
+    window_ms: u64,
+    /// Measure nothing: the table of the reports that are there.
+    #[arg(long)]
+    again: bool,
+}
+
+/// Measures everything, leaves a report of each part, and one of the goals in the directory `goals`: also of what there is if
+/// a part failed.
+///
+/// # Errors
+/// If a part failed, or a report cannot be written or, with `again`, read.
+pub fn run(settings: &Settings, arguments: &Arguments) -> Result<()> {
+    let (rounds, dir) = (settings.rounds.max(1), &arguments.dir);
+    let (devices, devices_dir) = (devices::Settings::all(rounds, settings.seconds), dir.join("devices"));
+    devices.check()?;
+    if settings.again {
+        let read = |dir: PathBuf| -> Result<Value> {
+            let file = dir.join("report.json");
+            let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+            serde_json::from_str(&text).with_context(|| file.display().to_string())
+        };
+        let (memory_ports, curves) = (read(dir.clone())?, read(dir.join("curves"))?);
+        let reports = Reports { memory_ports, devices: read(devices_dir)?, curves };
+        return report(&reports, &[]).publish(&dir.join("goals"));
+    }
+    let mut facts = machine();
+    facts.push((
+        "measured".to_owned(),
+        format!("{rounds} rounds, windows of {} s and {} ms", settings.seconds, settings.window_ms),
+    ));
+    let mut failure = None;
+    let mut part = |dir: &Path, measured: Result<Report>| {
+        let published = measured.and_then(|report| report.publish(dir).map(|()| report.json));
+        published.unwrap_or_else(|error| {
+            eprintln!("{error:#}");
+            failure.get_or_insert(error);
+            Value::Null
+        })
+    };
+    // First, while this program has used no memory that would be used again.
+    let curves = curves::measured(&curves::Settings::all(rounds, settings.window_ms), arguments.core);
+    let curves = part(&dir.join("curves"), curves);
+    let window = Duration::from_millis(settings.window_ms);
+    let at_once = measure::Settings { rounds, window, ..arguments.settings() };
+    let memory_ports = part(dir, beside_dpdk(CASES.to_vec(), &at_once));
+    let devices = devices::measured(&devices, arguments.unpacked.clone(), &devices_dir);
+    let devices = part(&devices_dir, devices);
+    facts.push(("load after".to_owned(), load_average()));
+    report(&Reports { memory_ports, devices, curves }, &facts).publish(&dir.join("goals"))?;
+    failure.map_or(Ok(()), Err)
+}
 
 /// The reports of one run.
 #[derive(Debug)]
-pub struct Reports {
+struct Reports {
     /// Beside Open vSwitch with DPDK, ports in memory.
-    pub memory_ports: Value,
+    memory_ports: Value,
     /// Between pods and nodes.
-    pub devices: Value,
+    devices: Value,
     /// Ours alone.
-    pub curves: Value,
+    curves: Value,
 }
 
 /// Figures of a report, one a round.
@@ -338,7 +407,7 @@ fn figure(value: f64) -> String {
 }
 
 /// The table of all goals, with how many were met.
-pub fn report(reports: &Reports, facts: &[(String, String)]) -> Report {
+fn report(reports: &Reports, facts: &[(String, String)]) -> Report {
     let mut text = String::new();
     for (name, value) in facts {
         let _ = writeln!(text, "- {name}: {value}");
@@ -406,7 +475,6 @@ mod tests {
     use crate::curves::{CURVES, SUBJECTS};
     use crate::devices::{CASES as POD_CASES, SYSTEMS};
     use crate::measure::{Figures, Row};
-    use benches::compare::CASES;
 
     /// As the reports write them.
     fn reports() -> Reports {

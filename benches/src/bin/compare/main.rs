@@ -14,11 +14,11 @@ mod report;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use benches::compare::{CASES, Case, Figure, Limits};
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use measure::{Row, Settings};
 use report::Report;
 use std::io::{ErrorKind, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Measures Tapestry and Open vSwitch with DPDK in turn.
@@ -61,70 +61,7 @@ enum Mode {
     /// another, and memory.
     Curves(curves::Settings),
     /// Measures everything in one run, and says of each goal whether it was met.
-    Goals(Wants),
-}
-
-/// How everything is measured.
-#[derive(Args, Debug)]
-struct Wants {
-    /// Turns. Where three threads share two processors, one stream has one of two speeds for a window, so better many than long ones.
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
-    /// Length of a window between pods, in seconds.
-    #[arg(long, default_value_t = 0.5)]
-    seconds: f64,
-    /// Length of a window between ports in memory, in milliseconds.
-    #[arg(long, default_value_t = 200)]
-    window_ms: u64,
-    /// Measure nothing: the table of the reports that are there.
-    #[arg(long)]
-    again: bool,
-}
-
-impl Wants {
-    /// Measures everything, leaves a report of each part, and one of the goals in the directory `goals`: also of what there is if
-    /// a part failed.
-    fn run(&self, arguments: &Arguments) -> Result<()> {
-        let (rounds, dir) = (self.rounds.max(1), &arguments.dir);
-        let (devices, devices_dir) = (devices::Settings::all(rounds, self.seconds), dir.join("devices"));
-        devices.check()?;
-        if self.again {
-            let report = |dir: PathBuf| -> Result<serde_json::Value> {
-                let file = dir.join("report.json");
-                let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-                serde_json::from_str(&text).with_context(|| file.display().to_string())
-            };
-            let (memory_ports, curves) = (report(dir.clone())?, report(dir.join("curves"))?);
-            let reports = goals::Reports { memory_ports, devices: report(devices_dir)?, curves };
-            return goals::report(&reports, &[]).publish(&dir.join("goals"));
-        }
-        let mut facts = machine();
-        facts.push((
-            "measured".to_owned(),
-            format!("{rounds} rounds, windows of {} s and {} ms", self.seconds, self.window_ms),
-        ));
-        let mut failure = None;
-        let mut part = |dir: &Path, measured: Result<Report>| {
-            let published = measured.and_then(|report| report.publish(dir).map(|()| report.json));
-            published.unwrap_or_else(|error| {
-                eprintln!("{error:#}");
-                failure.get_or_insert(error);
-                serde_json::Value::Null
-            })
-        };
-        // First, while this program has used no memory that would be used again.
-        let curves = curves::measured(&curves::Settings::all(rounds, self.window_ms), arguments.core);
-        let curves = part(&dir.join("curves"), curves);
-        let settings =
-            Settings { rounds, window: Duration::from_millis(self.window_ms), ..arguments.settings() };
-        let memory_ports = part(dir, beside_dpdk(CASES.to_vec(), &settings));
-        let devices = devices::measured(&devices, arguments.unpacked.clone(), &devices_dir);
-        let devices = part(&devices_dir, devices);
-        facts.push(("load after".to_owned(), load_average()));
-        goals::report(&goals::Reports { memory_ports, devices, curves }, &facts)
-            .publish(&dir.join("goals"))?;
-        failure.map_or(Ok(()), Err)
-    }
+    Goals(goals::Settings),
 }
 
 impl Arguments {
@@ -147,7 +84,7 @@ fn main() -> Result<()> {
             return devices::run(settings, arguments.unpacked.clone(), &arguments.dir);
         }
         Some(Mode::Curves(settings)) => return curves::run(settings, arguments.core, &arguments.dir),
-        Some(Mode::Goals(wants)) => return wants.run(&arguments),
+        Some(Mode::Goals(settings)) => return goals::run(settings, &arguments),
         None => {}
     }
     let all = CASES.iter().map(|case| (case.name, *case)).collect();

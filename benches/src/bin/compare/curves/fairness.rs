@@ -23,6 +23,9 @@ const MACS: usize = 10_000;
 /// TCP's SYN (RFC 9293 §3.1).
 const SYN: u16 = 2;
 
+/// A window has so many steps at least, also one that something else had the processor in: with a few, shares are chance.
+const STEPS_MIN: usize = 100;
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     Misses,
@@ -171,7 +174,7 @@ fn measure(ours: &mut Ours, window: Duration, windows: &mut Windows) -> Result<(
     let (victim, attacker, from) = (victims(ours), ours.received(ATTACKER), clock.read()?);
     let mut steps = Vec::with_capacity(1 << 20);
     let (mut at, until) = (from.at, from.at + window);
-    while at < until {
+    while at < until || steps.len() < STEPS_MIN {
         ours.step();
         let after = now();
         steps.push((after - at).as_secs_f64() * 1e6);
