@@ -1,7 +1,7 @@
 //! Devices: opens and closes what stands behind interfaces, hands their sides to workers, and knows how they are.
 //!
-//! A device that cannot be opened, or that went away, is tried again when the kernel reports a change of links and from
-//! time to time; until then its interface carries the error.
+//! A device that is not there, or went away, is tried again when the kernel reports a change of links and from time to time,
+//! one that was refused only from time to time; until then its interface carries the error.
 
 mod queues;
 
@@ -71,6 +71,9 @@ struct Slot {
     device: Option<Device>,
     error: Option<String>,
     retry_at: Instant,
+    /// Whether it lacks something that a change of links may bring. An attempt that is refused may itself change links, as when
+    /// a TAP is made and vanishes, so it would be made without end.
+    awaits_links: bool,
     /// Whether a TAP of this name was ours before, so that finding it gone is worth a word.
     opened_before: bool,
     /// Whether its TAP is there and a process has it that may be ending.
@@ -185,6 +188,7 @@ impl Devices {
             device: None,
             error: None,
             retry_at: now,
+            awaits_links: true,
             opened_before: false,
             held: false,
         };
@@ -315,16 +319,18 @@ impl Devices {
         let name = name.clone();
         let device = slot.device.take()?;
         slot.error = Some(format!("{name}: network device has gone (No such device)"));
-        slot.retry_at = now + RETRY;
+        (slot.retry_at, slot.awaits_links) = (now + RETRY, true);
         tracing::info!(target: "bridge", "interface {name}: network device has gone");
         self.retired.push(Retired { device, discard: false });
         Some(News::Closed(name))
     }
 
-    /// Tries again what could not be opened. `now_or_never`: the kernel reported a change, so do not wait for the pause.
+    /// Tries again what could not be opened. `links_changed`: the kernel reported so, and what was not there may be there now.
     pub fn retry(&mut self, links_changed: bool, workers: &mut Workers, now: Instant) -> Vec<News> {
-        let due =
-            |s: &Slot| s.device.is_none() && has_device(&s.config) && (links_changed || s.retry_at <= now);
+        let due = |s: &Slot| {
+            let is_time = s.retry_at <= now || links_changed && s.awaits_links;
+            s.device.is_none() && has_device(&s.config) && is_time
+        };
         let names: Vec<String> = self.slots.iter().filter(|(_, s)| due(s)).map(|(n, _)| n.clone()).collect();
         names.iter().filter_map(|name| self.try_open(name, workers, now)).collect()
     }
@@ -407,6 +413,7 @@ impl Devices {
                 }
                 slot.error = Some(text);
                 slot.retry_at = now + RETRY;
+                slot.awaits_links = matches!(error, PortConfigError::NoDevice(_)) || is_missing(&error);
                 return None;
             }
         };
@@ -417,7 +424,7 @@ impl Devices {
                 tracing::warn!(target: "bridge", "{text}");
             }
             slot.error = Some(text);
-            slot.retry_at = now + RETRY;
+            (slot.retry_at, slot.awaits_links) = (now + RETRY, false);
             workers.remove_port(dp_port);
             // A worker may have it until it answers.
             self.next_port = next_port;

@@ -116,6 +116,9 @@ fn what_cannot_be_opened_says_why_and_is_tried_again() {
     // An empty capture: the global header of libpcap's format in its native order, Ethernet.
     let header = [0xa1b2_c3d4u32, 4 << 16 | 2, 0, 0, 65_535, 1].map(u32::to_ne_bytes).concat();
     std::fs::write(&file, header).expect("written");
+    // What a change of links cannot bring is not tried because of one: an attempt may make one itself.
+    assert_eq!(devices.retry(true, &mut workers, START + RETRY), vec![]);
+    assert!(devices.error("p").is_some());
     let later = START + RETRY + RETRY;
     assert!(matches!(devices.retry(false, &mut workers, later)[..], [News::Open(..)]));
     assert_eq!(devices.error("p"), None);

@@ -19,7 +19,7 @@ use std::io;
 use crate::errno;
 use crate::interface::IfIndex;
 use program::{Placement, Program};
-use socket::{Wakeup, open_queue};
+use socket::{Unbound, Wakeup, prepare};
 pub use socket::{XdpReceiver, XdpSender, XdpStatistics, XdpWatch};
 
 /// Bytes of the UMEM that one frame may take: the most that the kernel allows, a page.
@@ -157,6 +157,18 @@ impl XdpDevice {
         index: IfIndex,
         options: XdpOptions,
     ) -> Result<(XdpDevice, Vec<XdpQueue>), XdpError> {
+        let wakeup = if options.use_need_wakeup { Wakeup::IfNeeded } else { Wakeup::Always };
+        let because = |queue| {
+            move |source: io::Error| match source.raw_os_error() {
+                Some(errno::EBUSY) => XdpError::QueueOccupied(queue),
+                // Nothing else in the making of a socket gives it.
+                Some(errno::ENOBUFS) => XdpError::MemoryLimit(queue),
+                _ => XdpError::Queue { queue, mode, source },
+            }
+        };
+        // Before the device is touched, as a program that comes and goes is a change of its features, which the kernel reports.
+        let prepared = |queue| prepare(wakeup).map_err(because(queue));
+        let unbound: Vec<_> = (0..options.queues).map(prepared).collect::<Result<_, _>>()?;
         let program = Program::attach(index, mode.placement(), options.queues).map_err(|source| {
             match source.raw_os_error() {
                 // The latter if it is there in the other placement.
@@ -164,21 +176,12 @@ impl XdpDevice {
                 _ => XdpError::Program { mode, source },
             }
         })?;
-        let wakeup = if options.use_need_wakeup { Wakeup::IfNeeded } else { Wakeup::Always };
-        let open = |queue| {
-            let (receiver, sender) = open_queue(index, queue, mode, wakeup)?;
-            program.redirect(queue, receiver.socket())?;
+        let bind = |(unbound, queue): (Unbound, u16)| {
+            let (receiver, sender) = unbound.bind(index, queue, mode).map_err(because(queue))?;
+            program.redirect(queue, receiver.socket()).map_err(because(queue))?;
             Ok((receiver, sender))
         };
-        let open = |queue| {
-            open(queue).map_err(|source: io::Error| match source.raw_os_error() {
-                Some(errno::EBUSY) => XdpError::QueueOccupied(queue),
-                // Nothing else in the making of a socket gives it.
-                Some(errno::ENOBUFS) => XdpError::MemoryLimit(queue),
-                _ => XdpError::Queue { queue, mode, source },
-            })
-        };
-        let queues = (0..options.queues).map(open).collect::<Result<_, _>>()?;
+        let queues = unbound.into_iter().zip(0..).map(bind).collect::<Result<_, _>>()?;
         Ok((XdpDevice { program, mode }, queues))
     }
 

@@ -83,13 +83,14 @@ pub struct XdpSender {
     socket: Arc<Socket>,
 }
 
-/// Makes a socket for a queue of a device.
-pub(super) fn open_queue(
-    index: IfIndex,
-    queue: u16,
-    mode: XdpMode,
-    wakeup: Wakeup,
-) -> io::Result<(XdpReceiver, XdpSender)> {
+/// A socket with memory and rings that is not on a queue yet.
+pub(super) struct Unbound {
+    receiver: XdpReceiver,
+    sender: XdpSender,
+}
+
+/// Makes a socket, which takes all the memory that it needs.
+pub(super) fn prepare(wakeup: Wakeup) -> io::Result<Unbound> {
     let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: `socket` takes no pointers.
     let fd = check(unsafe { libc::socket(libc::AF_XDP, kind, 0) })?;
@@ -128,15 +129,23 @@ pub(super) fn open_queue(
         free.push((chunk * CHUNK_LEN) as u64);
     }
     free.publish();
-    let mut flags = if mode == XdpMode::NativeWithZeroCopy { libc::XDP_ZEROCOPY } else { libc::XDP_COPY };
-    if wakeup == Wakeup::IfNeeded {
-        flags |= libc::XDP_USE_NEED_WAKEUP;
-    }
-    bind(&fd, index, queue, flags)?;
     let socket = Arc::new(Socket { fd, umem });
     let unused = (0..TX_FRAMES_MAX).rev().map(|chunk| (TX_START + chunk * CHUNK_LEN) as u64).collect();
     let sender = XdpSender { to_send, sent, unused, wakeup, socket: socket.clone() };
-    Ok((XdpReceiver { filled, free, socket }, sender))
+    Ok(Unbound { receiver: XdpReceiver { filled, free, socket }, sender })
+}
+
+impl Unbound {
+    /// Puts the socket on a queue of a device.
+    pub fn bind(self, index: IfIndex, queue: u16, mode: XdpMode) -> io::Result<(XdpReceiver, XdpSender)> {
+        let mut flags =
+            if mode == XdpMode::NativeWithZeroCopy { libc::XDP_ZEROCOPY } else { libc::XDP_COPY };
+        if self.sender.wakeup == Wakeup::IfNeeded {
+            flags |= libc::XDP_USE_NEED_WAKEUP;
+        }
+        bind(&self.sender.socket.fd, index, queue, flags)?;
+        Ok((self.receiver, self.sender))
+    }
 }
 
 fn bind(fd: &OwnedFd, index: IfIndex, queue: u16, flags: u16) -> io::Result<()> {
@@ -407,7 +416,7 @@ mod tests {
             Netlink::open().unwrap().create_veth(&near, &far).unwrap();
             // Nothing comes, as the device is down: all entries stay as they are.
             let index = IfIndex::of(&near).unwrap();
-            let (mut receiver, _sender) = open_queue(index, 0, XdpMode::Native, Wakeup::IfNeeded).unwrap();
+            let (mut receiver, _sender) = prepare(Wakeup::IfNeeded).and_then(|s| s.bind(index, 0, XdpMode::Native)).unwrap();
             assert_eq!(receiver.free.pending(), RX_FRAMES_MAX as u32);
             assert!((0..RX_FRAMES_MAX).all(|chunk| receiver.free.push((chunk * CHUNK_LEN) as u64)));
             assert!(!receiver.free.push(0), "more than there are chunks");
