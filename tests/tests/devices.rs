@@ -1,8 +1,10 @@
 //! Real devices: TAPs moved into pods, veths through packet sockets, captures; driven by the real tools.
 
+use std::time::Duration;
+use sys::netlink::LinkWatch;
 use tests::traffic::{self, Reach, TRANSFER};
 use tests::wire::Wire;
-use tests::{Namespace, Switch, Tools, frames, ip, run, run_ok, wait_for};
+use tests::{Namespace, Switch, Tools, frames, idle_for, ip, run, run_ok, wait_for};
 
 /// Sends [`TRANSFER`] bytes from a pod to another and checks every one.
 fn transfer(from: &Namespace, to: &Namespace, address: &str) {
@@ -275,6 +277,32 @@ fn a_netdev_that_is_not_there_is_an_error_of_ovs_vsctl() {
     assert!(error.contains("odd0"), "{error}");
     assert_eq!(column(&switch, "odd0", "ofport"), "-1");
     assert!(column(&switch, "odd0", "error").contains("nosuchtype"), "{}", column(&switch, "odd0", "error"));
+}
+
+/// A TAP is made before it can be found that it cannot be as wanted. The kernel reports both that and its end, which is no
+/// reason to make it again.
+#[test]
+fn a_device_that_was_refused_is_not_made_without_end() {
+    let switch = Switch::start(&[]);
+    switch.run("ovs-vsctl add-br br0");
+    let mut watch = switch.ns().enter(LinkWatch::open).expect("a watch");
+    // tun_net_init() of Linux: 65,535 bytes less the Ethernet header.
+    switch.try_run("ovs-vsctl add-port br0 pod1 -- set Interface pod1 type=internal mtu_request=65535");
+    assert!(column(&switch, "pod1", "error").contains("mtu"), "{}", column(&switch, "pod1", "error"));
+    idle_for(Duration::from_secs(3));
+    let mut events = Vec::new();
+    loop {
+        let before = events.len();
+        watch.read(&mut events).expect("events");
+        if events.len() == before {
+            break;
+        }
+    }
+    // It is made with the port and once in two seconds, each time with few reports; else it would be hundreds.
+    assert!((1..50).contains(&events.len()), "{}", events.len());
+    // With other settings it is tried at once.
+    switch.run("ovs-vsctl set Interface pod1 mtu_request=1400");
+    assert_eq!([column(&switch, "pod1", "error"), column(&switch, "pod1", "mtu")], ["[]", "1400"]);
 }
 
 /// Two bridges joined by a veth pair: tagged super-frames with their checksums undone cross packet sockets twice.

@@ -548,7 +548,9 @@ impl Daemon {
                 Step::Open { interface, .. } => {
                     news.extend(self.devices.want(&interface, &mut self.workers, now));
                 }
-                Step::Change { interface, .. } => news.extend(self.devices.change(&interface, &self.workers)),
+                Step::Change { interface, .. } => {
+                    news.extend(self.devices.change(&interface, &mut self.workers, now));
+                }
             }
         }
         self.brain.configure(&self.config, now);

@@ -221,8 +221,8 @@ impl Devices {
         }
     }
 
-    /// Settings of an open device have changed.
-    pub fn change(&mut self, config: &InterfaceConfig, workers: &Workers) -> Option<News> {
+    /// Settings of an interface have changed. With them a device that was refused may be opened, so it is tried now.
+    pub fn change(&mut self, config: &InterfaceConfig, workers: &mut Workers, now: Instant) -> Option<News> {
         let room = self.room(workers);
         self.pins_due = true;
         let slot = self.slots.get_mut(&config.name)?;
@@ -232,7 +232,7 @@ impl Devices {
             if let Some(stray) = self.strays.remove(&alias_of(&old)) {
                 self.strays.insert(alias, stray);
             }
-            return None;
+            return self.try_open(&config.name, workers, now);
         };
         // What failed before is tried again, so that its error stays while it is wanted.
         let failed = slot.error.take().is_some();

@@ -652,13 +652,13 @@ fn a_tap_is_known_by_the_row_that_its_interface_has_now() {
         let name = IfName::new("tap0").expect("a name");
         let (mut workers, mut devices) = (workers(), Devices::after_restart(false));
         let device = opened(devices.want(&a, &mut workers, START));
-        assert_eq!(devices.change(&b, &workers), None);
+        assert_eq!(devices.change(&b, &mut workers, START), None);
         let mut netlink = Netlink::open().expect("a socket");
         let link = netlink.link_by_name(&name).expect("an answer").expect("here");
         assert_eq!(link.alias, alias_of(&b));
         let moved = sys::netlink::LinkChange::default().netns(&pod.netns);
         netlink.change(link.index, &moved).expect("moved");
-        assert_eq!(devices.change(&c, &workers), None);
+        assert_eq!(devices.change(&c, &mut workers, START), None);
         let there = |alias: String| pod.links().iter().any(|link| link.name == name && link.alias == alias);
         assert!(there(alias_of(&c)), "{:?}", pod.links());
         assert_eq!((devices.error("tap0"), devices.get("tap0")), (None, Some((device.port, device))));
@@ -668,7 +668,7 @@ fn a_tap_is_known_by_the_row_that_its_interface_has_now() {
         let (mut workers, mut devices) = (self::workers(), Devices::after_restart(false));
         devices.strays_held_until = Instant::ZERO;
         assert_eq!(devices.want(&c, &mut workers, START), None);
-        assert_eq!(devices.change(&d, &workers), None);
+        assert_eq!(devices.change(&d, &mut workers, START), None);
         drop(held);
         let news = devices.retry(false, &mut workers, START + RETRY);
         assert!(matches!(news[..], [News::Open(..)]), "{news:?}");

@@ -138,8 +138,7 @@ pub(super) fn prepare(wakeup: Wakeup) -> io::Result<Unbound> {
 impl Unbound {
     /// Puts the socket on a queue of a device.
     pub fn bind(self, index: IfIndex, queue: u16, mode: XdpMode) -> io::Result<(XdpReceiver, XdpSender)> {
-        let mut flags =
-            if mode == XdpMode::NativeWithZeroCopy { libc::XDP_ZEROCOPY } else { libc::XDP_COPY };
+        let mut flags = if mode == XdpMode::NativeWithZeroCopy { libc::XDP_ZEROCOPY } else { libc::XDP_COPY };
         if self.sender.wakeup == Wakeup::IfNeeded {
             flags |= libc::XDP_USE_NEED_WAKEUP;
         }
@@ -416,7 +415,8 @@ mod tests {
             Netlink::open().unwrap().create_veth(&near, &far).unwrap();
             // Nothing comes, as the device is down: all entries stay as they are.
             let index = IfIndex::of(&near).unwrap();
-            let (mut receiver, _sender) = prepare(Wakeup::IfNeeded).and_then(|s| s.bind(index, 0, XdpMode::Native)).unwrap();
+            let (mut receiver, _sender) =
+                prepare(Wakeup::IfNeeded).and_then(|s| s.bind(index, 0, XdpMode::Native)).unwrap();
             assert_eq!(receiver.free.pending(), RX_FRAMES_MAX as u32);
             assert!((0..RX_FRAMES_MAX).all(|chunk| receiver.free.push((chunk * CHUNK_LEN) as u64)));
             assert!(!receiver.free.push(0), "more than there are chunks");
