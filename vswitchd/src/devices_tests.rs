@@ -384,7 +384,9 @@ fn a_device_that_could_not_be_handed_over_has_another_number_the_next_time() {
     while workers.fragments().len() < 2 {
         std::thread::yield_now();
     }
-    let [News::Open(_, device)] = &devices.retry(true, &mut workers, START)[..] else { panic!("not opened") };
+    let [News::Open(_, device)] = &devices.retry(false, &mut workers, START + RETRY)[..] else {
+        panic!("not opened")
+    };
     look_again(&mut devices, &mut workers);
     workers.settle();
     assert!(
