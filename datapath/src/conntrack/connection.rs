@@ -7,6 +7,7 @@
 //! them narrower for a moment.
 
 use super::config::TimeoutKind;
+use super::names::Names;
 use super::shift::Shift;
 use super::spec::{Alg, TimeoutPolicyId};
 use super::tcp::TcpState;
@@ -182,8 +183,7 @@ pub struct Connection {
     /// When the wheel is to visit, coarse. An entry of the wheel that comes earlier is out of date.
     armed: AtomicU32,
     mark: AtomicU32,
-    pub(super) original: Tuple,
-    pub(super) reply: Tuple,
+    pub(super) names: Names,
     extra: OnceBox<Extra>,
 }
 
@@ -209,8 +209,7 @@ impl Connection {
             let _ = extra.set(Box::new(value));
         }
         Connection {
-            original: birth.original,
-            reply: birth.reply,
+            names: Names::new(&birth.original, &birth.reply),
             state: AtomicU64::new(State::first(birth.state, birth.policy, birth.origin).0),
             ends: [AtomicU64::new(0), AtomicU64::new(0)],
             windows: [AtomicU32::new(0), AtomicU32::new(0)],
@@ -223,22 +222,21 @@ impl Connection {
     }
 
     /// The name of the original direction.
-    pub fn original(&self) -> &Tuple {
-        &self.original
+    #[inline]
+    pub fn original(&self) -> Tuple {
+        self.names.of(Direction::Original)
     }
 
     /// The name of the reply direction: what the other end sends, before it is translated back.
-    pub fn reply(&self) -> &Tuple {
-        &self.reply
+    #[inline]
+    pub fn reply(&self) -> Tuple {
+        self.names.of(Direction::Reply)
     }
 
     /// The name of a direction.
     #[inline]
-    pub(super) fn tuple(&self, direction: Direction) -> &Tuple {
-        match direction {
-            Direction::Original => &self.original,
-            Direction::Reply => &self.reply,
-        }
+    pub(super) fn tuple(&self, direction: Direction) -> Tuple {
+        self.names.of(direction)
     }
 
     /// The last of what TCP's established packets touch.
@@ -250,7 +248,7 @@ impl Connection {
     /// The zone.
     #[inline]
     pub fn zone(&self) -> Zone {
-        self.original.zone()
+        self.original().zone()
     }
 
     /// Whether the connection was removed: it is never found again.
@@ -391,7 +389,7 @@ impl Connection {
     #[inline]
     pub(super) fn timeout_kind(&self) -> TimeoutKind {
         let state = self.load();
-        match self.original.protocol() {
+        match self.names.protocol() {
             PROTO_TCP => super::tcp::timeout_kind(state),
             PROTO_ICMP | PROTO_ICMPV6 if state.seen() == SEEN_BOTH => TimeoutKind::IcmpReply,
             PROTO_ICMP | PROTO_ICMPV6 => TimeoutKind::IcmpFirst,
@@ -432,10 +430,10 @@ impl Connection {
 mod tests {
     use super::*;
 
-    /// With the two counters of an `Arc` and the 8 bytes of the allocator, which gives multiples of 16, 160 bytes.
+    /// With the two counters of an `Arc` and the 8 bytes of the allocator, which gives multiples of 16, 128 bytes.
     #[test]
     fn stays_small() {
-        assert!(size_of::<Connection>() <= 136, "{}", size_of::<Connection>());
+        assert!(size_of::<Connection>() <= 104, "{}", size_of::<Connection>());
     }
 
     #[test]

@@ -192,7 +192,7 @@ impl Pass<'_> {
                 return Attempt::Made(connection);
             };
             if !other.remaining(timeout_of(&other, self.config), self.now).is_zero() {
-                let is_original = other.original == parsed.tuple || other.reply == parsed.tuple;
+                let is_original = other.names.direction_of(&parsed.tuple).is_some();
                 return if is_original { Attempt::OriginalTaken } else { Attempt::Taken(other) };
             }
             self.tracker.end(&other, &self.tracker.counts.expired);
@@ -230,7 +230,7 @@ impl Pass<'_> {
             revision: self.tracker.next_revision(),
             extra: (spec.alg.is_some() || foreseen.is_some()).then(|| Extra {
                 alg: spec.alg,
-                parent: foreseen.map(|e| e.parent.original),
+                parent: foreseen.map(|e| e.parent.original()),
                 ..Extra::default()
             }),
             now: self.now,

@@ -117,7 +117,7 @@ impl ConnTracker {
         let mut shard = 0;
         while let Some(connections) = self.table.connections_of(shard, |_| true) {
             for connection in connections {
-                *stats.protocols.entry(connection.original.protocol()).or_default() += 1;
+                *stats.protocols.entry(connection.original().protocol()).or_default() += 1;
                 if let Some((original, reply)) = tcp_states(&connection) {
                     *stats.tcp_states.entry(TcpState::merged(original, reply)).or_default() += 1;
                 }
@@ -160,15 +160,15 @@ impl ConnTracker {
 
 fn tcp_states(connection: &Connection) -> Option<(TcpState, TcpState)> {
     let state: State = connection.load();
-    (connection.original.protocol() == PROTO_TCP)
+    (connection.original().protocol() == PROTO_TCP)
         .then(|| (state.tcp(Direction::Original), state.tcp(Direction::Reply)))
 }
 
 fn record(connection: &Connection, timeout_secs: u32) -> ConnectionRecord {
     let extra = connection.extra();
     ConnectionRecord {
-        original: connection.original,
-        reply: connection.reply,
+        original: connection.original(),
+        reply: connection.reply(),
         mark: connection.mark(),
         label: connection.label(),
         timeout_secs,

@@ -20,8 +20,8 @@ pub struct FlushFilter {
 impl FlushFilter {
     fn matches(&self, connection: &Connection) -> bool {
         self.zone.is_none_or(|zone| connection.zone() == zone)
-            && self.original.matches(&connection.original)
-            && self.reply.matches(&connection.reply)
+            && self.original.matches(&connection.original())
+            && self.reply.matches(&connection.reply())
     }
 
     /// The original tuple that the filter names, if it says all of it and nothing of replies. It is of zone 0 unless a zone

@@ -92,7 +92,7 @@ impl Pass<'_> {
             return;
         }
         let Reading { connection, is_translated, .. } = *reading;
-        let (original, reply) = (&connection.original, ends_seen(connection, is_translated));
+        let (original, reply) = (&connection.original(), ends_seen(connection, is_translated));
         let target =
             Target { src: original.dst_number(), dst: original.src_number(), dst_port: original.src_port() };
         self.tracker.expectations.open(&reply, connection, target, self.now);
@@ -143,8 +143,8 @@ impl Pass<'_> {
         }
         // The first packet of the data connection comes from the other end, to what it was told.
         let (arrives, leaves) = match direction {
-            Direction::Original => (ends_seen(connection, is_translated), connection.original.reversed()),
-            Direction::Reply => (connection.original, ends_seen(connection, is_translated).reversed()),
+            Direction::Original => (ends_seen(connection, is_translated), connection.original().reversed()),
+            Direction::Reply => (connection.original(), ends_seen(connection, is_translated).reversed()),
         };
         let target = Target { src: leaves.src_number(), dst: leaves.dst_number(), dst_port: said.port };
         let tried = if is_translated { PORTS_TRIED_MAX } else { 1 };
@@ -175,7 +175,7 @@ impl Pass<'_> {
 
 /// The tuple of the reply direction as the other end sends it: untranslated passes leave the original ends in place.
 fn ends_seen(connection: &Connection, is_translated: bool) -> Tuple {
-    if is_translated { connection.reply } else { connection.original.reversed() }
+    if is_translated { connection.reply() } else { connection.original().reversed() }
 }
 
 fn address(tuple: &Tuple, number: u128) -> IpAddr {
@@ -184,11 +184,8 @@ fn address(tuple: &Tuple, number: u128) -> IpAddr {
 
 /// The address that the sender of a direction has for itself.
 fn own_address(connection: &Connection, direction: Direction) -> IpAddr {
-    let tuple = match direction {
-        Direction::Original => &connection.original,
-        Direction::Reply => &connection.reply,
-    };
-    address(tuple, tuple.src_number())
+    let tuple = connection.tuple(direction);
+    address(&tuple, tuple.src_number())
 }
 
 /// The address by which the other end knows the sender of a direction.
@@ -196,9 +193,6 @@ fn seen_by_other(connection: &Connection, direction: Direction, is_translated: b
     if !is_translated {
         return own_address(connection, direction);
     }
-    let tuple = match direction {
-        Direction::Original => &connection.reply,
-        Direction::Reply => &connection.original,
-    };
-    address(tuple, tuple.dst_number())
+    let tuple = connection.tuple(direction.opposite());
+    address(&tuple, tuple.dst_number())
 }

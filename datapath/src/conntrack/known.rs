@@ -64,7 +64,7 @@ impl Known {
         let mut rewrite = None;
         if translates && state.has(State::TRANSLATED) {
             let target = connection.tuple(direction.opposite()).reversed();
-            rewrite = Some(pass::ends_rewrite(tuple, &target)?);
+            rewrite = Some(pass::ends_rewrite(&tuple, &target)?);
         }
         let known = Known {
             addresses: tuple.addresses_v4(),

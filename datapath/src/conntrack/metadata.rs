@@ -20,7 +20,7 @@ pub(super) fn clear(key: &mut PacketKey) {
 /// Of a packet of a committed connection.
 pub(super) fn describe(connection: &Connection, state: CtState, key: &mut PacketKey) {
     let parent = connection.extra().and_then(|extra| extra.parent);
-    let tuple = parent.unwrap_or(connection.original);
+    let tuple = parent.unwrap_or(connection.original());
     write(key, state, connection.zone(), Some(&tuple));
     key.set(slot::CT_MARK, connection.mark().into());
     key.set(slot::CT_LABEL, connection.label());

@@ -33,6 +33,7 @@ pub mod fuzz;
 mod gateway;
 mod known;
 mod metadata;
+mod names;
 mod nat;
 mod parse;
 mod pass;
@@ -185,7 +186,7 @@ impl ConnTracker {
             return None;
         }
         let parsed = Parsed::read(frame, spec.zone)?;
-        if parsed.tuple != *connection.tuple(direction) || parsed.inner().is_some() {
+        if !connection.names.is(direction, &parsed.tuple) || parsed.inner().is_some() {
             return None;
         }
         if let Some(segment) = parsed.segment() {
@@ -260,7 +261,7 @@ impl ConnTracker {
         // The table first: a port may be found free only when no tuple has it.
         self.table.remove(connection);
         if connection.load().has(State::SNAT | State::DNAT) {
-            self.ports.release(&connection.reply);
+            self.ports.release(&connection.reply());
         }
         self.quota.release(connection);
         count(why);

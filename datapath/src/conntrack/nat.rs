@@ -225,7 +225,7 @@ impl<F: FnMut(Tuple) -> Attempt> Choice<'_, F> {
                     self.tracker.ports.hold_for(&connection);
                     return Some(Attempt::Made(connection));
                 }
-                Attempt::Taken(other) if other.reply == candidate.reversed() => {
+                Attempt::Taken(other) if other.reply() == candidate.reversed() => {
                     // It was given the port by chance, before there was a map, and will give it back.
                     self.tracker.ports.hold_for(&other);
                 }

@@ -125,7 +125,7 @@ impl Pass<'_> {
                 self.tracker.end(connection, &counts.expired);
                 return None;
             }
-            Verdict::Invalid => return Some(self.invalid(Some(&connection.original), key)),
+            Verdict::Invalid => return Some(self.invalid(Some(&connection.original()), key)),
         };
         let mut bits = bits | CtState::TRK | carried;
         let translates = self.spec.nat.is_some() && carried == CtState::NONE;
@@ -217,7 +217,7 @@ impl Pass<'_> {
 pub(super) fn may_hold(connection: &Connection, state: State, direction: Direction) -> bool {
     let one_way = state.seen() == SEEN_SEVERAL
         && direction == Direction::Original
-        && connection.original.protocol() != PROTO_TCP;
+        && connection.original().protocol() != PROTO_TCP;
     state.has(State::REPLIED) || one_way
 }
 
@@ -262,10 +262,7 @@ pub(super) fn translate(
     let state = connection.load();
     let bits = nat_bits(state, direction);
     if state.has(State::TRANSLATED) {
-        let target = match direction {
-            Direction::Original => connection.reply.reversed(),
-            Direction::Reply => connection.original.reversed(),
-        };
+        let target = connection.tuple(direction.opposite()).reversed();
         rewrite_to(&target, parsed, frame, key)?;
     }
     Some(bits)

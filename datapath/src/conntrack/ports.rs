@@ -85,13 +85,13 @@ impl PortMaps {
         if !connection.load().has(State::SNAT | State::DNAT) {
             return;
         }
-        let key = key_of(&connection.reply);
+        let key = key_of(&connection.reply());
         if let Some(map) = self.lock(&key).get_mut(&key) {
-            map.hold(port_of(&connection.reply));
+            map.hold(port_of(&connection.reply()));
         }
         // It may have ended meanwhile, and have given back what was not held yet.
         if connection.is_dead() {
-            self.release(&connection.reply);
+            self.release(&connection.reply());
         }
     }
 

@@ -123,7 +123,7 @@ impl Table {
     pub fn find(&self, tuple: &Tuple, hash: TupleHash) -> Option<(Arc<Connection>, Direction)> {
         let state = Self::lock(self.shard(hash.shard()));
         let entry = state.find(tuple, hash.kept())?;
-        let direction = direction_of(&entry.connection, tuple)?;
+        let direction = entry.connection.names.direction_of(tuple)?;
         Some((Arc::clone(&entry.connection), direction))
     }
 
@@ -137,8 +137,9 @@ impl Table {
         now: Instant,
         visit_at: Instant,
     ) -> Result<(), Refused> {
-        let home = self.hash(&connection.original);
-        let away = connection.load().has(State::TRANSLATED).then(|| self.hash(&connection.reply));
+        let (original, reply) = (connection.original(), connection.reply());
+        let home = self.hash(&original);
+        let away = connection.load().has(State::TRANSLATED).then(|| self.hash(&reply));
         // With both tuples in one shard, or only one tuple, there is one lock.
         let (low, high) = match away.map(TupleHash::shard) {
             Some(index) if index != home.shard() => (home.shard().min(index), Some(home.shard().max(index))),
@@ -151,9 +152,9 @@ impl Table {
             Some(second) => (&mut **second, Some(&mut *first)),
             None => (&mut *first, None),
         };
-        let other = at_home.find(&connection.original, home.kept()).or_else(|| {
+        let other = at_home.find(&original, home.kept()).or_else(|| {
             let state = at_away.as_deref().unwrap_or(at_home);
-            state.find(&connection.reply, away.unwrap_or(home).kept())
+            state.find(&reply, away.unwrap_or(home).kept())
         });
         if let Some(other) = other {
             return Err(Refused::Taken(Arc::clone(&other.connection)));
@@ -172,7 +173,7 @@ impl Table {
 
     /// Sets a connection to be visited earlier than it is.
     pub fn rearm(&self, connection: &Arc<Connection>, now: Instant, visit_at: Instant) {
-        let index = self.hash(&connection.original).shard();
+        let index = self.hash(&connection.original()).shard();
         Self::lock(self.shard(index)).wheel.insert(now, visit_at, Arc::clone(connection));
         connection.arm(visit_at);
         self.wake_at(index, visit_at);
@@ -180,9 +181,9 @@ impl Table {
 
     /// Takes a connection out, from one shard after the other.
     pub fn remove(&self, connection: &Arc<Connection>) {
-        self.remove_under(&connection.original, connection);
+        self.remove_under(&connection.original(), connection);
         if connection.load().has(State::TRANSLATED) {
-            self.remove_under(&connection.reply, connection);
+            self.remove_under(&connection.reply(), connection);
         }
     }
 
@@ -302,7 +303,7 @@ impl ShardState {
     fn find(&self, tuple: &Tuple, hash: u32) -> Option<&Entry> {
         self.entries.find(spread(hash), |entry| {
             entry.hash == hash
-                && direction_of(&entry.connection, tuple).is_some()
+                && entry.connection.names.direction_of(tuple).is_some()
                 && !entry.connection.is_dead()
         })
     }
@@ -310,17 +311,6 @@ impl ShardState {
     fn add(&mut self, hash: u32, is_home: bool, connection: &Arc<Connection>) {
         let entry = Entry { hash, is_home, connection: Arc::clone(connection) };
         self.entries.insert_unique(spread(hash), entry, |entry| spread(entry.hash));
-    }
-}
-
-#[inline]
-fn direction_of(connection: &Connection, tuple: &Tuple) -> Option<Direction> {
-    if connection.original == *tuple {
-        Some(Direction::Original)
-    } else if connection.reply == *tuple {
-        Some(Direction::Reply)
-    } else {
-        None
     }
 }
 

@@ -218,8 +218,27 @@ impl Tuple {
     }
 
     /// The words, for hashing.
+    #[inline]
     pub(super) const fn words(&self) -> [u64; 5] {
         self.0
+    }
+
+    /// From its words.
+    #[inline]
+    pub(super) const fn from_words(words: [u64; 5]) -> Tuple {
+        Tuple(words)
+    }
+
+    /// All that a tuple of IPv4 has: its addresses, and the last word, which no tuple of IPv6 has.
+    #[inline]
+    pub(super) const fn words_v4(&self) -> [u64; 2] {
+        [self.addresses_v4(), self.last()]
+    }
+
+    /// From what [`words_v4`](Self::words_v4) gives.
+    #[inline]
+    pub(super) const fn from_words_v4([addresses, last]: [u64; 2]) -> Tuple {
+        Tuple([0, addresses >> 32, 0, addresses & u32::MAX as u64, last])
     }
 }
 
