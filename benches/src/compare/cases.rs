@@ -1,8 +1,8 @@
 //! What is compared: rules, frames and how a figure is taken. Both switches get the same text and the same bytes.
 
 use super::workloads::{
-    COOKIE_FIRST, COOKIES, PrefixRules, exact, explosion_frames, explosion_rules, service_frame,
-    service_rules, victims_part,
+    COOKIE_FIRST, COOKIES, PrefixRules, exact, explosion_frames, explosion_rules, policy_frame, policy_rules,
+    service_frame, service_rules, victims_part,
 };
 use crate::Dice;
 use crate::frames::{Frames, RECEIVER, SENDER};
@@ -57,6 +57,8 @@ pub enum Work {
     },
     /// Sent to so many Services: both addresses are translated, in zones of their own.
     Service(usize),
+    /// Tracked, and let through by so many policies.
+    Policies(usize),
 }
 
 /// How a figure is taken.
@@ -151,6 +153,7 @@ impl Case {
             Work::Rules { rules: number, masks } => rules.extend(PrefixRules::new(number, masks).text()),
             Work::Explosion { .. } => rules = explosion_rules(),
             Work::Service(services) => rules = service_rules(services, COOKIE_NEW, COOKIE_ESTABLISHED),
+            Work::Policies(policies) => rules = policy_rules(policies, COOKIE_NEW, COOKIE_ESTABLISHED),
             Work::OwnFlow => rules.push(
                 "table=0,priority=10,udp,in_port=1,actions=move:NXM_OF_IP_SRC[]->NXM_NX_REG0[],\
                  move:NXM_OF_UDP_SRC[]->NXM_NX_REG1[0..15],output:2"
@@ -182,13 +185,13 @@ impl Case {
 
     /// Whether frames are tracked.
     pub fn tracks(&self) -> bool {
-        matches!(self.work, Work::Track | Work::TrackNat | Work::Service(_))
+        matches!(self.work, Work::Track | Work::TrackNat | Work::Service(_) | Work::Policies(_))
     }
 
     /// Connections that all frames together make.
     pub fn connections(&self) -> usize {
         match self.work {
-            Work::Track | Work::TrackNat => self.flows,
+            Work::Track | Work::TrackNat | Work::Policies(_) => self.flows,
             Work::Service(_) => 2 * self.flows,
             _ => 0,
         }
@@ -256,8 +259,10 @@ impl Case {
 
     /// The frame of a connection in one direction.
     pub fn frame(&self, n: usize, reply: bool) -> Vec<u8> {
-        if let Work::Service(services) = self.work {
-            return service_frame(n, services, reply);
+        match self.work {
+            Work::Service(services) => return service_frame(n, services, reply),
+            Work::Policies(policies) => return policy_frame(n, policies, reply),
+            _ => {}
         }
         let n = n as u32;
         let client = (0x0a01_0000 + (n >> 8), 1024 + (n & 0xff) as u16);

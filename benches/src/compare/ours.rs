@@ -305,6 +305,8 @@ mod tests {
     use crate::compare::cases::{
         CASES, COOKIE_ESTABLISHED, COOKIE_NEW, Figure, Transport, Work, floor_rules,
     };
+    use crate::compare::workloads::{POLICY_PEERS, policy_peer, policy_pod, udp};
+    use crate::frames::{RECEIVER, SENDER};
 
     fn case(transport: Transport, work: Work, figure: Figure, flows: usize) -> Case {
         let case =
@@ -388,6 +390,26 @@ mod tests {
         let counted = ours.counts().since(before);
         assert_eq!((counted.misses, counted.dropped), (0, 0), "{counted:?}");
         assert!(ours.rule_count(COOKIE_ESTABLISHED) >= 4_000);
+    }
+
+    #[test]
+    fn policies_let_their_peers_in_and_nobody_else() {
+        let case = Case { work: Work::Policies(50), ..case(Transport::Udp, Work::Track, Figure::New, 2_000) };
+        let mut ours = Ours::new(&case.rules(), Limits::Raised).unwrap();
+        ours.forward_once(&case.traffic(), &ThreadClock::own(), 100).unwrap();
+        let counts = ours.counts();
+        assert_eq!((counts.sent, counts.dropped, ours.connections()), (2_000, 0, 2_000));
+        // The first connection of two pods needs a flow before the tracker and one behind it, the second none.
+        assert_eq!(counts.misses, 2 * 50 * POLICY_PEERS as u64);
+        assert_eq!(ours.rule_count(COOKIE_NEW), 2_000);
+        // From a peer of the first policy to the pod of the second, and to one without.
+        let peer = (policy_peer(0, 0), 1_024);
+        for (to, sent) in [(policy_pod(1), 0), ((0x0a7f_0001, 8_001), 1)] {
+            let before = ours.counts();
+            ours.inject(IN, &udp(peer, to, SENDER, RECEIVER));
+            let counted = ours.counts().since(before);
+            assert_eq!((counted.sent, counted.dropped), (sent, 1 - sent));
+        }
     }
 
     #[test]

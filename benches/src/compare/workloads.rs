@@ -1,4 +1,4 @@
-//! Rules by the thousand with frames that meet them, Services, and headers chosen to hurt: the workloads of cases that take
+//! Rules by the thousand with frames that meet them, Services, policies, and headers chosen to hurt: the workloads of cases that take
 //! more than a rule or two.
 
 use super::cases::FRAME_LEN;
@@ -163,15 +163,15 @@ pub fn explosion_frames(attack: bool) -> Vec<Vec<u8>> {
     (0..victims).map(victim).chain(hostile.take(hostile_frames)).collect()
 }
 
+fn established_rule(cookie: u64, table: u8, port: u8, actions: &str) -> String {
+    format!("cookie={cookie},table={table},priority=20,ip,in_port={port},ct_state=+trk+est,actions={actions}")
+}
+
 /// Services with an endpoint each: the destination is translated when a connection is made, then the source, in a zone of
 /// its own. Cookies as in the rules of other tracked cases.
 pub fn service_rules(services: usize, new: u64, established: u64) -> Vec<String> {
     let mut rules: Vec<String> = (0..6).map(|t| format!("table={t},priority=0,actions=drop")).collect();
-    let est = |table: u8, port: u8, actions: &str| {
-        format!(
-            "cookie={established},table={table},priority=20,ip,in_port={port},ct_state=+trk+est,actions={actions}"
-        )
-    };
+    let est = |table, port, actions| established_rule(established, table, port, actions);
     rules.extend([
         "table=0,priority=10,ip,in_port=1,actions=ct(nat,zone=1,table=1)".to_owned(),
         "table=0,priority=10,ip,in_port=2,actions=ct(nat,zone=2,table=4)".to_owned(),
@@ -211,6 +211,54 @@ pub fn service_frame(n: usize, services: usize, reply: bool) -> Vec<u8> {
         return udp(endpoint(service_number), (0xc633_6401, port), RECEIVER, SENDER);
     }
     udp((0x0a01_0000 + (n & 0xffff) as u32, port), service(service_number), SENDER, RECEIVER)
+}
+
+/// Peers that each policy of [`policy_rules`] lets in.
+pub const POLICY_PEERS: usize = 20;
+
+/// Policies as Kubernetes has them (NetworkPolicy, ingress), each of one pod that takes connections of some peers to a port and
+/// of nobody else. Tracked; only first packets of connections come to policies.
+pub fn policy_rules(policies: usize, new: u64, established: u64) -> Vec<String> {
+    let mut rules: Vec<String> = (0..2).map(|t| format!("table={t},priority=0,actions=drop")).collect();
+    rules.extend([
+        "table=0,priority=10,ip,actions=ct(table=1)".to_owned(),
+        established_rule(established, 1, 1, "output:2"),
+        established_rule(established, 1, 2, "output:1"),
+        "table=1,priority=10,ip,in_port=1,ct_state=+trk+new,actions=goto_table:2".to_owned(),
+        // Pods without a policy.
+        "table=2,priority=0,ip,actions=ct(commit),output:2".to_owned(),
+    ]);
+    for policy in 0..policies {
+        let (pod, port) = policy_pod(policy);
+        let pod = Ipv4Addr::from(pod);
+        rules.push(format!("table=2,priority=10,ip,nw_dst={pod},actions=drop"));
+        rules.extend((0..POLICY_PEERS).map(|peer| {
+            let peer = Ipv4Addr::from(policy_peer(policy, peer));
+            format!(
+                "cookie={new},table=2,priority=20,udp,nw_src={peer},nw_dst={pod},tp_dst={port},\
+                 actions=ct(commit),output:2"
+            )
+        }));
+    }
+    rules
+}
+
+pub(super) fn policy_pod(policy: usize) -> End {
+    (0x0a80_0000 + policy as u32, 8_000 + (policy % 10) as u16)
+}
+
+pub(super) fn policy_peer(policy: usize, peer: usize) -> u32 {
+    0x0a10_0000 + (policy * POLICY_PEERS + peer) as u32
+}
+
+/// The frame of a connection, each to the pod of the next of so many policies, from each peer in turn.
+pub fn policy_frame(n: usize, policies: usize, reply: bool) -> Vec<u8> {
+    let (policy, n) = (n % policies, n / policies);
+    let client = (policy_peer(policy, n % POLICY_PEERS), 1_024 + (n / POLICY_PEERS) as u16);
+    match reply {
+        true => udp(policy_pod(policy), client, RECEIVER, SENDER),
+        false => udp(client, policy_pod(policy), SENDER, RECEIVER),
+    }
 }
 
 #[cfg(test)]

@@ -281,6 +281,8 @@ const GOALS: &[Goal] = &[
     flat("Services, established, ns", "services-hit", 100, 30_000),
     flat("Services, first packets, ns", "services-new", 100, 30_000),
     flat("Services, first packets, Services' first among them, ns", "services-first", 100, 30_000),
+    flat("policies, established, ns", "policies-hit", 100, 10_000),
+    flat("policies, first packets between two pods, ns", "policies-first", 100, 10_000),
     flat("connections, ns", "connections", 1_000, 1_000_000),
     flat("connections with NAT, ns", "connections-nat", 1_000, 100_000),
     flat("ports, ns", "ports", 2, 200),

@@ -5,6 +5,7 @@ use benches::Dice;
 use benches::compare::cases::{Case, Figure, Transport, Work};
 use benches::compare::clock::{ThreadClock, now};
 use benches::compare::ours::{Limits, Ours};
+use benches::compare::workloads::POLICY_PEERS;
 use benches::frames::udp_flows;
 use benches::ports::Wire;
 use packet::DpPort;
@@ -15,6 +16,10 @@ use std::time::Duration;
 const FLOWS: usize = 1_000;
 /// Connections to Services, whose number is counted: one each at least.
 const SERVICE_CONNECTIONS: usize = 30_000;
+/// Established connections that were let through by policies.
+const POLICY_CONNECTIONS: usize = 30_000;
+/// Connections of which each is the first of its two pods, whatever the number of policies.
+const POLICY_FIRST: usize = 100 * POLICY_PEERS;
 /// What a cached flow's hit touches, in cache lines: index, flow.
 const FLOW_LINES: usize = 2;
 /// What a frame of an established connection touches beside: one of the chain, one of the connection.
@@ -52,6 +57,10 @@ enum Subject {
     Connections,
     /// Established connections that are translated.
     ConnectionsNat,
+    /// Policies; all connections are established.
+    Policies,
+    /// Policies; every frame begins the first connection of its two pods.
+    PoliciesFirst,
     /// Ports, of which each sends to its neighbour.
     Ports,
 }
@@ -107,6 +116,18 @@ pub const CURVES: &[Curve] = &[
         "established connections with NAT",
         &[1_000, 10_000, 100_000],
         Subject::ConnectionsNat,
+    ),
+    curve(
+        "policies-hit",
+        "policies, 30,000 established connections",
+        &[100, 1_000, 10_000],
+        Subject::Policies,
+    ),
+    curve(
+        "policies-first",
+        "policies, first packets of 2,000 connections, each the first of its two pods",
+        &[100, 1_000, 10_000],
+        Subject::PoliciesFirst,
     ),
     curve("ports", "ports, 1,000 flows between neighbours", &[2, 20, 200], Subject::Ports),
 ];
@@ -177,6 +198,8 @@ impl Curve {
             Subject::Services => steady(SERVICE_CONNECTIONS, Work::Service(size)),
             Subject::ServicesNew => case(2 * SERVICE_CONNECTIONS, Figure::New, Work::Service(size)),
             Subject::ServicesFirst => case(SERVICE_CONNECTIONS, Figure::New, Work::Service(size)),
+            Subject::Policies => steady(POLICY_CONNECTIONS, Work::Policies(size)),
+            Subject::PoliciesFirst => case(POLICY_FIRST, Figure::New, Work::Policies(size)),
             Subject::Connections => steady(size, Work::Track),
             Subject::ConnectionsNat => steady(size, Work::TrackNat),
         }
@@ -185,7 +208,7 @@ impl Curve {
     /// Lines a frame touches of what there is one of for each flow, or for each Service where all else is new.
     fn lines(&self) -> usize {
         match self.subject {
-            Subject::Connections => CONNECTION_LINES,
+            Subject::Connections | Subject::Policies => CONNECTION_LINES,
             Subject::ConnectionsNat => NAT_LINES,
             Subject::Services => SERVICE_LINES,
             Subject::ServicesNew | Subject::ServicesFirst => FIRST_LINES,
