@@ -7,6 +7,7 @@ mod world;
 
 use datapath::DpAction;
 use datapath::conntrack::{CtSpec, NatKind, NatSpec, PortSelection};
+use etherparse::{NetHeaders, TransportHeader};
 use packet::checksum::Sum;
 use packet::segment::Segments;
 use packet::{Checksum, Frame, FrameBuilder, FramePool, PacketKey, Segmentation, slot};
@@ -177,10 +178,14 @@ fn on_the_wire(frame: Frame) -> Vec<Vec<u8>> {
     }
 }
 
-/// A worker that does the changes and sends to port 2.
-fn world(changes: &[Change], is_ipv6: bool) -> World {
-    let actions: Vec<DpAction> = changes.iter().map(|c| c.action(is_ipv6)).chain([output(2)]).collect();
+/// A worker that does the changes and then something more.
+fn world(changes: &[Change], is_ipv6: bool, end: DpAction) -> World {
+    let actions: Vec<DpAction> = changes.iter().map(|c| c.action(is_ipv6)).chain([end]).collect();
     World::new(Fake::new(&[], move |_| Answer::new(actions.clone())), 2)
+}
+
+fn upcall() -> DpAction {
+    DpAction::Upcall { max_len: u32::MAX, cookie: Arc::new(5u32) }
 }
 
 proptest! {
@@ -188,13 +193,13 @@ proptest! {
 
     #[test]
     fn cut_before_or_behind_the_bytes_are_the_same(burst in burst(), changes in vec(change(), 0..5)) {
-        let mut whole = world(&changes, burst.kind.is_ipv6());
+        let mut whole = world(&changes, burst.kind.is_ipv6(), output(2));
         whole.wire(1).push_frame(burst.frame());
         whole.settle();
         let out = whole.sink(2).take_frames();
         prop_assert_eq!(out.len(), 1, "a super-frame crosses in one piece");
         let behind: Vec<Vec<u8>> = out.into_iter().flat_map(on_the_wire).collect();
-        let mut cut = world(&changes, burst.kind.is_ipv6());
+        let mut cut = world(&changes, burst.kind.is_ipv6(), output(2));
         let segments = on_the_wire(burst.frame());
         prop_assert_eq!(segments.len(), burst.payload.len().div_ceil(burst.size as usize));
         for segment in &segments {
@@ -205,5 +210,58 @@ proptest! {
         prop_assert_eq!(behind, before);
         whole.check_conservation();
         cut.check_conservation();
+    }
+
+    /// A controller takes frames for what they are: it gets what the receiver would have got.
+    #[test]
+    fn what_is_punted_is_complete(burst in burst(), changes in vec(change(), 0..5), is_cut in any::<bool>()) {
+        let sent = if is_cut { on_the_wire(burst.frame()) } else { vec![] };
+        let mut punting = world(&changes, burst.kind.is_ipv6(), upcall());
+        let mut sending = world(&changes, burst.kind.is_ipv6(), output(2));
+        for world in [&punting, &sending] {
+            match is_cut {
+                true => sent.iter().for_each(|segment| world.wire(1).push(segment)),
+                false => world.wire(1).push_frame(burst.frame()),
+            }
+        }
+        let punts = punting.snapshot.load().punts.clone();
+        punting.settle();
+        sending.settle();
+        let wire: Vec<Vec<u8>> = sending.sink(2).take_frames().into_iter().flat_map(on_the_wire).collect();
+        let punts: Vec<_> = punts.lock().unwrap().iter().map(|p| (p.bytes.clone(), p.total_len)).collect();
+        let expected: Vec<_> = wire.into_iter().map(|bytes| (bytes.clone(), bytes.len())).collect();
+        prop_assert_eq!(punts, expected);
+        punting.check_conservation();
+    }
+
+    /// Without anything to be cut, what a checksum left to a device comes to is what everybody else computes.
+    #[test]
+    fn a_partial_checksum_is_complete_when_punted(mut burst in burst()) {
+        burst.size = u16::MAX;
+        let mut frame = burst.frame();
+        frame.segmentation = Segmentation::None;
+        let mut world = world(&[], burst.kind.is_ipv6(), upcall());
+        let punts = world.snapshot.load().punts.clone();
+        world.wire(1).push_frame(frame);
+        world.settle();
+        let punts = punts.lock().unwrap();
+        prop_assert_eq!(punts.len(), 1);
+        let packet = etherparse::PacketHeaders::from_ethernet_slice(&punts[0].bytes).unwrap();
+        let payload = packet.payload.slice();
+        match (packet.net.unwrap(), packet.transport.unwrap()) {
+            (NetHeaders::Ipv4(ip, _), TransportHeader::Tcp(tcp)) => {
+                prop_assert_eq!(tcp.checksum, tcp.calc_checksum_ipv4(&ip, payload).unwrap());
+            }
+            (NetHeaders::Ipv6(ip, _), TransportHeader::Tcp(tcp)) => {
+                prop_assert_eq!(tcp.checksum, tcp.calc_checksum_ipv6(&ip, payload).unwrap());
+            }
+            (NetHeaders::Ipv4(ip, _), TransportHeader::Udp(udp)) => {
+                prop_assert_eq!(udp.checksum, udp.calc_checksum_ipv4(&ip, payload).unwrap());
+            }
+            (NetHeaders::Ipv6(ip, _), TransportHeader::Udp(udp)) => {
+                prop_assert_eq!(udp.checksum, udp.calc_checksum_ipv6(&ip, payload).unwrap());
+            }
+            other => panic!("{other:?}"),
+        }
     }
 }

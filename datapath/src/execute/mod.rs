@@ -21,6 +21,7 @@ use crate::meter::{self, Excess, Verdict};
 use crate::ports::{PortIndex, Ports};
 use crate::slowpath::SlowPath;
 use base::{HashSeed, Instant, RateLimit};
+use packet::segment::Segments;
 use packet::{Checksum, DpPort, Frame, FramePool, Layers, PacketKey, Segmentation, rewrite, slot};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -226,8 +227,7 @@ impl Executor {
                     ends.sent += 1;
                 }
                 DpAction::Upcall { max_len, cookie } => {
-                    self.punt(&frame, *max_len, cookie, origin, slow);
-                    ends.punts += 1;
+                    ends.punts += self.punt(&frame, *max_len, cookie, origin, slow);
                 }
                 DpAction::Ct(spec) => {
                     let rest = steps.get(i + 1..).unwrap_or_default();
@@ -397,7 +397,44 @@ impl Executor {
         copy
     }
 
+    /// Hands copies of a frame to the slow path: of each segment, and with its checksum, as nobody behind it knows what was left to
+    /// be done, or would do it. How many.
     fn punt<S: SlowPath>(
+        &mut self,
+        frame: &Frame,
+        max_len: u32,
+        cookie: &UpcallCookie,
+        origin: &Origin<'_>,
+        slow: &S,
+    ) -> u64 {
+        if frame.segmentation == Segmentation::None && !matches!(frame.checksum, Checksum::Partial { .. }) {
+            self.punt_complete(frame, max_len, cookie, origin, slow);
+            return 1;
+        }
+        let mut copy = self.pool.copy_of(frame);
+        if copy.segmentation == Segmentation::None {
+            copy.complete_checksum();
+            self.punt_complete(&copy, max_len, cookie, origin, slow);
+            self.pool.give(copy);
+            return 1;
+        }
+        let mut segments = match Segments::new(copy) {
+            Ok(segments) => segments,
+            Err(copy) => {
+                self.drop_frame(copy, origin.ingress, Drop::BadOffload);
+                return 1;
+            }
+        };
+        let count = segments.remaining() as u64;
+        while let Some(segment) = segments.next_segment(&mut self.pool) {
+            self.punt_complete(&segment, max_len, cookie, origin, slow);
+            self.pool.give(segment);
+        }
+        self.pool.give(segments.into_frame());
+        count
+    }
+
+    fn punt_complete<S: SlowPath>(
         &mut self,
         frame: &Frame,
         max_len: u32,
