@@ -139,6 +139,34 @@ fn a_second_pass_in_the_zone_knows_the_packet() {
     assert_eq!(w.ct.connections(), 1);
 }
 
+/// Of queries with one identifier behind one address the second has another there, which later passes see and earlier fields do not
+/// tell.
+#[test]
+fn a_second_pass_in_the_zone_knows_a_query_whose_identifier_was_translated() {
+    let w = World::new();
+    // Behind the type, code and checksum.
+    let id = |out: &Sent| u16::from_be_bytes([out.frame.bytes()[38], out.frame.bytes()[39]]);
+    let ask = |client, spec: &CtSpec| w.send_frame(spec, echo(client, B, 8, 77));
+    let clients = [A, A + 1];
+    let seen = clients.map(|client| {
+        let first = ask(client, &snat(N));
+        let seen = id(&first);
+        let second = w.send_again(&CtSpec::default(), first);
+        assert_eq!((second.state(), second.ends().0.0, id(&second)), (SNAT_NEW, N, seen));
+        let third = w.send_again(&snat(N), second);
+        assert_eq!((third.state(), id(&third)), (SNAT_NEW, seen), "not translated once more");
+        seen
+    });
+    assert_ne!(seen[0], seen[1]);
+    for (client, seen) in clients.into_iter().zip(seen) {
+        let reply = w.send_frame(&bare_nat(), echo(B, N, 0, seen));
+        let again = w.send_again(&bare_nat(), reply);
+        assert_eq!((again.state(), again.ends().1.0, id(&again)), (DNAT_RPL, client, 77));
+        assert_eq!(ask(client, &bare_nat()).state(), SNAT_EST);
+    }
+    assert_eq!(w.ct.connections(), 2);
+}
+
 /// A pod that reaches itself through a service: DNAT in one zone, SNAT in another, and back through both.
 #[test]
 fn hairpin_through_two_zones() {

@@ -68,10 +68,15 @@ impl Pass<'_> {
             return Some(Found { connection, direction, by_tuple: true });
         }
         // Translated by an earlier pass in this zone, so it no longer bears a tuple of its connection.
-        if before.has(CtState::REL) {
-            // The fields may name the connection that foresaw this one. What answers to it bears a tuple still.
-            let (connection, answers) = self.find(&parsed.tuple.reversed())?;
-            return Some(Found { connection, direction: answers.opposite(), by_tuple: false });
+        if before.has(CtState::REL) || parsed.tuple.is_icmp() {
+            // The fields may name the connection that foresaw this one, and of ICMP do not say which identifier it had. What
+            // answers to it bears a tuple still.
+            if let Some((connection, answers)) = self.find(&parsed.tuple.reversed()) {
+                return Some(Found { connection, direction: answers.opposite(), by_tuple: false });
+            }
+            if before.has(CtState::REL) {
+                return None;
+            }
         }
         let original = metadata::original_tuple(key, self.spec.zone, &parsed.tuple)?;
         let (connection, _) = self.find(&original)?;
