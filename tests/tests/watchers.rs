@@ -1,9 +1,11 @@
-//! Who is told of rules: flow monitors that do not keep up, and the last word on a rule.
+//! Who is told of rules and of packets: flow monitors that do not keep up, the last word on a rule, packet-ins.
 
 use std::collections::BTreeMap;
+
+use packet::FrameBuilder;
 use tests::pair::Pair;
 use tests::watching::Watching;
-use tests::{Switch, Tools};
+use tests::{Switch, Tools, frames, wait_for};
 
 /// Rules of the first file: their updates are more than a socket and the switch hold back for a reader.
 const RULES: u16 = 9_000;
@@ -109,4 +111,83 @@ fn rules_that_go_with_a_change_of_control_have_counted_everything() {
         let line = text.lines().find(|line| line.contains("cookie:0x2 ")).unwrap_or_default();
         assert!(line.contains(" pkts7 bytes"), "{change}: {line}");
     }
+}
+
+/// What packet-ins say of tracked packets: states, zone, mark and label, and the connection's name, of each family, of ICMP, behind a
+/// translation, of what is invalid and of what was never tracked. Here and of Open vSwitch.
+#[test]
+fn packet_ins_tell_of_connections() {
+    let mut rules = vec![
+        "priority=9,in_port=1,udp,tp_dst=9,actions=controller".to_owned(),
+        "in_port=3,ip,actions=ct(commit,zone=6,nat(src=198.51.100.1),table=2)".to_owned(),
+        "in_port=4,ip,actions=ct(nat,zone=6,table=2)".to_owned(),
+        "table=1,priority=0,actions=controller".to_owned(),
+        "table=2,actions=controller".to_owned(),
+    ];
+    for family in ["ip", "ipv6"] {
+        rules.extend([
+            format!("in_port=1,{family},actions=ct(table=1,zone=5)"),
+            format!("in_port=2,{family},actions=ct(nat,table=1,zone=5)"),
+            format!(
+                "table=1,ct_state=+new,{family},actions=ct(commit,zone=5,exec(set_field:7->ct_mark,\
+                 set_field:0x1234->ct_label),table=2)"
+            ),
+        ]);
+    }
+    let mut pair = Pair::start();
+    pair.bridge(4);
+    for rule in &rules {
+        pair.both(&format!("ovs-ofctl add-flow br0 {rule}"));
+    }
+    let (a, b, nat) = ([10, 0, 0, 1], [10, 0, 0, 2], [198, 51, 100, 1]);
+    let udp =
+        |src, dst, ports| frames::udp_between(frames::mac(1), frames::mac(2), (src, dst), ports, 64, b"abcd");
+    let six = |n| [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, n];
+    let bytes = |builder: FrameBuilder| builder.macs(2, 1).build();
+    let packets: [(u8, Vec<u8>); 9] = [
+        (1, udp(a, b, (1_000, 9))),
+        (1, udp(a, b, (1_000, 53))),
+        (2, udp(b, a, (53, 1_000))),
+        (1, udp(a, b, (1_000, 53))),
+        (
+            1,
+            bytes(FrameBuilder::udp6(
+                (u128::from_be_bytes(six(1)), 1_000),
+                (u128::from_be_bytes(six(2)), 53),
+            )),
+        ),
+        (3, udp(a, b, (1_000, 80))),
+        (4, udp(b, nat, (80, 1_000))),
+        (1, bytes(FrameBuilder::icmp4(0x0a00_0001, 0x0a00_0002, 8, 0).payload(&[0, 7, 0, 1]))),
+        // No connection begins with it.
+        (2, bytes(FrameBuilder::tcp4((0x0a00_0002, 80), (0x0a00_0001, 1_000), 0x04))),
+    ];
+    for version in ["-O OpenFlow10", "-O OpenFlow15"] {
+        pair.both("ovs-appctl dpctl/flush-conntrack");
+        let mut seen = vec![];
+        for daemon in [&pair.real as &dyn Tools, &pair.ours] {
+            let packet_ins =
+                Watching::start(daemon, "packet-ins", &format!("ovs-ofctl {version} monitor br0 65534"));
+            let count = || packet_ins.text().split("PACKET_IN").count() - 1;
+            // Until the monitor is there nobody gets any.
+            let receive = |(port, bytes): &(u8, Vec<u8>)| {
+                daemon.run(&format!("ovs-appctl netdev-dummy/receive p{port} {}", frames::hex(bytes)));
+            };
+            wait_for("a packet-in", || {
+                receive(&packets[0]);
+                count() > 0
+            });
+            for packet in &packets[1..] {
+                let before = count();
+                receive(packet);
+                wait_for("the next packet-in", || count() > before);
+            }
+            // The bytes are in the line behind, and are the checksum's matter.
+            let lines = packet_ins.text();
+            let lines = lines.lines().filter(|line| line.contains("PACKET_IN") && !line.contains("tp_dst=9"));
+            seen.push(tests::text::steady(&lines.collect::<Vec<_>>().join("\n")));
+        }
+        pair.note(&format!("packet-ins {version}"), &seen[0], &seen[1]);
+    }
+    pair.finish();
 }

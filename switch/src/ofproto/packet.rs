@@ -8,6 +8,7 @@ use flowtable::field::FIELDS;
 use flowtable::{FieldId, FlowKey, Match, OfAction, OfPort, PacketInReason, TableId, Words};
 use openflow::message::{AsyncClass, Message, PacketIn, PacketOut};
 use openflow::{OfError, OfVersion};
+use packet::wire::ETHERTYPE_IPV6;
 use packet::{Frame, PacketKey};
 use std::sync::Arc;
 
@@ -57,7 +58,7 @@ fn reason_number(reason: PacketInReason) -> u32 {
     }
 }
 
-/// What a packet-in says about the frame beside its bytes: in_port, registers, metadata and tunnel, where not zero.
+/// What a packet-in says about the frame beside its bytes: in_port, registers, metadata, tunnel and connection, where not zero.
 fn metadata(punted: &Punted) -> Match {
     let key = FlowKey { packet: punted.key, pipeline: punted.packet_in.pipeline };
     let mut matching = Match::any();
@@ -73,12 +74,26 @@ fn metadata(punted: &Punted) -> Match {
         FieldId::TunGbpFlags,
         FieldId::TunFlags,
         FieldId::PktMark,
+        FieldId::CtState,
+        FieldId::CtZone,
+        FieldId::CtMark,
+        FieldId::CtLabel,
     ];
     let registers = FIELDS.iter().filter(|f| f.name.starts_with("reg")).map(|f| f.id);
     for field in fields.into_iter().chain(registers) {
         let value = key.slot(field.slot());
         if value != 0 {
             matching.set_exact(field.slot(), value);
+        }
+    }
+    if key.slot(FieldId::CtNwProto.slot()) != 0 {
+        let (src, dst) = match punted.key.dl_type() {
+            ETHERTYPE_IPV6 => (FieldId::CtIpv6Src, FieldId::CtIpv6Dst),
+            _ => (FieldId::CtNwSrc, FieldId::CtNwDst),
+        };
+        // The EtherType is what these need to be matched on.
+        for field in [FieldId::EthType, FieldId::CtNwProto, src, dst, FieldId::CtTpSrc, FieldId::CtTpDst] {
+            matching.set_exact(field.slot(), key.slot(field.slot()));
         }
     }
     for row in FIELDS.iter() {
