@@ -6,7 +6,7 @@
 //!
 //! Trusts `Frame::segmentation` and the partial checksum, which [`Frame::validate_offload`] checked at the door.
 
-use crate::checksum::Sum;
+use crate::checksum::{Delta, Sum};
 use crate::frame::{Checksum, Frame, Segmentation};
 use crate::offload::transport_header_len;
 use crate::pool::FramePool;
@@ -52,6 +52,8 @@ struct Shape {
     end: usize,
     /// Payload bytes a segment.
     size: usize,
+    /// Sum of the pseudo header but for its length.
+    pseudo: u16,
 }
 
 impl Segments {
@@ -183,7 +185,9 @@ impl Shape {
         let end = l3 + said + if is_ipv4 { 0 } else { IPV6_LEN };
         let is_sound =
             size > 0 && l3_len >= IPV4_LEN && l4 >= l3 + l3_len && payload <= end && end <= bytes.len();
-        is_sound.then_some(Shape { is_ipv4, protocol, l3, l4, payload, end, size })
+        let checksum = be16_at(bytes, l4 + checksum_at(protocol))?;
+        let pseudo = Delta::of_u32(end.saturating_sub(l4) as u32, 0).applied_to_sum(checksum);
+        is_sound.then_some(Shape { is_ipv4, protocol, l3, l4, payload, end, size, pseudo })
     }
 
     /// Makes the headers of a segment its own.
@@ -195,18 +199,17 @@ impl Shape {
         } else {
             put_at(headers, self.l3 + 4, ((end - self.l3 - IPV6_LEN) as u16).to_be_bytes());
         }
-        let addresses = if self.is_ipv4 { self.l3 + 12..self.l3 + 20 } else { self.l3 + 8..self.l3 + 40 };
-        let transport_len = end - self.l4;
-        let offset = if self.protocol == PROTO_TCP { 16 } else { 6 };
-        put_at(headers, self.l4 + offset, [0; 2]);
-        // The payload begins a word: transport headers are an even number of bytes long.
-        let checksum = Sum::of(headers.get(addresses)?)
-            .with(self.protocol as u16)
-            .with_u32(transport_len as u32)
+        let at = self.l4 + checksum_at(self.protocol);
+        put_at(headers, at, [0; 2]);
+        // Not by the addresses in the header, which need not be those that the sender summed: a routing header names another
+        // destination (RFC 8200 section 8.1). The payload begins a word: transport headers are an even number of bytes long.
+        let checksum = Sum::ZERO
+            .with(self.pseudo)
+            .with_u32((end - self.l4) as u32)
             .with_bytes(headers.get(self.l4..)?)
             .with_bytes(payload)
             .checksum();
-        put_checksum(headers, self.l4 + offset, self.protocol, checksum).then_some(())
+        put_checksum(headers, at, self.protocol, checksum).then_some(())
     }
 
     fn finish_ipv4(&self, headers: &mut [u8], end: usize, place: Place) -> Option<()> {
@@ -238,6 +241,11 @@ impl Shape {
         }
         Some(())
     }
+}
+
+/// Place of the checksum field in a TCP or UDP header.
+const fn checksum_at(protocol: u8) -> usize {
+    if protocol == PROTO_TCP { 16 } else { 6 }
 }
 
 /// Where the IP header is, behind labels and a third VLAN tag too, where extraction does not look.
