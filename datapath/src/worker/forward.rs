@@ -238,6 +238,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             return;
         }
         staged.refused = None;
+        self.executor.received.forget();
         let next = self.run(&program.actions, frame, &mut staged, ingress);
         self.go_on(next, &mut staged, ingress);
     }
@@ -332,6 +333,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
     fn forward_one(&mut self, frame: Frame, staged: &mut Staged, ingress: PortIndex) {
         staged.has_metadata = true;
         self.executor.charge(cost::LONG_WAY);
+        self.executor.received.forget();
         if let Some(reason) = staged.refused {
             self.executor.drop_frame(frame, ingress, reason);
             return;
@@ -421,6 +423,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         let in_port = staged.key.in_port();
         // Also of another frame before, as frames that wait have one place between them.
         (staged.table, staged.slot, staged.refused) = (None, None, None);
+        self.executor.received.keep(&staged.key, frame);
         match staged.key.extract_headers(frame) {
             Ok(()) => {
                 staged.key.set_in_port(in_port);
