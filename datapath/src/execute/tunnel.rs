@@ -11,7 +11,7 @@ use packet::{DpPort, Frame, PacketKey, Segmentation, Segments, fragment, slot};
 
 impl Executor {
     /// Encapsulates a frame and does the rest of the program to what comes out: to each segment of a super-frame, unless the port
-    /// it goes to cuts it.
+    /// it goes to cuts it. One that its sender put into a tunnel itself is cut here, since ports cut in one tunnel only.
     pub(super) fn run_in_tunnel<S: SlowPath>(
         &mut self,
         push: &TunnelPush,
@@ -20,7 +20,7 @@ impl Executor {
         origin: &mut Origin<'_>,
         slow: &S,
     ) -> Option<Next> {
-        if frame.segmentation == Segmentation::None {
+        if frame.segmentation == Segmentation::None && frame.inner_segmentation == Segmentation::None {
             return self.run_encapsulated(push, rest, frame, origin, slow);
         }
         let ingress = origin.ingress;
