@@ -7,11 +7,13 @@
     reason = "tests; clippy does not see that of the functions they share"
 )]
 
+use base::HashSeed;
 use datapath::port::{
-    AfXdpConfig, AfXdpPort, DeviceChange, Port, PortConfigError, PortError, Rx, Tx, TxLost, XdpMode,
-    XdpOptions, afxdp,
+    AfPacketConfig, AfPacketPort, AfXdpConfig, AfXdpPort, DeviceChange, Port, PortConfigError, PortError, Rx,
+    Tx, TxLost, XdpMode, XdpOptions, afxdp,
 };
-use packet::{Batch, Checksum, Frame, FramePool, PacketKey, Segmentation};
+use packet::tunnel::{GeneveMap, TunnelProtocol, TunnelPush, pop, push};
+use packet::{Batch, Checksum, Frame, FrameBuilder, FramePool, PacketKey, Segmentation, Sum};
 use std::io::IoSlice;
 use std::time::Duration;
 use sys::alloc_count::CountingAllocator;
@@ -250,6 +252,53 @@ fn super_frames_are_cut_in_their_place() {
         let mut frame = Frame::from_bytes(&bytes);
         frame.segmentation = Segmentation::TcpV4 { size: 1000, ecn: false };
         assert_eq!(tx.send(frame, &mut pool).unwrap_err().1, datapath::Drop::BadOffload);
+    });
+}
+
+/// What is to be cut inside a tunnel that its sender made comes out in pieces, of packet sockets too, which could tell the kernel
+/// of super-frames but not of such.
+#[test]
+fn super_frames_in_tunnels_are_cut() {
+    with_veth(|near, far| {
+        let payload: Vec<u8> = (0..30_000u32).map(|i| i as u8).collect();
+        let built = FrameBuilder::tcp4((0x0a00_0001, 1), (0x0a00_0002, 2), 0x10).payload(&payload).build();
+        let ends = [[192, 0, 2, 1].into(), [192, 0, 2, 2].into()];
+        let header = TunnelPush {
+            eth_src: OURS,
+            csum: true,
+            mtu: 65_535,
+            ..TunnelPush::new(TunnelProtocol::Vxlan, ends[0], ends[1])
+        };
+        let kernel = kernel(&far);
+        let mut packet_port = AfPacketPort::open(&AfPacketConfig::new(near)).unwrap();
+        let mut xdp_port = AfXdpPort::open(&AfXdpConfig::new(near)).unwrap();
+        for mut tx in [packet_port.new_tx().unwrap(), xdp_port.new_tx().unwrap()] {
+            let mut frame = Frame::from_bytes(&built);
+            let pseudo = Sum::pseudo_v4(0x0a00_0001, 0x0a00_0002, 6, 30_020);
+            frame.bytes_mut()[50..52].copy_from_slice(&pseudo.folded().to_be_bytes());
+            push(&mut frame, &header, HashSeed::new(1, 2)).unwrap();
+            frame.checksum = Checksum::Partial { start: 84, offset: 16 };
+            frame.segmentation = Segmentation::TcpV4 { size: 1_000, ecn: false };
+            PacketKey::extract(&mut frame).unwrap();
+            frame.validate_offload().unwrap();
+            let mut pool = FramePool::new(64);
+            tx.send(Frame::from_bytes(&frame_bytes(61)), &mut pool).map_err(|(_, reason)| reason).unwrap();
+            tx.send(frame, &mut pool).map_err(|(_, reason)| reason).unwrap();
+            tx.flush(&mut pool).unwrap();
+            assert_eq!(tx.take_lost(), None);
+            assert_eq!(seen(&kernel), frame_bytes(61));
+            let mut together = Vec::new();
+            while together.len() < payload.len() {
+                let mut outer = Frame::from_bytes(&seen(&kernel));
+                let mut key = PacketKey::extract(&mut outer).unwrap();
+                // Judges the outer checksums.
+                pop(&mut outer, TunnelProtocol::Vxlan, &mut key, &GeneveMap::default()).unwrap();
+                key.extract_headers(&mut outer).unwrap();
+                assert!(outer.verify_checksums());
+                together.extend_from_slice(&outer.bytes()[54..]);
+            }
+            assert!(together == payload);
+        }
     });
 }
 

@@ -261,6 +261,30 @@ fn copies_that_double_end() {
     w.check_conservation();
 }
 
+/// A copy that has become too long to be looked up again is dropped, and not those after it.
+#[test]
+fn copies_are_refused_one_by_one() {
+    let fake = Fake::new(&[], |key| {
+        let again = || DpAction::Recirculate(RecircId(1));
+        Answer::new(match key.get(slot::RECIRC_ID) {
+            0 => vec![
+                DpAction::PushVlan { tpid: 0x8100, tci: 7 },
+                again(),
+                DpAction::PopVlan,
+                again(),
+                again(),
+            ],
+            _ => vec![output(2)],
+        })
+    });
+    let mut w = World::new(fake, 2);
+    let mut longest = vec![0; packet::frame::FRAME_LEN_MAX];
+    longest[12..14].copy_from_slice(&[0x88, 0xb5]);
+    w.send(1, &longest);
+    assert_eq!((w.sink(2).count(), w.drops(1, Drop::TooLong)), (2, 1));
+    w.check_conservation();
+}
+
 #[test]
 fn endless_recirculation_ends() {
     let mut w = World::new(Fake::new(&[], |_| Answer::new(vec![DpAction::Recirculate(RecircId(1))])), 1);

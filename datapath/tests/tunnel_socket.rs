@@ -13,7 +13,7 @@ use datapath::port::{DeviceChange, Port, PortConfigError, Rx, Tx, TxLost};
 use datapath::port::{TunnelSocketConfig, TunnelSocketPort};
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use packet::tunnel::{GeneveMap, TunnelProtocol, TunnelPush, pop, push_uncut};
-use packet::{Batch, Checksum, Frame, FrameBuilder, FramePool, PacketKey, Segmentation, Segments, slot};
+use packet::{Batch, Checksum, Frame, FrameBuilder, FramePool, PacketKey, Segmentation, Segments, Sum, slot};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
@@ -186,6 +186,8 @@ fn super_frame(ip: IpAddr, port: u16, seq: u32, payload: &[u8], csum: bool) -> F
     frame.append(&built).unwrap();
     PacketKey::extract(&mut frame).unwrap();
     frame.bytes_mut()[38..42].copy_from_slice(&seq.to_be_bytes());
+    let pseudo = Sum::pseudo_v4(0x0a00_0001, 0x0a00_0002, 6, (20 + payload.len()) as u16);
+    frame.bytes_mut()[50..52].copy_from_slice(&pseudo.folded().to_be_bytes());
     frame.checksum = Checksum::Partial { start: 34, offset: 16 };
     frame.segmentation = Segmentation::TcpV4 { size: SIZE as u16, ecn: false };
     let header = TunnelPush { csum, vni: Some(7), ..TunnelPush::new(TunnelProtocol::Vxlan, ip, ip) };

@@ -5,11 +5,12 @@
 
 mod world;
 
+use base::HashSeed;
 use datapath::conntrack::{CtSpec, Zone};
 use datapath::{Command, DpAction, Drop, RecircId};
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use packet::tunnel::{TunnelProtocol, TunnelPush};
-use packet::{Checksum, DpPort, Frame, FrameBuilder, Segmentation, slot};
+use packet::{Checksum, DpPort, Frame, FrameBuilder, PacketKey, Segmentation, Sum, slot};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use world::*;
@@ -98,6 +99,51 @@ fn a_super_frame_is_cut_before() {
     w.settle();
     assert_eq!((w.sink(2).count(), w.sink(1).count(), w.drops(1, Drop::TunnelTooBig)), (0, 1, 1));
     w.check_conservation();
+}
+
+/// What a pod's kernel puts into a tunnel of its own and leaves to be cut inside is cut before it goes into ours as well, also if
+/// the port would cut in one.
+#[test]
+fn a_pods_own_tunnel_is_cut_before() {
+    let payload: Vec<u8> = (0..3_000u32).map(|i| i as u8).collect();
+    let built = FrameBuilder::tcp4((0x0a00_0001, 1), (0x0a00_0002, 2), 0x10).payload(&payload).build();
+    let own = |size| {
+        let mut frame = Frame::from_bytes(&built);
+        let pseudo = Sum::pseudo_v4(0x0a00_0001, 0x0a00_0002, 6, 3_020);
+        frame.bytes_mut()[50..52].copy_from_slice(&pseudo.folded().to_be_bytes());
+        let header = TunnelPush::new(TunnelProtocol::Geneve, [10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+        packet::tunnel::push(&mut frame, &TunnelPush { mtu: 65_535, ..header }, HashSeed::new(1, 2)).unwrap();
+        frame.checksum = Checksum::Partial { start: 84, offset: 16 };
+        frame.segmentation = Segmentation::TcpV4 { size, ecn: false };
+        frame
+    };
+    for port_cuts in [false, true] {
+        let mut w = World::new(program(vec![push(1500), output(2)]), 2);
+        if port_cuts {
+            w.sink(2).cut_in_tunnels();
+        }
+        w.wire(1).push_frame(own(1_000));
+        w.settle();
+        let sent = w.sink(2).take();
+        let lengths: Vec<usize> = sent.iter().map(|s| inside(s).len()).collect();
+        assert_eq!(lengths, [1_104; 3]);
+        for packet in &sent {
+            let parsed = SlicedPacket::from_ethernet(inside(packet)).unwrap();
+            let Some(TransportSlice::Udp(udp)) = &parsed.transport else { panic!("{parsed:?}") };
+            assert_eq!((udp.destination_port(), usize::from(udp.length())), (6081, 8 + udp.payload().len()));
+            let mut inner = Frame::from_bytes(&udp.payload()[8..]);
+            PacketKey::extract(&mut inner).unwrap();
+            assert!(inner.verify_checksums());
+        }
+        let got: Vec<u8> = sent.iter().flat_map(|s| inside(s)[104..].to_vec()).collect();
+        assert_eq!(got, payload);
+        w.check_conservation();
+        // Its packets have 90 bytes of headers, and may have 1450 in all.
+        w.wire(1).push_frame(own(1_361));
+        w.settle();
+        assert_eq!((w.sink(2).count(), w.sink(1).count(), w.drops(1, Drop::TunnelTooBig)), (0, 1, 1));
+        w.check_conservation();
+    }
 }
 
 /// A port that cuts by itself gets the super-frame whole, unless more is to be done with the packets, or they do not fit.

@@ -138,7 +138,7 @@ pub struct FrameState {
     /// headers are to be popped before anything else. Set by ports whose device is a tunnel's socket.
     pub encapsulated: Option<TunnelProtocol>,
     /// Segmentation of what is inside a tunnel packet, for when it has left the tunnel; a partial checksum is then the inner
-    /// packet's too. The outer packet is one super-packet, which no port can send.
+    /// packet's too. The outer packet is one super-packet, which no port can send; [`Segments`](crate::Segments) cuts it.
     pub inner_segmentation: Segmentation,
 }
 

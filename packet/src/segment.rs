@@ -2,16 +2,20 @@
 //!
 //! Rules are those of the kernel's: headers are repeated; lengths, checksums, TCP sequence numbers and the IPv4
 //! identification are each segment's own; PSH and FIN stand on the last segment only, CWR on the first only (RFC 3168
-//! section 6.1.2). TCP options, timestamps among them, are repeated as they are. Works behind VLAN tags and MPLS labels.
+//! section 6.1.2). TCP options, timestamps among them, are repeated as they are. Works behind VLAN tags and MPLS labels, and
+//! inside a tunnel that the sender made itself.
 //!
 //! Trusts `Frame::segmentation` and the partial checksum, which [`Frame::validate_offload`] checked at the door.
 
-use crate::checksum::Sum;
+mod around;
+
+use crate::checksum::{Delta, Sum};
 use crate::frame::{Checksum, Frame, Segmentation};
-use crate::offload::transport_header_len;
+use crate::offload::{SEGMENTS_MAX, transport_header_len};
 use crate::pool::FramePool;
 use crate::rewrite::put_checksum;
 use crate::wire::*;
+use around::Around;
 use std::ops::Range;
 
 const TCP_FLAGS_AT: usize = 13;
@@ -24,6 +28,8 @@ const CWR: u8 = 0x80;
 pub struct Segments {
     frame: Frame,
     cuts: Cuts,
+    /// Of a super-frame in a tunnel.
+    around: Option<Around>,
 }
 
 /// Where a super-frame is to be cut, for who sends headers and payload from different places and so need not copy payload. The
@@ -52,18 +58,37 @@ struct Shape {
     end: usize,
     /// Payload bytes a segment.
     size: usize,
+    /// Sum of the pseudo header but for its length.
+    pseudo: u16,
 }
 
 impl Segments {
-    /// Prepares to cut `frame`.
+    /// Prepares to cut `frame`, whose layers are to be true: a super-frame, or a packet of a tunnel that its sender made, with a
+    /// super-frame inside ([`inner_segmentation`](crate::frame::FrameState::inner_segmentation)). Each segment then has the
+    /// outer headers too, made its own.
     ///
     /// # Errors
     /// The frame itself if it has nothing to be cut, or if its headers do not fit its [`Segmentation`].
     pub fn new(frame: Frame) -> Result<Segments, Frame> {
-        match Shape::of(&frame, frame.segmentation) {
-            Some(shape) => Ok(Segments { cuts: Cuts::along(shape), frame }),
+        let found = match frame.segmentation {
+            Segmentation::None => Segments::in_tunnel(&frame).map(|(cuts, around)| (cuts, Some(around))),
+            segmentation => Shape::of(&frame, segmentation).map(|shape| (Cuts::along(shape), None)),
+        };
+        match found {
+            Some((cuts, around)) => Ok(Segments { frame, cuts, around }),
             None => Err(frame),
         }
+    }
+
+    /// What was announced of the inner packet was not checked at the door, so it is here.
+    fn in_tunnel(frame: &Frame) -> Option<(Cuts, Around)> {
+        let (protocol, _) = kind(frame.inner_segmentation)?;
+        let l3 = around::find_inner(frame, protocol)?;
+        let around = Around::of(frame, l3)?;
+        let shape = Shape::at(frame, frame.inner_segmentation, l3)?;
+        let cuts = Cuts::along(shape);
+        let is_sound = cuts.remaining() <= SEGMENTS_MAX && cuts.segment_len() <= around.segment_max();
+        is_sound.then_some((cuts, around))
     }
 
     /// The next segment, with its checksums complete; `None` when all were made.
@@ -83,6 +108,10 @@ impl Segments {
         segment.checksum = Checksum::Valid;
         let (headers, payload) = segment.bytes_mut().split_at_mut_checked(shape.payload)?;
         shape.finish(headers, payload, place)?;
+        if let Some(around) = &self.around {
+            around.finish(segment.bytes_mut(), place)?;
+            segment.inner_segmentation = Segmentation::None;
+        }
         Some(segment)
     }
 
@@ -163,14 +192,14 @@ struct Place {
 
 impl Shape {
     fn of(frame: &Frame, segmentation: Segmentation) -> Option<Shape> {
-        let (protocol, size) = match segmentation {
-            Segmentation::None => return None,
-            Segmentation::TcpV4 { size, .. } | Segmentation::TcpV6 { size, .. } => (PROTO_TCP, size as usize),
-            Segmentation::UdpL4 { size } => (PROTO_UDP, size as usize),
-        };
+        Shape::at(frame, segmentation, find_network(frame)?)
+    }
+
+    /// Of the packet at `l3`.
+    fn at(frame: &Frame, segmentation: Segmentation, l3: usize) -> Option<Shape> {
+        let (protocol, size) = kind(segmentation)?;
         let Checksum::Partial { start, .. } = frame.checksum else { return None };
         let (bytes, l4) = (frame.bytes(), start as usize);
-        let l3 = find_network(frame)?;
         let is_ipv4 = match (bytes.get(l3)? >> 4, segmentation) {
             (4, Segmentation::TcpV4 { .. } | Segmentation::UdpL4 { .. }) => true,
             (6, Segmentation::TcpV6 { .. } | Segmentation::UdpL4 { .. }) => false,
@@ -183,7 +212,9 @@ impl Shape {
         let end = l3 + said + if is_ipv4 { 0 } else { IPV6_LEN };
         let is_sound =
             size > 0 && l3_len >= IPV4_LEN && l4 >= l3 + l3_len && payload <= end && end <= bytes.len();
-        is_sound.then_some(Shape { is_ipv4, protocol, l3, l4, payload, end, size })
+        let checksum = be16_at(bytes, l4 + checksum_at(protocol))?;
+        let pseudo = Delta::of_u32(end.saturating_sub(l4) as u32, 0).applied_to_sum(checksum);
+        is_sound.then_some(Shape { is_ipv4, protocol, l3, l4, payload, end, size, pseudo })
     }
 
     /// Makes the headers of a segment its own.
@@ -191,35 +222,21 @@ impl Shape {
         let end = headers.len() + payload.len();
         self.finish_transport(headers, end, place)?;
         if self.is_ipv4 {
-            self.finish_ipv4(headers, end, place)?;
+            finish_ipv4(headers, self.l3, end, place)?;
         } else {
             put_at(headers, self.l3 + 4, ((end - self.l3 - IPV6_LEN) as u16).to_be_bytes());
         }
-        let addresses = if self.is_ipv4 { self.l3 + 12..self.l3 + 20 } else { self.l3 + 8..self.l3 + 40 };
-        let transport_len = end - self.l4;
-        let offset = if self.protocol == PROTO_TCP { 16 } else { 6 };
-        put_at(headers, self.l4 + offset, [0; 2]);
-        // The payload begins a word: transport headers are an even number of bytes long.
-        let checksum = Sum::of(headers.get(addresses)?)
-            .with(self.protocol as u16)
-            .with_u32(transport_len as u32)
+        let at = self.l4 + checksum_at(self.protocol);
+        put_at(headers, at, [0; 2]);
+        // Not by the addresses in the header, which need not be those that the sender summed: a routing header names another
+        // destination (RFC 8200 section 8.1). The payload begins a word: transport headers are an even number of bytes long.
+        let checksum = Sum::ZERO
+            .with(self.pseudo)
+            .with_u32((end - self.l4) as u32)
             .with_bytes(headers.get(self.l4..)?)
             .with_bytes(payload)
             .checksum();
-        put_checksum(headers, self.l4 + offset, self.protocol, checksum).then_some(())
-    }
-
-    fn finish_ipv4(&self, headers: &mut [u8], end: usize, place: Place) -> Option<()> {
-        let total_len = (end - self.l3) as u16;
-        let header = headers.get_mut(self.l3..)?;
-        let header_len = (header.first()? & 15) as usize * 4;
-        let header = header.get_mut(..header_len)?;
-        let identification = be16_at(header, 4)?.wrapping_add(place.index);
-        put_at(header, 2, total_len.to_be_bytes());
-        put_at(header, 4, identification.to_be_bytes());
-        put_at(header, 10, [0; 2]);
-        let checksum = Sum::of(header).checksum();
-        put_at(header, 10, checksum.to_be_bytes()).then_some(())
+        put_checksum(headers, at, self.protocol, checksum).then_some(())
     }
 
     fn finish_transport(&self, headers: &mut [u8], end: usize, place: Place) -> Option<()> {
@@ -238,6 +255,35 @@ impl Shape {
         }
         Some(())
     }
+}
+
+/// IP protocol and payload bytes a segment.
+fn kind(segmentation: Segmentation) -> Option<(u8, usize)> {
+    match segmentation {
+        Segmentation::None => None,
+        Segmentation::TcpV4 { size, .. } | Segmentation::TcpV6 { size, .. } => {
+            Some((PROTO_TCP, size as usize))
+        }
+        Segmentation::UdpL4 { size } => Some((PROTO_UDP, size as usize)),
+    }
+}
+
+/// Makes the IPv4 header at `l3` that of a segment which ends at `end`.
+fn finish_ipv4(bytes: &mut [u8], l3: usize, end: usize, place: Place) -> Option<()> {
+    let header = bytes.get_mut(l3..)?;
+    let header_len = (header.first()? & 15) as usize * 4;
+    let header = header.get_mut(..header_len)?;
+    let identification = be16_at(header, 4)?.wrapping_add(place.index);
+    put_at(header, 2, ((end - l3) as u16).to_be_bytes());
+    put_at(header, 4, identification.to_be_bytes());
+    put_at(header, 10, [0; 2]);
+    let checksum = Sum::of(header).checksum();
+    put_at(header, 10, checksum.to_be_bytes()).then_some(())
+}
+
+/// Place of the checksum field in a TCP or UDP header.
+const fn checksum_at(protocol: u8) -> usize {
+    if protocol == PROTO_TCP { 16 } else { 6 }
 }
 
 /// Where the IP header is, behind labels and a third VLAN tag too, where extraction does not look.

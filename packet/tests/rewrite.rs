@@ -4,7 +4,9 @@
 mod support;
 
 use packet::key::{FRAG_LATER, VLAN_PRESENT};
-use packet::rewrite::{pop_mpls, pop_vlan, push_mpls, push_vlan, set_slot};
+use packet::rewrite::{
+    Endpoints, icmp_identifier, pop_mpls, pop_vlan, push_mpls, push_vlan, restore, set_endpoints, set_slot,
+};
 use packet::wire::*;
 use packet::{Checksum, Frame, FrameBuilder, PacketKey, Slot, Sum, slot};
 use proptest::prelude::*;
@@ -377,5 +379,59 @@ fn ports_of_an_sctp_fragment_leave_the_checksum_alone() {
         assert!(set_slot(&mut frame, slot::TP_SRC, 6, u128::MAX));
         assert_eq!(frame.bytes()[42..46] != before, changes);
         assert!(frame.verify_transport());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    /// Whatever was written over an IP packet's headers, the key that was read before and the ICMP identifier bring it back.
+    #[test]
+    fn restored_is_as_before(
+        builder in any_builder(),
+        changes in prop::collection::vec((prop::sample::select(&WRITABLE[..]), any::<u128>()), 0..6),
+        ends in any::<(u128, u128, u16, u16)>(),
+        translates in any::<bool>(),
+        pops in 0usize..3,
+        pushes in 0usize..3,
+    ) {
+        let mut frame = extracted(&builder.build());
+        let (before, layers) = (frame.bytes().to_vec(), frame.layers);
+        let (was, identifier) = (key_of(&before), icmp_identifier(&frame));
+        let is_ip = matches!(was.dl_type(), ETHERTYPE_IPV4 | ETHERTYPE_IPV6);
+        // No answer quotes ARP, and neighbour discovery is short.
+        let is_nd = |field: &Slot| {
+            let nd = [slot::ND_TARGET, slot::ND_RESERVED, slot::ND_OPTIONS_TYPE, slot::ARP_SHA, slot::ARP_THA];
+            nd.contains(field)
+        };
+        for (field, value) in changes.iter().filter(|(field, _)| !is_nd(field)) {
+            set_slot(&mut frame, *field, legal_in(&was, *field, *value), u128::MAX);
+        }
+        if translates {
+            let (src, dst, src_port, dst_port) = ends;
+            set_endpoints(&mut frame, &Endpoints { src, dst, src_port, dst_port });
+        }
+        (0..pops).for_each(|_| { pop_vlan(&mut frame); });
+        // A third tag hides the packet.
+        let room = 2 - [slot::VLAN_TCI, slot::VLAN_TCI_INNER].iter().filter(|t| key_of(frame.bytes()).get(**t) != 0).count();
+        (0..pushes.min(room)).for_each(|n| { push_vlan(&mut frame, 0x88a8, n as u16); });
+        prop_assert_eq!(restore(&mut frame, &was, identifier), is_ip);
+        if is_ip {
+            prop_assert_eq!((frame.bytes(), frame.layers), (&before[..], layers));
+        }
+    }
+}
+
+#[test]
+fn another_protocol_is_not_restored() {
+    let was = |builder: FrameBuilder| key_of(&builder.build());
+    for (was, is_restored) in [
+        (was(FrameBuilder::udp4((9, 2), (3, 4))), true),
+        (was(FrameBuilder::tcp4((1, 2), (3, 4), 2)), false),
+        (was(FrameBuilder::udp6((1, 2), (3, 4))), false),
+        (was(FrameBuilder::ethernet(ETHERTYPE_MPLS)), false),
+    ] {
+        let mut frame = extracted(&FrameBuilder::udp4((1, 2), (3, 4)).build());
+        assert_eq!(restore(&mut frame, &was, 0), is_restored);
     }
 }

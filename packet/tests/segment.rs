@@ -169,6 +169,34 @@ fn behind_tags_and_labels() {
     }
 }
 
+/// The checksum covers the last destination, which a routing header with segments left names (RFC 8200 section 8.1).
+#[test]
+fn behind_a_routing_header() {
+    let ([src, next_stop], last) = ([1u128, 2], 3u128);
+    let content: Vec<u8> = (0..251u32).map(|i| (i * 31) as u8).collect();
+    let built = FrameBuilder::tcp6((src, 5), (next_stop, 6), 0x18).payload(&content).build();
+    // Type 4, two units of 8 bytes behind the first, one segment left.
+    let mut routing = vec![PROTO_TCP, 2, 4, 1, 0, 0, 0, 0];
+    routing.extend(last.to_be_bytes());
+    let mut frame = extracted(&[&built[..54], &routing, &built[54..]].concat());
+    frame.bytes_mut()[18..20].copy_from_slice(&((24 + 20 + content.len()) as u16).to_be_bytes());
+    frame.bytes_mut()[20] = PROTO_ROUTING;
+    PacketKey::extract(&mut frame).unwrap();
+    let pseudo = Sum::pseudo_v6(src, last, PROTO_TCP, 20 + content.len() as u32);
+    frame.bytes_mut()[78 + 16..78 + 18].copy_from_slice(&pseudo.folded().to_be_bytes());
+    frame.checksum = Checksum::Partial { start: 78, offset: 16 };
+    frame.segmentation = Segmentation::TcpV6 { size: 100, ecn: false };
+    assert_eq!(frame.validate_offload(), Ok(()));
+    let segments = cut(frame);
+    assert_eq!(segments.len(), 3);
+    for segment in &segments {
+        let tcp = etherparse::TcpSlice::from_slice(&segment.bytes()[78..]).unwrap();
+        let right =
+            tcp.to_header().calc_checksum_ipv6_raw(src.to_be_bytes(), last.to_be_bytes(), tcp.payload());
+        assert_eq!(Ok(tcp.checksum()), right);
+    }
+}
+
 #[test]
 fn lies_about_segmentation_are_drops() {
     let validate = |change: fn(&mut Frame)| {

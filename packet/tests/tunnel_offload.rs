@@ -4,9 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use base::HashSeed;
-use etherparse::{SlicedPacket, TransportSlice};
+use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use packet::tunnel::{GeneveMap, TunnelError, TunnelProtocol, TunnelPush, pop, push, push_uncut};
-use packet::{Checksum, Cuts, Frame, FrameBuilder, FramePool, PacketKey, Segmentation, Segments};
+use packet::{Checksum, Cuts, Frame, FrameBuilder, FramePool, PacketKey, Segmentation, Segments, Sum};
+use std::net::IpAddr;
 
 const SEED: HashSeed = HashSeed::new(1, 2);
 /// Ethernet and IPv4 in front of TCP.
@@ -36,7 +37,7 @@ fn undo(frame: &mut Frame, at: usize) {
 
 fn assert_tcp_checksum(frame: &[u8]) {
     let packet = SlicedPacket::from_ethernet(frame).unwrap();
-    let Some(etherparse::NetSlice::Ipv4(ip)) = &packet.net else { panic!("{packet:?}") };
+    let Some(NetSlice::Ipv4(ip)) = &packet.net else { panic!("{packet:?}") };
     let Some(TransportSlice::Tcp(tcp)) = &packet.transport else { panic!("{packet:?}") };
     let header = tcp.to_header();
     assert_eq!(header.calc_checksum_ipv4(&ip.header().to_header(), tcp.payload()), Ok(tcp.checksum()));
@@ -159,4 +160,156 @@ fn what_cannot_be_pushed_uncut_stays_as_it_is() {
         assert_eq!(pushed.bytes(), frame.bytes());
         assert_eq!((pushed.segmentation, pushed.layers), (frame.segmentation, frame.layers));
     }
+}
+
+/// What a kernel hands over that puts `inner`, a super-frame with the sum of the pseudo header in its field, into a tunnel of its
+/// own. Also the length of what is in front of it.
+fn in_own_tunnel(mut inner: Frame, header: &TunnelPush) -> (Frame, usize) {
+    let (len, l4, segmentation) = (inner.len(), inner.layers.l4, inner.segmentation);
+    inner.checksum = Checksum::Unknown;
+    inner.segmentation = Segmentation::None;
+    push(&mut inner, header, SEED).unwrap();
+    let front = inner.len() - len;
+    let outer_l4 = 14 + if header.dst.is_ipv4() { 20 } else { 40 };
+    // The kernel leaves the sum of the pseudo header of UDP, and nothing in the field of GRE.
+    match header.protocol {
+        TunnelProtocol::Gre if header.csum => inner.bytes_mut()[outer_l4 + 4..outer_l4 + 6].fill(0),
+        TunnelProtocol::Gre => {}
+        _ if header.csum => inner.bytes_mut()[outer_l4 + 6..outer_l4 + 8].fill(0x5a),
+        _ => {}
+    }
+    inner.checksum = Checksum::Partial { start: front as u16 + l4, offset: 16 };
+    inner.segmentation = segmentation;
+    PacketKey::extract(&mut inner).unwrap();
+    (inner, front)
+}
+
+fn with_pseudo_sum(mut frame: Frame) -> Frame {
+    let len = frame.len() - usize::from(frame.layers.l4);
+    let pseudo = match frame.layers.l4 {
+        34 => Sum::pseudo_v4(0x0a00_0001, 0x0a00_0002, 6, len as u16),
+        _ => Sum::pseudo_v6(1, 2, 6, len as u32),
+    };
+    let at = usize::from(frame.layers.l4) + 16;
+    frame.bytes_mut()[at..at + 2].copy_from_slice(&pseudo.folded().to_be_bytes());
+    frame
+}
+
+/// Lengths and checksums of the network header; UDP's and TCP's too. Gives addresses, the IPv4 identification and the payload.
+fn checked(frame: &[u8]) -> (Option<u16>, Vec<u8>) {
+    let packet = SlicedPacket::from_ethernet(frame).unwrap();
+    let (header, ip) = match packet.net.as_ref().unwrap() {
+        NetSlice::Ipv4(ip) => {
+            let header = ip.header().to_header();
+            assert_eq!(usize::from(header.total_len), frame.len() - 14);
+            assert_eq!(header.header_checksum, header.calc_header_checksum());
+            (etherparse::IpHeaders::Ipv4(header.clone(), Default::default()), Some(header.identification))
+        }
+        NetSlice::Ipv6(ip) => {
+            let header = ip.header().to_header();
+            assert_eq!(usize::from(header.payload_length), frame.len() - 54);
+            (etherparse::IpHeaders::Ipv6(header, Default::default()), None)
+        }
+        other => panic!("{other:?}"),
+    };
+    let payload = match &packet.transport {
+        Some(TransportSlice::Udp(udp)) => {
+            assert_eq!(usize::from(udp.length()), 8 + udp.payload().len());
+            let right = match &header {
+                etherparse::IpHeaders::Ipv4(ip, _) => udp.to_header().calc_checksum_ipv4(ip, udp.payload()),
+                etherparse::IpHeaders::Ipv6(ip, _) => udp.to_header().calc_checksum_ipv6(ip, udp.payload()),
+            };
+            assert!(udp.checksum() == 0 || Ok(udp.checksum()) == right);
+            udp.payload().to_vec()
+        }
+        Some(TransportSlice::Tcp(tcp)) => {
+            let right = match &header {
+                etherparse::IpHeaders::Ipv4(ip, _) => tcp.to_header().calc_checksum_ipv4(ip, tcp.payload()),
+                etherparse::IpHeaders::Ipv6(ip, _) => tcp.to_header().calc_checksum_ipv6(ip, tcp.payload()),
+            };
+            assert_eq!(Ok(tcp.checksum()), right);
+            tcp.payload().to_vec()
+        }
+        _ => frame[14 + header.header_len()..].to_vec(),
+    };
+    (ip, payload)
+}
+
+/// For ports whose kernel or device cannot: the sender's own tunnel, cut inside, every header right in each packet.
+#[test]
+fn a_senders_own_tunnel_is_cut_inside() {
+    let payload: Vec<u8> = (0..4_501u32).map(|i| (i * 13) as u8).collect();
+    let v4: [IpAddr; 2] = ["192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()];
+    let v6: [IpAddr; 2] = ["2001:db8::1".parse().unwrap(), "2001:db8::2".parse().unwrap()];
+    for protocol in [TunnelProtocol::Vxlan, TunnelProtocol::Geneve, TunnelProtocol::Gre] {
+        for ([src, dst], csum, is_ipv6) in
+            [(v4, false, false), (v4, true, false), (v6, true, false), (v6, false, true), (v4, true, true)]
+        {
+            let new = TunnelPush::new(protocol, src, dst);
+            let header = TunnelPush { csum, vni: Some(5), mtu: 65_535, df: false, ..new };
+            let (mut frame, front) =
+                in_own_tunnel(with_pseudo_sum(super_frame(&payload, 1_000, is_ipv6)), &header);
+            let sent = frame.bytes().to_vec();
+            frame.validate_offload().unwrap();
+            let mut segments = Segments::new(frame).unwrap();
+            assert_eq!(segments.remaining(), 5);
+            let (mut pool, mut got, mut n) = (FramePool::new(8), Vec::new(), 0);
+            while let Some(segment) = segments.next_segment(&mut pool) {
+                assert_eq!(segment.segmentation, Segmentation::None);
+                assert_eq!(segment.inner_segmentation, Segmentation::None);
+                let bytes = segment.bytes();
+                let (identification, outer) = checked(bytes);
+                if let Some(identification) = identification {
+                    assert_eq!(identification, u16::from_be_bytes([sent[18], sent[19]]).wrapping_add(n));
+                }
+                let outer_l4 = 14 + if dst.is_ipv4() { 20 } else { 40 };
+                match protocol {
+                    TunnelProtocol::Gre => {
+                        let sum = Sum::of(&outer).folded();
+                        assert!(!csum || sum == 0xffff, "{sum:x}");
+                        assert_eq!(outer[0] & 0x80 != 0, csum);
+                    }
+                    _ => assert_eq!(bytes[outer_l4 + 6..outer_l4 + 8] != [0, 0], csum),
+                }
+                // Behind it the tunnel's own header is repeated.
+                let tunnel_at = outer_l4 + 8;
+                assert_eq!(bytes[tunnel_at..front], sent[tunnel_at..front]);
+                got.extend(checked(&bytes[front..]).1);
+                n += 1;
+            }
+            assert_eq!(
+                (got == payload, n),
+                (true, 5),
+                "{protocol:?} {dst} csum {csum} IPv6 inside {is_ipv6}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_is_not_inside_a_tunnel_is_not_cut() {
+    let ends: [IpAddr; 2] = ["192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()];
+    let header = TunnelPush { mtu: 65_535, ..TunnelPush::new(TunnelProtocol::Vxlan, ends[0], ends[1]) };
+    let cut = |size, change: fn(&mut Frame)| {
+        let inner = with_pseudo_sum(super_frame(&[1; 3_000], 1_000, false));
+        let (mut frame, _) = in_own_tunnel(inner, &header);
+        frame.segmentation = Segmentation::TcpV4 { size, ecn: false };
+        frame.validate_offload().unwrap();
+        change(&mut frame);
+        Segments::new(frame).map(|segments| segments.remaining()).ok()
+    };
+    assert_eq!(cut(1_000, |_| ()), Some(3));
+    assert_eq!(cut(0, |_| ()), None);
+    assert_eq!(cut(1, |_| ()), None, "too many");
+    // The inner header, behind 50 bytes of Ethernet, IPv4, UDP and VXLAN and the inner Ethernet header: version, length,
+    // fragment, protocol.
+    assert_eq!(cut(1_000, |f| f.bytes_mut()[64] = 0x46), None);
+    assert_eq!(cut(1_000, |f| f.bytes_mut()[67] ^= 1), None);
+    assert_eq!(cut(1_000, |f| f.bytes_mut()[70] |= 0x20), None);
+    assert_eq!(cut(1_000, |f| f.bytes_mut()[73] = 17), None);
+    // The outer one is a fragment.
+    assert_eq!(cut(1_000, |f| f.bytes_mut()[20] |= 0x20), None);
+    assert_eq!(cut(1_000, |f| f.checksum = Checksum::Partial { start: 84, offset: 6 }), None);
+    assert_eq!(cut(1_000, |f| f.inner_segmentation = Segmentation::TcpV6 { size: 1_000, ecn: false }), None);
+    assert_eq!(cut(1_000, |f| f.layers = packet::Layers::default()), None);
 }

@@ -8,6 +8,7 @@
 
 #![warn(clippy::indexing_slicing)]
 
+mod received;
 mod track;
 mod tunnel;
 
@@ -23,6 +24,7 @@ use crate::slowpath::SlowPath;
 use base::{HashSeed, Instant, RateLimit};
 use packet::segment::Segments;
 use packet::{Checksum, DpPort, Frame, FramePool, Layers, PacketKey, Segmentation, rewrite, slot};
+use received::Received;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -47,6 +49,8 @@ pub(crate) struct Executor {
     pub frame_price: u32,
     /// Secret of the source ports of tunnel packets.
     seed: HashSeed,
+    /// The frame at hand as it was received.
+    pub received: Received,
     /// Room for the fragments of a packet that goes into a tunnel.
     pieces: Vec<Frame>,
     /// Answers to senders of packets that do not fit their tunnel (RFC 4443 section 2.4 f).
@@ -166,6 +170,7 @@ impl Executor {
             work: 0,
             frame_price: cost::FRAME,
             seed,
+            received: Received::default(),
             pieces: Vec::new(),
             answers: RateLimit::new(ANSWERS_PER_SECOND, ANSWERS_PER_SECOND),
         }
@@ -231,7 +236,7 @@ impl Executor {
                 }
                 DpAction::Ct(spec) => {
                     let rest = steps.get(i + 1..).unwrap_or_default();
-                    if !read_anew(&mut frame, origin) {
+                    if !self.read_anew(&mut frame, origin) {
                         self.lose(frame, ingress, &ends, Drop::Rewrite);
                         return None;
                     }
@@ -319,6 +324,19 @@ impl Executor {
         }
         self.finish(frame, ingress, &ends, reason);
         None
+    }
+
+    /// Makes the key say what stands in the frame's headers. False if they cannot be read any more.
+    fn read_anew(&mut self, frame: &mut Frame, origin: &mut Origin<'_>) -> bool {
+        if !std::mem::take(&mut origin.rewritten) {
+            return true;
+        }
+        self.received.keep(origin.key, frame);
+        let (port, id) = (origin.key.in_port(), origin.key.get(slot::RECIRC_ID));
+        let read = origin.key.extract_headers(frame).is_ok();
+        origin.key.set_in_port(port);
+        origin.key.set(slot::RECIRC_ID, id);
+        read
     }
 
     /// What is left of a frame whose program ended without its last use.
@@ -498,16 +516,4 @@ fn rewrite_frame(frame: &mut Frame, origin: &mut Origin<'_>, step: &DpAction) ->
         | DpAction::Meter(_)
         | DpAction::Drop(_) => true,
     }
-}
-
-/// Makes the key say what stands in the frame's headers. False if they cannot be read any more.
-fn read_anew(frame: &mut Frame, origin: &mut Origin<'_>) -> bool {
-    if !std::mem::take(&mut origin.rewritten) {
-        return true;
-    }
-    let (port, id) = (origin.key.in_port(), origin.key.get(slot::RECIRC_ID));
-    let read = origin.key.extract_headers(frame).is_ok();
-    origin.key.set_in_port(port);
-    origin.key.set(slot::RECIRC_ID, id);
-    read
 }

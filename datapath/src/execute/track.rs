@@ -20,6 +20,9 @@ impl Executor {
         spec: &CtSpec,
     ) -> Option<Drop> {
         let port = origin.key.in_port();
+        if spec.nat.is_some() {
+            self.received.keep(origin.key, frame);
+        }
         let tracked = self.tracker.track(frame, origin.key, spec, port, origin.now);
         self.charge(cost::TRACK + tracked.changes * cost::CONNECTION);
         let (class, hold) = (tracked.class, tracked.hold);
@@ -35,6 +38,9 @@ impl Executor {
             return false;
         }
         if let Some(known) = link.known.as_ref().filter(|_| link.needs_key) {
+            if known.is_rewritten {
+                self.received.keep(origin.key, frame);
+            }
             self.tracker.describe_known(known, &link.connection, link.class, origin.key);
         }
         true
@@ -59,6 +65,9 @@ impl Executor {
             return HeldPass::Same;
         }
         let (connection, direction) = (&link.connection, link.direction);
+        if spec.nat.is_some() {
+            self.received.keep(origin.key, frame);
+        }
         match self.tracker.track_held(connection, direction, frame, origin.key, spec, origin.now) {
             None => HeldPass::Unknown,
             Some(class) if class == link.class => {
@@ -108,6 +117,7 @@ impl Executor {
         key.set_in_port(port);
         let mut lost = (!readable).then_some(Drop::Rewrite);
         if readable {
+            self.received.keep_whole(&key, whole.frame_mut());
             let tracked = self.tracker.track(whole.frame_mut(), &mut key, spec, port, origin.now);
             self.charge(cost::TRACK + tracked.changes * cost::CONNECTION);
             lost = tracked.drop;

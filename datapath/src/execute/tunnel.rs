@@ -11,7 +11,7 @@ use packet::{DpPort, Frame, PacketKey, Segmentation, Segments, fragment, slot};
 
 impl Executor {
     /// Encapsulates a frame and does the rest of the program to what comes out: to each segment of a super-frame, unless the port
-    /// it goes to cuts it.
+    /// it goes to cuts it. One that its sender put into a tunnel itself is cut here, since ports cut in one tunnel only.
     pub(super) fn run_in_tunnel<S: SlowPath>(
         &mut self,
         push: &TunnelPush,
@@ -20,7 +20,7 @@ impl Executor {
         origin: &mut Origin<'_>,
         slow: &S,
     ) -> Option<Next> {
-        if frame.segmentation == Segmentation::None {
+        if frame.segmentation == Segmentation::None && frame.inner_segmentation == Segmentation::None {
             return self.run_encapsulated(push, rest, frame, origin, slow);
         }
         let ingress = origin.ingress;
@@ -81,6 +81,9 @@ impl Executor {
         // what the key said of the inner frame.
         if !matches!(rest, [DpAction::Output(_)]) {
             let (port, id) = (origin.key.in_port(), origin.key.get(slot::RECIRC_ID));
+            self.received.keep(origin.key, &frame);
+            // This host's own packet, whose sender is not to be told of another tunnel that it may come to.
+            frame.in_port = DpPort::NONE;
             *origin.key = PacketKey::default();
             if origin.key.extract_headers(&mut frame).is_err() {
                 self.drop_frame(frame, ingress, Drop::Rewrite);
@@ -141,21 +144,30 @@ impl Executor {
         too_big
     }
 
-    /// Tells the sender of a packet that it does not fit the tunnel (RFC 1191, RFC 8201). A sender behind another tunnel is
-    /// not told: which tunnel leads to it is for the tables to say, not for a port.
+    /// Tells the sender of a packet that it does not fit the tunnel (RFC 1191, RFC 8201). The answer is about the packet as it
+    /// was sent, and comes from whom it was sent to: another MAC or IP address, port or tag, which the tables gave it on the
+    /// way, would be unknown to the sender (RFC 5508 section 4.2 has NATs translate such errors back for that reason).
+    ///
+    /// A sender behind another tunnel is not told: which tunnel leads to it is for the tables to say, not for a port. Nor is a
+    /// controller, which has no port.
     fn answer_too_big(&mut self, push: &TunnelPush, frame: &Frame, origin: &Origin<'_>) {
-        if [slot::TUN_SRC, slot::TUN_IPV6_SRC].iter().any(|s| origin.key.get(*s) != 0) {
+        let is_from_tunnel = [slot::TUN_SRC, slot::TUN_IPV6_SRC].iter().any(|s| origin.key.get(*s) != 0);
+        if is_from_tunnel || frame.in_port == DpPort::NONE {
             return;
         }
         if !self.answers.take(origin.now) {
             return;
         }
         let mtu = tunnel::inner_mtu(frame, push);
-        if let Some(answer) = tunnel::too_big(frame, mtu, &mut self.pool) {
+        let mut sent = self.pool.copy_of(frame);
+        if self.received.restore(&mut sent, origin.key)
+            && let Some(answer) = tunnel::too_big(&sent, mtu, &mut self.pool)
+        {
             // Made here and not received, so it counts as a copy of the frame that it answers.
             self.count_clones(origin.ingress, 1);
             self.output(frame.in_port, answer, origin.ingress);
         }
+        self.pool.give(sent);
     }
 
     /// Decapsulates a frame, which is to be looked up as one fresh from the tunnel's port. Of a super-frame of outer

@@ -272,14 +272,15 @@ struct AfPacketTx {
 
 impl Tx for AfPacketTx {
     fn send(&mut self, mut frame: Frame, pool: &mut FramePool) -> Result<(), (Frame, Drop)> {
-        if self.socket.has_vnet() {
+        // No header tells the kernel of what is to be cut inside a tunnel.
+        if self.socket.has_vnet() && frame.inner_segmentation == Segmentation::None {
             if frame.segmentation != Segmentation::None
                 && let Err(reason) = vnet::describe(&frame)
             {
                 return Err((frame, reason));
             }
             self.outbox.add_or_join(frame, pool);
-        } else if frame.segmentation == Segmentation::None {
+        } else if !plain::is_to_be_cut(&frame) {
             frame.complete_checksum();
             self.outbox.add(frame);
         } else {

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::cost;
 use crate::drop::Drop;
-use packet::{Batch, Frame, FramePool, PacketKey, Segmentation};
+use packet::{Batch, Frame, FramePool, PacketKey};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -254,7 +254,7 @@ struct AfXdpTx {
 
 impl Tx for AfXdpTx {
     fn send(&mut self, mut frame: Frame, pool: &mut FramePool) -> Result<(), (Frame, Drop)> {
-        if frame.segmentation != Segmentation::None {
+        if plain::is_to_be_cut(&frame) {
             // Behind what came before it.
             self.send_out(pool);
             return self.send_cut(frame, pool);

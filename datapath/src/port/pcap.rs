@@ -285,11 +285,12 @@ mod tests {
         assert_eq!(got, sent);
     }
 
-    // Written by hand after RFC 791 and RFC 9293: 10.0.0.1:1000 > 10.0.0.2:80, 3,000 bytes of payload, MSS 1,000.
+    // Written by hand after RFC 791 and RFC 9293: 10.0.0.1:1000 > 10.0.0.2:80, 3,000 bytes of payload, MSS 1,000, the sum of the
+    // pseudo header where the checksum will be.
     fn super_frame() -> Frame {
         let mut bytes = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0];
         bytes.extend([0x45, 0, 0x0b, 0xe0, 0, 1, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
-        bytes.extend([3, 0xe8, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x18, 1, 0, 0, 0, 0, 0]);
+        bytes.extend([3, 0xe8, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x18, 1, 0, 0x1f, 0xd5, 0, 0]);
         bytes.resize(bytes.len() + 3000, 0x61);
         let mut frame = Frame::from_bytes(&bytes);
         frame.checksum = Checksum::Partial { start: 34, offset: 16 };

@@ -238,6 +238,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             return;
         }
         staged.refused = None;
+        self.executor.received.forget();
         let next = self.run(&program.actions, frame, &mut staged, ingress);
         self.go_on(next, &mut staged, ingress);
     }
@@ -332,6 +333,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
     fn forward_one(&mut self, frame: Frame, staged: &mut Staged, ingress: PortIndex) {
         staged.has_metadata = true;
         self.executor.charge(cost::LONG_WAY);
+        self.executor.received.forget();
         if let Some(reason) = staged.refused {
             self.executor.drop_frame(frame, ingress, reason);
             return;
@@ -360,8 +362,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
         for _ in 0..RECIRCULATIONS_MAX {
             let Some((mut frame, id)) = next else { return self.finish_recording(ingress) };
             if self.lookups_left == 0 {
-                self.executor.drop_frame(frame, ingress, Drop::Recirculation);
-                return;
+                return self.end_recirculating(frame, staged, ingress, Drop::Recirculation);
             }
             self.lookups_left -= 1;
             self.stats.cache.recirculated.add(1);
@@ -373,8 +374,7 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             }
             self.restage(&mut frame, id, staged);
             if let Some(reason) = staged.refused {
-                self.executor.drop_frame(frame, ingress, reason);
-                return;
+                return self.end_recirculating(frame, staged, ingress, reason);
             }
             let held = staged.held.take();
             next = self.look_up_and_run(frame, staged, ingress);
@@ -383,9 +383,16 @@ impl<'a, S: SlowPath> Pass<'a, S> {
             }
         }
         match next {
-            Some((frame, _)) => self.executor.drop_frame(frame, ingress, Drop::Recirculation),
+            Some((frame, _)) => self.end_recirculating(frame, staged, ingress, Drop::Recirculation),
             None => self.finish_recording(ingress),
         }
+    }
+
+    /// Drops a frame that is not looked up again. What its way taught so far is not for the next frame to go on with.
+    fn end_recirculating(&mut self, frame: Frame, staged: &mut Staged, ingress: PortIndex, reason: Drop) {
+        self.room.recorder.stop();
+        staged.held = None;
+        self.executor.drop_frame(frame, ingress, reason);
     }
 
     /// Gives the flow that the frame was first looked up by what was recorded.
@@ -414,7 +421,9 @@ impl<'a, S: SlowPath> Pass<'a, S> {
     /// The key of a frame that recirculates: what its bytes say now, and the metadata it carries.
     fn restage(&mut self, frame: &mut Frame, id: RecircId, staged: &mut Staged) {
         let in_port = staged.key.in_port();
-        (staged.table, staged.slot) = (None, None);
+        // Also of another frame before, as frames that wait have one place between them.
+        (staged.table, staged.slot, staged.refused) = (None, None, None);
+        self.executor.received.keep(&staged.key, frame);
         match staged.key.extract_headers(frame) {
             Ok(()) => {
                 staged.key.set_in_port(in_port);

@@ -12,6 +12,7 @@
 mod endpoints;
 mod ends;
 mod fields;
+mod restore;
 pub mod tags;
 
 use crate::checksum::{Delta, udp_checksum};
@@ -23,6 +24,7 @@ use crate::wire::*;
 
 pub use endpoints::{Endpoints, Quoted, set_addresses, set_endpoints, set_quoted_endpoints};
 pub use ends::EndsRewrite;
+pub use restore::{icmp_identifier, restore};
 pub use tags::{pop_mpls, pop_vlan, push_mpls, push_vlan};
 
 /// Writes the bits of `mask` of a field. `value` and `mask` are right-aligned in the width of the slot, as in a key.

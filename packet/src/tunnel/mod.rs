@@ -23,6 +23,7 @@ use std::net::IpAddr;
 pub use ecn::{decapsulated, encapsulated};
 pub use options::{GeneveMap, GeneveMapError, GeneveOption};
 pub use pop::pop;
+pub(crate) use pop::{GRE_CHECKSUM, GRE_SEQUENCE};
 pub use push::{inner_mtu, overhead, push, push_uncut};
 pub use too_big::too_big;
 

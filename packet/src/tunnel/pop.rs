@@ -21,11 +21,11 @@ pub(super) const GENEVE_OAM: u8 = 0x80;
 /// The C bit of Geneve: some option is critical.
 pub(super) const GENEVE_CRITICAL: u8 = 0x40;
 /// GRE: a checksum and two reserved bytes follow.
-pub(super) const GRE_CHECKSUM: u16 = 0x8000;
+pub(crate) const GRE_CHECKSUM: u16 = 0x8000;
 /// GRE: a key follows.
 pub(super) const GRE_KEY: u16 = 0x2000;
 /// GRE: a sequence number follows.
-const GRE_SEQUENCE: u16 = 0x1000;
+pub(crate) const GRE_SEQUENCE: u16 = 0x1000;
 /// GRE: RFC 2784 section 2.3 has packets with one of these bits dropped (routing and strict source route of RFC 1701).
 const GRE_REFUSED: u16 = 0x4c00;
 /// GRE: the version.
