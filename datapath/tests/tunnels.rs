@@ -117,6 +117,7 @@ fn a_pods_own_tunnel_is_cut_before() {
         frame.segmentation = Segmentation::TcpV4 { size, ecn: false };
         frame
     };
+    let mut pieces = Vec::new();
     for port_cuts in [false, true] {
         let mut w = World::new(program(vec![push(1500), output(2)]), 2);
         if port_cuts {
@@ -137,6 +138,7 @@ fn a_pods_own_tunnel_is_cut_before() {
         }
         let got: Vec<u8> = sent.iter().flat_map(|s| inside(s)[104..].to_vec()).collect();
         assert_eq!(got, payload);
+        pieces = sent.iter().map(|s| inside(s).to_vec()).collect();
         w.check_conservation();
         // Its packets have 90 bytes of headers, and may have 1450 in all.
         w.wire(1).push_frame(own(1_361));
@@ -144,6 +146,15 @@ fn a_pods_own_tunnel_is_cut_before() {
         assert_eq!((w.sink(2).count(), w.sink(1).count(), w.drops(1, Drop::TunnelTooBig)), (0, 1, 1));
         w.check_conservation();
     }
+    // A controller gets the same pieces.
+    let upcall = DpAction::Upcall { max_len: u32::MAX, cookie: Arc::new(5u32) };
+    let fake = program(vec![upcall]);
+    let punts = Arc::clone(&fake.punts);
+    let mut w = World::new(fake, 2);
+    w.wire(1).push_frame(own(1_000));
+    w.settle();
+    assert_eq!(punts.lock().unwrap().iter().map(|p| p.bytes.clone()).collect::<Vec<_>>(), pieces);
+    w.check_conservation();
 }
 
 /// A port that cuts by itself gets the super-frame whole, unless more is to be done with the packets, or they do not fit.

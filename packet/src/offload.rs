@@ -139,6 +139,13 @@ impl Frame {
         Ok(())
     }
 
+    /// Whether the frame stands for several: it is to be cut, be it inside a tunnel that its sender made, before its checksum can be
+    /// complete.
+    #[inline]
+    pub fn is_super_frame(&self) -> bool {
+        self.segmentation != Segmentation::None || self.inner_segmentation != Segmentation::None
+    }
+
     /// Completes a partial checksum in place. A frame that has none is left alone.
     ///
     /// A checksum field at offset 8 is taken for the CRC32c of SCTP, the only protocol that has it there.

@@ -425,12 +425,12 @@ impl Executor {
         origin: &Origin<'_>,
         slow: &S,
     ) -> u64 {
-        if frame.segmentation == Segmentation::None && !matches!(frame.checksum, Checksum::Partial { .. }) {
+        if !frame.is_super_frame() && !matches!(frame.checksum, Checksum::Partial { .. }) {
             self.punt_complete(frame, max_len, cookie, origin, slow);
             return 1;
         }
         let mut copy = self.pool.copy_of(frame);
-        if copy.segmentation == Segmentation::None {
+        if !copy.is_super_frame() {
             copy.complete_checksum();
             self.punt_complete(&copy, max_len, cookie, origin, slow);
             self.pool.give(copy);

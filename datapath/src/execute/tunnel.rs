@@ -20,7 +20,7 @@ impl Executor {
         origin: &mut Origin<'_>,
         slow: &S,
     ) -> Option<Next> {
-        if frame.segmentation == Segmentation::None && frame.inner_segmentation == Segmentation::None {
+        if !frame.is_super_frame() {
             return self.run_encapsulated(push, rest, frame, origin, slow);
         }
         let ingress = origin.ingress;

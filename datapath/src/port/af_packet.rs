@@ -280,7 +280,7 @@ impl Tx for AfPacketTx {
                 return Err((frame, reason));
             }
             self.outbox.add_or_join(frame, pool);
-        } else if !plain::is_to_be_cut(&frame) {
+        } else if !frame.is_super_frame() {
             frame.complete_checksum();
             self.outbox.add(frame);
         } else {

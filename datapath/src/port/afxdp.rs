@@ -254,7 +254,7 @@ struct AfXdpTx {
 
 impl Tx for AfXdpTx {
     fn send(&mut self, mut frame: Frame, pool: &mut FramePool) -> Result<(), (Frame, Drop)> {
-        if plain::is_to_be_cut(&frame) {
+        if frame.is_super_frame() {
             // Behind what came before it.
             self.send_out(pool);
             return self.send_cut(frame, pool);

@@ -2,15 +2,7 @@
 
 use crate::drop::Drop;
 use packet::segment::Segments;
-use packet::{Frame, FramePool, Segmentation};
-
-/// Whether a frame is to be cut before it is complete, be it inside a tunnel that its sender made.
-#[inline]
-pub(super) fn is_to_be_cut(frame: &Frame) -> bool {
-    [frame.segmentation, frame.inner_segmentation]
-        .iter()
-        .any(|segmentation| *segmentation != Segmentation::None)
-}
+use packet::{Frame, FramePool};
 
 /// Calls `send` with each complete frame that `frame` stands for, until it answers false. The buffer goes to the pool if all
 /// were sent.
@@ -22,7 +14,7 @@ pub(super) fn each(
     pool: &mut FramePool,
     mut send: impl FnMut(&[u8]) -> bool,
 ) -> Result<(), (Frame, Drop)> {
-    if !is_to_be_cut(&frame) {
+    if !frame.is_super_frame() {
         frame.complete_checksum();
         if !send(frame.bytes()) {
             return Err((frame, Drop::TxError));
