@@ -274,6 +274,7 @@ fn a_side_whose_worker_does_not_answer_moves_when_it_does() {
     devices.move_first_of("p", 0, &workers);
     drop(holder);
     look_again(&mut devices, &mut workers);
+    workers.set_patience(Duration::from_secs(60));
     assert!(has_side(&workers, 0, port));
     assert!(!has_side(&workers, 1, port));
     workers.stop();
@@ -298,6 +299,7 @@ fn a_worker_that_does_not_answer_ends_when_it_has_given_back_its_sides() {
         look_again(&mut devices, &mut workers);
         assert_eq!((workers.count(), steps(&workers)), (2, 3));
         let worker = devices.open().find(|(name, ..)| *name == "p").map(|(_, _, worker, _)| worker);
+        workers.set_patience(Duration::from_secs(60));
         assert!(has_side(&workers, worker.expect("open"), port));
         workers.stop();
     }
@@ -400,6 +402,8 @@ fn a_device_that_could_not_be_handed_over_has_another_number_the_next_time() {
 #[test]
 fn a_worker_that_does_not_answer_is_waited_for_once() {
     let (mut workers, _devices, _, holder) = held_worker();
+    // All of it is waited for the one; the other one has as long.
+    workers.set_patience(Duration::from_secs(2));
     assert_eq!(workers.fragments().len(), 1, "the other one answers");
     let patience = Duration::from_secs(30);
     workers.set_patience(patience);
