@@ -35,7 +35,7 @@ use sys::tap::{TapError, TapOpen};
 use sys::xdp::XdpError;
 
 /// Longest wait, of all, for TAPs that a process holds: it may be ending, or not.
-const HOLD_MAX: Duration = Duration::from_secs(1);
+const HOLD_MAX: Duration = Duration::from_secs(5);
 /// How often it is looked meanwhile: the kernel does not tell when it lets go of a device.
 const HOLD_GLANCE: Duration = Duration::from_millis(10);
 /// Pause before a device that could not be opened is tried again without a sign that it would work now.

@@ -468,6 +468,8 @@ fn a_tap_of_an_earlier_run_is_taken_over_when_it_is_let_go() {
         };
         let held = open();
         let (mut workers, mut devices) = (workers(), Devices::after_restart(false));
+        // However long this takes.
+        devices.strays_held_until += Duration::from_secs(600);
         assert_eq!(devices.want(&tap, &mut workers, START), None);
         assert!(devices.is_any_held());
         assert_eq!((devices.error("tap0"), devices.next_deadline()), (None, Some(START + HOLD_GLANCE)));
