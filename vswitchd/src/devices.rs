@@ -80,6 +80,14 @@ struct Slot {
     held: bool,
 }
 
+impl Slot {
+    /// Whoever has its device may be ending. It is looked again by time alone, as an attempt may itself change links.
+    fn wait_until_let_go(&mut self, now: Instant) {
+        self.held = true;
+        (self.retry_at, self.awaits_links) = (now + HOLD_GLANCE, false);
+    }
+}
+
 /// Where a TAP of an earlier run was found.
 struct Stray {
     /// File of its namespace; none for this one. Not the namespace itself, which would be kept alive.
@@ -368,7 +376,7 @@ impl Devices {
         });
         let adopted = match adopted {
             Some(Err(PortConfigError::Tap(TapError::InUse { .. }))) if may_be_let_go => {
-                (slot.held, slot.retry_at) = (true, now + HOLD_GLANCE);
+                slot.wait_until_let_go(now);
                 return None;
             }
             // As long as it may be there, another one would leave the pod that has it without a connection, and nobody would know.
@@ -388,7 +396,7 @@ impl Devices {
         let (mut port, report) = match opened {
             Ok(opened) => opened,
             Err(error) if may_be_let_go && wants_kernel_device(&slot.config) && is_held(&error) => {
-                (slot.held, slot.retry_at) = (true, now + HOLD_GLANCE);
+                slot.wait_until_let_go(now);
                 return None;
             }
             Err(error) => {

@@ -476,6 +476,11 @@ fn a_tap_of_an_earlier_run_is_taken_over_when_it_is_let_go() {
         assert_eq!(devices.retry(false, &mut workers, START + HOLD_GLANCE), vec![]);
         assert!(devices.is_any_held() && devices.error("tap0").is_none());
         drop(held);
+        assert_eq!(
+            devices.retry(true, &mut workers, START + HOLD_GLANCE),
+            vec![],
+            "links may be of an attempt"
+        );
         let news = devices.retry(false, &mut workers, START + HOLD_GLANCE * 2);
         assert!(matches!(news[..], [News::Open(..)]), "{news:?}");
         assert!(!devices.is_any_held());
@@ -681,6 +686,25 @@ fn a_tap_is_known_by_the_row_that_its_interface_has_now() {
         let news = devices.retry(false, &mut workers, START + RETRY);
         assert!(matches!(news[..], [News::Open(..)]), "{news:?}");
         assert!(there(alias_of(&d)) && !is_here("tap0"), "{:?}", pod.links());
+        workers.stop();
+    });
+}
+
+#[test]
+fn a_kernel_device_whose_udp_port_is_held_is_tried_again_by_time_alone() {
+    in_namespace(|| {
+        let socket = TunnelSocket { protocol: packet::TunnelProtocol::Vxlan, port: 4789 };
+        let config = socket.interface(TunnelCarrier::KernelDevice);
+        let held = std::net::UdpSocket::bind(("0.0.0.0", socket.port)).expect("a free port");
+        let (mut workers, mut devices) = (workers(), Devices::after_restart(false));
+        devices.strays_held_until += Duration::from_secs(600);
+        assert_eq!(devices.want(&config, &mut workers, START), None);
+        assert!(devices.is_any_held() && devices.error(&config.name).is_none());
+        drop(held);
+        // The attempt made a TAP and a VXLAN device.
+        assert_eq!(devices.retry(true, &mut workers, START), vec![]);
+        let news = devices.retry(false, &mut workers, START + HOLD_GLANCE);
+        assert!(matches!(news[..], [News::Open(..)]), "{news:?}");
         workers.stop();
     });
 }
