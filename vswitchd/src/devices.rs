@@ -98,12 +98,26 @@ struct Stray {
 }
 
 impl Stray {
-    /// Finds out whether it is still there, and what it is called now.
-    fn look_again(&mut self) -> Result<(), PortConfigError> {
+    fn link(&self) -> Result<Link, PortConfigError> {
         let links = links(self.netns.as_deref())?;
         let link = links.into_iter().find(|link| link.alias == self.alias);
-        self.name = link.ok_or(PortConfigError::Tap(TapError::Missing { name: self.name }))?.name;
+        link.ok_or(PortConfigError::Tap(TapError::Missing { name: self.name }))
+    }
+
+    /// Finds out whether it is still there, and what it is called now.
+    fn look_again(&mut self) -> Result<(), PortConfigError> {
+        self.name = self.link()?.name;
         Ok(())
+    }
+
+    /// Makes it vanish, whoever has it open.
+    fn delete(&self) -> Result<(), PortConfigError> {
+        let link = self.link()?;
+        let mut netlink = match &self.netns {
+            Some(path) => Netlink::open_in(&Netns::by_path(path)?)?,
+            None => Netlink::open()?,
+        };
+        Ok(netlink.delete(link.index)?)
     }
 }
 
@@ -521,10 +535,21 @@ impl Devices {
         counters.collect()
     }
 
-    /// `exit --cleanup`: every device that the switch made vanishes.
+    /// `exit --cleanup`: every device that the switch made vanishes, also what an earlier run left and still holds. What
+    /// belongs to no interface here may be another switch's.
     pub fn discard_all(&mut self) {
         for device in self.slots.values_mut().filter_map(|s| s.device.as_mut()) {
             let _ = device.port.discard();
+        }
+        // Tunnels' sockets have no row, and so no alias.
+        let of_rows = self.slots.values().filter(|slot| !slot.config.row.is_empty());
+        for stray in of_rows.filter_map(|slot| self.strays.get(&alias_of(&slot.config))) {
+            match stray.delete() {
+                Err(error) if !is_missing(&error) => {
+                    tracing::warn!(target: "netdev", "{}: not removed: {error}", stray.name);
+                }
+                _ => {}
+            }
         }
     }
 }

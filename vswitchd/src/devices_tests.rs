@@ -708,3 +708,30 @@ fn a_kernel_device_whose_udp_port_is_held_is_tried_again_by_time_alone() {
         workers.stop();
     });
 }
+
+/// In a pod or not, whatever it is called by now; but nothing that another switch may have.
+#[test]
+fn clean_up_takes_what_an_earlier_run_still_holds() {
+    in_namespace(|| {
+        let pod = Pod::new("clean");
+        let [moved, other] = ["clean", "clean-other"].map(tap_of);
+        let here = InterfaceConfig { name: "tap1".to_owned(), ..tap_of("clean-here") };
+        let renamed = InterfaceConfig { name: "tap2".to_owned(), ..tap_of("clean-renamed") };
+        let held = [&moved, &renamed].map(|tap| open_tap(tap, Some(&pod.netns)));
+        let held_here = [&here, &other].map(|tap| open_tap(tap, None));
+        let (mut workers, mut devices) = (workers(), Devices::after_restart(false));
+        devices.strays_held_until = Instant::ZERO;
+        for tap in [&moved, &renamed, &here] {
+            assert_eq!(devices.want(tap, &mut workers, START), None);
+        }
+        let mut netlink = Netlink::open_in(&pod.netns).expect("entered");
+        let index = pod.links().iter().find(|link| link.name.as_str() == "tap2").expect("there").index;
+        let name = IfName::new("eth0").expect("a name");
+        netlink.change(index, &sys::netlink::LinkChange::default().name(name)).expect("renamed");
+        workers.stop();
+        devices.discard_all();
+        assert!(pod.links().iter().all(|link| link.name.as_str() == "lo"), "{:?}", pod.links());
+        assert!(!is_here("tap1") && is_here("tap0"));
+        drop((held, held_here));
+    });
+}
