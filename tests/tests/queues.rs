@@ -173,6 +173,7 @@ fn workers(switch: &Switch) -> Vec<String> {
         }
     }
     found.into_values().collect()
+    switch.await_configuration();
 }
 
 /// `Switch::pid` may be that of ip(8), which executes the daemon in its own place or as a child.
