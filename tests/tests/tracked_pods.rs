@@ -60,7 +60,7 @@ impl Lab {
 
     /// A socket of a pod that never blocks.
     fn socket(&self, n: usize, at: (&str, u16)) -> UdpSocket {
-        let socket = self.pods[n - 1].enter(|| UdpSocket::bind(at)).unwrap_or_else(|e| panic!("{at:?}: {e}"));
+        let socket = traffic::bound(&self.pods[n - 1], UdpSocket::bind, at);
         socket.set_nonblocking(true).expect("a socket");
         socket
     }
@@ -500,7 +500,7 @@ impl Family {
 }
 
 fn listen(lab: &Lab, n: usize, at: (&str, u16)) -> TcpListener {
-    lab.pods[n - 1].enter(|| TcpListener::bind(at)).unwrap_or_else(|e| panic!("{at:?}: {e}"))
+    traffic::bound(&lab.pods[n - 1], TcpListener::bind, at)
 }
 
 /// A connection from a pod to a listener: the connecting and the accepting end, and whom the latter took the former for.
