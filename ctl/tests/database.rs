@@ -153,7 +153,8 @@ fn errors_name_what_and_where() {
         serde_json::from_str::<Value>(&run.err).expect("JSON");
     }
     let _server = DatabaseServer::start(at, Daemon::Dead);
-    let run = tapctl(at, &["add-br", "br0", "--timeout", "0.2"]);
+    // Long enough to connect and be answered in, or the words are others.
+    let run = tapctl(at, &["add-br", "br0", "--timeout", "3"]);
     assert!(run.err.contains("vswitchd did not take it up in time"), "{run:?}");
     assert_eq!(ok(at, &["list-br"]), "br0\n");
     ok(at, &["add-br", "br1", "--no-wait"]);

@@ -45,17 +45,27 @@ fn in_namespace(test: impl FnOnce() + Send) {
     run_in(&Netns::new_unnamed().unwrap(), test).unwrap();
 }
 
-/// Whether a device goes within a second. A child that another test is just starting holds a copy of every descriptor until
-/// it executes its program, and with the last copy the device goes.
-fn goes(name: &IfName) -> bool {
+/// Tries for ten seconds. A child that another test is just starting holds a copy of every descriptor until it executes its
+/// program, so that a device which was closed may be in use a moment longer.
+fn in_a_moment<T>(mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
     let mut poller = Poller::new().unwrap();
-    (0..100).any(|_| {
-        let is_gone = IfIndex::of(name).is_none();
-        if !is_gone {
+    (0..1_000).find_map(|_| {
+        let done = attempt();
+        if done.is_none() {
             poller.wait(Some(Duration::from_millis(10)), &mut Vec::new()).unwrap();
         }
-        is_gone
+        done
     })
+}
+
+/// Whether a device goes.
+fn goes(name: &IfName) -> bool {
+    in_a_moment(|| IfIndex::of(name).is_none().then_some(())).is_some()
+}
+
+/// Opens a device that was closed.
+fn open_again(config: &TapConfig<'_>) -> TapPort {
+    in_a_moment(|| TapPort::open(config).ok()).expect("it can be opened again")
 }
 
 fn index_of(name: &IfName) -> IfIndex {
@@ -260,14 +270,7 @@ fn persistent_tap_survives_and_discarded_one_goes() {
         assert!(TapPort::open(&config).is_err(), "a side is still in use");
         drop(rx);
         assert!(IfIndex::of(&config.name).is_some());
-        let mut tries = (0..100).map(|_| {
-            let opened = TapPort::open(&config);
-            if opened.is_err() {
-                Poller::new().unwrap().wait(Some(Duration::from_millis(10)), &mut Vec::new()).unwrap();
-            }
-            opened
-        });
-        let mut again = tries.find_map(Result::ok).unwrap();
+        let mut again = open_again(&config);
         again.discard().unwrap();
         drop(again);
         assert!(goes(&config.name));
@@ -297,7 +300,7 @@ fn tap_in_a_pod_is_found_again_and_dies_with_the_pod() {
         assert_eq!(port.link().unwrap().mtu, Some(1300));
         // The next start of the daemon finds it where it is.
         drop(port);
-        let mut port = TapPort::open(&config).unwrap();
+        let mut port = open_again(&config);
         assert_eq!(port.link().unwrap().mtu, Some(1300));
         port.discard().unwrap();
         drop(port);

@@ -1,9 +1,11 @@
-//! For this crate's tests: a network namespace that goes away with its value, and names nobody else uses.
+//! For this crate's tests: a network namespace that goes away with its value, names nobody else uses, and patience.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use crate::interface::IfName;
 use crate::netns::{Netns, run_in};
+use crate::poll::Poller;
 
 /// An unnamed namespace; everything in it goes when this is dropped.
 pub(crate) struct Scratch {
@@ -34,6 +36,19 @@ pub(crate) fn unique_text(prefix: &str) -> String {
 /// The same as an interface name.
 pub(crate) fn unique(prefix: &str) -> IfName {
     IfName::new(&unique_text(prefix)).expect("short prefixes make valid names")
+}
+
+/// Tries for ten seconds. A child that another test is just starting holds a copy of every descriptor until it executes its
+/// program, so that what was dropped may be in use a moment longer.
+pub(crate) fn in_a_moment<T, E>(mut attempt: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+    let mut poller = Poller::new().expect("epoll");
+    for _ in 0..1_000 {
+        if let Ok(done) = attempt() {
+            return Ok(done);
+        }
+        poller.wait(Some(Duration::from_millis(10)), &mut Vec::new()).expect("a nap");
+    }
+    attempt()
 }
 
 /// A directory that is removed with all its contents when this is dropped.

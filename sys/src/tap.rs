@@ -398,7 +398,7 @@ mod tests {
     use super::*;
     use crate::netlink::{AdminState, LinkChange, Netlink};
     use crate::poll::{Interest, PollToken, Poller};
-    use crate::scratch::{Scratch, unique};
+    use crate::scratch::{Scratch, in_a_moment, unique};
     use crate::vnet::VnetHeader;
     use std::time::Duration;
 
@@ -512,19 +512,6 @@ mod tests {
             Err(io::Error::from_raw_os_error(libc::EBADFD))
         });
         assert_eq!((step.unwrap_err().raw_os_error(), asked), (Some(libc::EBADFD), 1));
-    }
-
-    /// Tries for a second. A child that another test is just starting holds a copy of every descriptor until it executes
-    /// its program, so that a queue which was dropped may be in use a moment longer.
-    fn in_a_moment<T, E>(mut attempt: impl FnMut() -> Result<T, E>) -> Result<T, E> {
-        let mut poller = Poller::new().unwrap();
-        for _ in 0..100 {
-            if let Ok(done) = attempt() {
-                return Ok(done);
-            }
-            poller.wait(Some(Duration::from_millis(10)), &mut Vec::new()).unwrap();
-        }
-        attempt()
     }
 
     #[test]

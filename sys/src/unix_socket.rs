@@ -167,7 +167,7 @@ fn refused(operation: &'static str, path: &Path, source: io::Error) -> UnixSocke
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scratch::TempDirectory;
+    use crate::scratch::{TempDirectory, in_a_moment};
     use std::io::{Read, Write};
 
     fn mode(path: &Path) -> u32 {
@@ -209,7 +209,7 @@ mod tests {
         connect(&path).unwrap();
         drop(first);
         assert!(path.exists());
-        listen(&path, 0o600).unwrap();
+        in_a_moment(|| listen(&path, 0o600)).unwrap();
     }
 
     #[test]

@@ -329,7 +329,7 @@ impl Switch {
         self.daemon.as_ref().map_or(0, Child::id)
     }
 
-    /// Starts the daemon again after `kill` or `stop`.
+    /// Starts the daemon again after `kill` or `stop`, and waits until it answers.
     pub fn restart(&mut self) {
         let log = std::fs::File::create(self.dir.join("stderr.log")).unwrap_or_else(|e| panic!("log: {e}"));
         let mut command = match self.launcher.split_first() {
@@ -355,6 +355,13 @@ impl Switch {
             }
             run(&mut self.tool("ovs-appctl", "version")).code == 0
         });
+    }
+
+    /// Waits until the configuration of the database is carried out. After [`Switch::restart`] the daemon answers before, while
+    /// the kernel still holds TAPs for the process that ended.
+    pub fn await_configuration(&self) {
+        // It must be a change, or ovs-vsctl does not wait.
+        self.run(&format!("ovs-vsctl set Open_vSwitch . external_ids:awaited={}", unique("cfg")));
     }
 
     /// `kill -9`.

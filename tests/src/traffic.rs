@@ -1,7 +1,7 @@
 //! Traffic between pods by their kernels' stacks, every byte checked.
 
 use crate::{Namespace, wait_for};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
@@ -29,11 +29,30 @@ impl<'a> Reach<'a> {
     }
 }
 
+/// A socket of a pod at an address. A child that another test is just starting holds a copy of every descriptor until it executes
+/// its program, so that a port which was given up may be in use a moment longer.
+pub fn bound<A: Copy + std::fmt::Debug + Sync, T: Send>(
+    pod: &Namespace,
+    bind: impl Fn(A) -> io::Result<T> + Sync,
+    at: A,
+) -> T {
+    let mut socket = None;
+    wait_for(&format!("{at:?} is free"), || match pod.enter(|| bind(at)) {
+        Ok(made) => {
+            socket = Some(made);
+            true
+        }
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => false,
+        Err(error) => panic!("{at:?}: {error}"),
+    });
+    socket.expect("waited for")
+}
+
 /// Sends [`TRANSFER`] bytes from a pod to another over TCP. Gives the client's address as the server saw it.
 pub fn transfer(from: &Namespace, to: &Namespace, reach: Reach<'_>) -> SocketAddr {
     let data: Vec<u8> =
         (0..TRANSFER).map(|i| (i as u32).wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
-    let listener = to.enter(|| TcpListener::bind((reach.at, reach.port))).expect("a listener");
+    let listener = bound(to, TcpListener::bind, (reach.at, reach.port));
     let connect_to = reach.via.unwrap_or_else(|| listener.local_addr().expect("an address"));
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -65,7 +84,7 @@ pub fn connects(from: &Namespace, to: SocketAddr) -> bool {
 
 /// A datagram there and its answer back. Gives the client's address as the server saw it.
 pub fn ask(from: &Namespace, to: &Namespace, reach: Reach<'_>, payload: &[u8]) -> SocketAddr {
-    let server = to.enter(|| UdpSocket::bind((reach.at, reach.port))).expect("a server");
+    let server = bound(to, UdpSocket::bind, (reach.at, reach.port));
     let send_to = reach.via.unwrap_or_else(|| server.local_addr().expect("an address"));
     let any = if send_to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let client = from.enter(|| UdpSocket::bind(any)).expect("a client");

@@ -61,7 +61,7 @@ fn pods_ping_and_talk_with_their_offloads_on() {
         (&tap, &b, ["10.1.0.2", "fd01::2"]),
     ] {
         for address in addresses {
-            assert!(from.pings(address), "{address}");
+            wait_for("answers", || from.pings(address));
             traffic::transfer(from, to, Reach::direct(address));
             traffic::ask(from, to, Reach::direct(address), &[7; 1200]);
         }
@@ -101,7 +101,7 @@ fn generic_mode_serves_pods_that_send_complete_frames() {
             .expect("ethtool");
     }
     let [a, b] = pods;
-    assert!(a.pings("10.1.0.2"));
+    wait_for("answers", || a.pings("10.1.0.2"));
     traffic::transfer(&a, &b, Reach::direct("10.1.0.2"));
     traffic::transfer(&b, &a, Reach::direct("10.1.0.1"));
     wait_for("the mode", || column(&switch, "pod1", "status:xdp-mode") == "generic");
@@ -142,8 +142,8 @@ fn queues_are_spread_over_workers() {
         pod
     });
     let [a, b] = pods;
+    wait_for("answers", || a.pings("10.1.0.2"));
     for _ in 0..4 {
-        assert!(a.pings("10.1.0.2"));
         traffic::transfer(&a, &b, Reach::direct("10.1.0.2"));
         traffic::transfer(&b, &a, Reach::direct("10.1.0.1"));
     }
@@ -170,7 +170,7 @@ fn device_vanishes_and_comes_back() {
     switch.run("ovs-vsctl add-br br0");
     let a = switch.pod("br0", "pod1", "10.1.0.1/24");
     let b = pod(&switch, "pod2", "10.1.0.2/24", "");
-    assert!(a.pings("10.1.0.2"));
+    wait_for("answers", || a.pings("10.1.0.2"));
     for _ in 0..3 {
         // With its other end.
         b.run_ok(&format!("ip link del {FAR}"));
@@ -208,7 +208,7 @@ fn options_that_make_no_sense_are_errors_and_right_ones_mend_them() {
     switch.run("ovs-vsctl add-br br0");
     let a = switch.pod("br0", "pod1", "10.1.0.1/24");
     let _b = pod(&switch, "pod2", "10.1.0.2/24", "");
-    assert!(a.pings("10.1.0.2"));
+    wait_for("answers", || a.pings("10.1.0.2"));
     let invalid = "pod2: could not set configuration (Invalid argument): ";
     let not_opened = "could not open network device pod2 (";
     for (set, error) in [

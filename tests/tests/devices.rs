@@ -342,6 +342,7 @@ fn exit_with_cleanup_removes_the_taps_and_exit_does_not() {
         assert!(!switch.dir().join(file).exists(), "{file} is left");
     }
     switch.restart();
+    switch.await_configuration();
     assert!(names(&switch).contains("pod1"), "{}", names(&switch));
     assert!(switch.stop("--cleanup"));
     let left = names(&switch);

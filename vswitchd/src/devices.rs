@@ -35,7 +35,7 @@ use sys::tap::{TapError, TapOpen};
 use sys::xdp::XdpError;
 
 /// Longest wait, of all, for TAPs that a process holds: it may be ending, or not.
-const HOLD_MAX: Duration = Duration::from_secs(1);
+const HOLD_MAX: Duration = Duration::from_secs(5);
 /// How often it is looked meanwhile: the kernel does not tell when it lets go of a device.
 const HOLD_GLANCE: Duration = Duration::from_millis(10);
 /// Pause before a device that could not be opened is tried again without a sign that it would work now.
@@ -80,6 +80,14 @@ struct Slot {
     held: bool,
 }
 
+impl Slot {
+    /// Whoever has its device may be ending. It is looked again by time alone, as an attempt may itself change links.
+    fn wait_until_let_go(&mut self, now: Instant) {
+        self.held = true;
+        (self.retry_at, self.awaits_links) = (now + HOLD_GLANCE, false);
+    }
+}
+
 /// Where a TAP of an earlier run was found.
 struct Stray {
     /// File of its namespace; none for this one. Not the namespace itself, which would be kept alive.
@@ -90,12 +98,26 @@ struct Stray {
 }
 
 impl Stray {
-    /// Finds out whether it is still there, and what it is called now.
-    fn look_again(&mut self) -> Result<(), PortConfigError> {
+    fn link(&self) -> Result<Link, PortConfigError> {
         let links = links(self.netns.as_deref())?;
         let link = links.into_iter().find(|link| link.alias == self.alias);
-        self.name = link.ok_or(PortConfigError::Tap(TapError::Missing { name: self.name }))?.name;
+        link.ok_or(PortConfigError::Tap(TapError::Missing { name: self.name }))
+    }
+
+    /// Finds out whether it is still there, and what it is called now.
+    fn look_again(&mut self) -> Result<(), PortConfigError> {
+        self.name = self.link()?.name;
         Ok(())
+    }
+
+    /// Makes it vanish, whoever has it open.
+    fn delete(&self) -> Result<(), PortConfigError> {
+        let link = self.link()?;
+        let mut netlink = match &self.netns {
+            Some(path) => Netlink::open_in(&Netns::by_path(path)?)?,
+            None => Netlink::open()?,
+        };
+        Ok(netlink.delete(link.index)?)
     }
 }
 
@@ -368,7 +390,7 @@ impl Devices {
         });
         let adopted = match adopted {
             Some(Err(PortConfigError::Tap(TapError::InUse { .. }))) if may_be_let_go => {
-                (slot.held, slot.retry_at) = (true, now + HOLD_GLANCE);
+                slot.wait_until_let_go(now);
                 return None;
             }
             // As long as it may be there, another one would leave the pod that has it without a connection, and nobody would know.
@@ -388,7 +410,7 @@ impl Devices {
         let (mut port, report) = match opened {
             Ok(opened) => opened,
             Err(error) if may_be_let_go && wants_kernel_device(&slot.config) && is_held(&error) => {
-                (slot.held, slot.retry_at) = (true, now + HOLD_GLANCE);
+                slot.wait_until_let_go(now);
                 return None;
             }
             Err(error) => {
@@ -513,10 +535,21 @@ impl Devices {
         counters.collect()
     }
 
-    /// `exit --cleanup`: every device that the switch made vanishes.
+    /// `exit --cleanup`: every device that the switch made vanishes, also what an earlier run left and still holds. What
+    /// belongs to no interface here may be another switch's.
     pub fn discard_all(&mut self) {
         for device in self.slots.values_mut().filter_map(|s| s.device.as_mut()) {
             let _ = device.port.discard();
+        }
+        // Tunnels' sockets have no row, and so no alias.
+        let of_rows = self.slots.values().filter(|slot| !slot.config.row.is_empty());
+        for stray in of_rows.filter_map(|slot| self.strays.get(&alias_of(&slot.config))) {
+            match stray.delete() {
+                Err(error) if !is_missing(&error) => {
+                    tracing::warn!(target: "netdev", "{}: not removed: {error}", stray.name);
+                }
+                _ => {}
+            }
         }
     }
 }

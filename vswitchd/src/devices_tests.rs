@@ -274,6 +274,7 @@ fn a_side_whose_worker_does_not_answer_moves_when_it_does() {
     devices.move_first_of("p", 0, &workers);
     drop(holder);
     look_again(&mut devices, &mut workers);
+    workers.set_patience(Duration::from_secs(60));
     assert!(has_side(&workers, 0, port));
     assert!(!has_side(&workers, 1, port));
     workers.stop();
@@ -298,6 +299,7 @@ fn a_worker_that_does_not_answer_ends_when_it_has_given_back_its_sides() {
         look_again(&mut devices, &mut workers);
         assert_eq!((workers.count(), steps(&workers)), (2, 3));
         let worker = devices.open().find(|(name, ..)| *name == "p").map(|(_, _, worker, _)| worker);
+        workers.set_patience(Duration::from_secs(60));
         assert!(has_side(&workers, worker.expect("open"), port));
         workers.stop();
     }
@@ -400,6 +402,8 @@ fn a_device_that_could_not_be_handed_over_has_another_number_the_next_time() {
 #[test]
 fn a_worker_that_does_not_answer_is_waited_for_once() {
     let (mut workers, _devices, _, holder) = held_worker();
+    // All of it is waited for the one; the other one has as long.
+    workers.set_patience(Duration::from_secs(2));
     assert_eq!(workers.fragments().len(), 1, "the other one answers");
     let patience = Duration::from_secs(30);
     workers.set_patience(patience);
@@ -464,12 +468,19 @@ fn a_tap_of_an_earlier_run_is_taken_over_when_it_is_let_go() {
         };
         let held = open();
         let (mut workers, mut devices) = (workers(), Devices::after_restart(false));
+        // However long this takes.
+        devices.strays_held_until += Duration::from_secs(600);
         assert_eq!(devices.want(&tap, &mut workers, START), None);
         assert!(devices.is_any_held());
         assert_eq!((devices.error("tap0"), devices.next_deadline()), (None, Some(START + HOLD_GLANCE)));
         assert_eq!(devices.retry(false, &mut workers, START + HOLD_GLANCE), vec![]);
         assert!(devices.is_any_held() && devices.error("tap0").is_none());
         drop(held);
+        assert_eq!(
+            devices.retry(true, &mut workers, START + HOLD_GLANCE),
+            vec![],
+            "links may be of an attempt"
+        );
         let news = devices.retry(false, &mut workers, START + HOLD_GLANCE * 2);
         assert!(matches!(news[..], [News::Open(..)]), "{news:?}");
         assert!(!devices.is_any_held());
@@ -676,5 +687,51 @@ fn a_tap_is_known_by_the_row_that_its_interface_has_now() {
         assert!(matches!(news[..], [News::Open(..)]), "{news:?}");
         assert!(there(alias_of(&d)) && !is_here("tap0"), "{:?}", pod.links());
         workers.stop();
+    });
+}
+
+#[test]
+fn a_kernel_device_whose_udp_port_is_held_is_tried_again_by_time_alone() {
+    in_namespace(|| {
+        let socket = TunnelSocket { protocol: packet::TunnelProtocol::Vxlan, port: 4789 };
+        let config = socket.interface(TunnelCarrier::KernelDevice);
+        let held = std::net::UdpSocket::bind(("0.0.0.0", socket.port)).expect("a free port");
+        let (mut workers, mut devices) = (workers(), Devices::after_restart(false));
+        devices.strays_held_until += Duration::from_secs(600);
+        assert_eq!(devices.want(&config, &mut workers, START), None);
+        assert!(devices.is_any_held() && devices.error(&config.name).is_none());
+        drop(held);
+        // The attempt made a TAP and a VXLAN device.
+        assert_eq!(devices.retry(true, &mut workers, START), vec![]);
+        let news = devices.retry(false, &mut workers, START + HOLD_GLANCE);
+        assert!(matches!(news[..], [News::Open(..)]), "{news:?}");
+        workers.stop();
+    });
+}
+
+/// In a pod or not, whatever it is called by now; but nothing that another switch may have.
+#[test]
+fn clean_up_takes_what_an_earlier_run_still_holds() {
+    in_namespace(|| {
+        let pod = Pod::new("clean");
+        let [moved, other] = ["clean", "clean-other"].map(tap_of);
+        let here = InterfaceConfig { name: "tap1".to_owned(), ..tap_of("clean-here") };
+        let renamed = InterfaceConfig { name: "tap2".to_owned(), ..tap_of("clean-renamed") };
+        let held = [&moved, &renamed].map(|tap| open_tap(tap, Some(&pod.netns)));
+        let held_here = [&here, &other].map(|tap| open_tap(tap, None));
+        let (mut workers, mut devices) = (workers(), Devices::after_restart(false));
+        devices.strays_held_until = Instant::ZERO;
+        for tap in [&moved, &renamed, &here] {
+            assert_eq!(devices.want(tap, &mut workers, START), None);
+        }
+        let mut netlink = Netlink::open_in(&pod.netns).expect("entered");
+        let index = pod.links().iter().find(|link| link.name.as_str() == "tap2").expect("there").index;
+        let name = IfName::new("eth0").expect("a name");
+        netlink.change(index, &sys::netlink::LinkChange::default().name(name)).expect("renamed");
+        workers.stop();
+        devices.discard_all();
+        assert!(pod.links().iter().all(|link| link.name.as_str() == "lo"), "{:?}", pod.links());
+        assert!(!is_here("tap1") && is_here("tap0"));
+        drop((held, held_here));
     });
 }

@@ -1,11 +1,14 @@
 use super::tests::{ip, link, name, ready};
 use super::*;
-use crate::scratch::Scratch;
+use crate::scratch::{Scratch, in_a_moment};
 
 fn host(netlink: &mut Netlink) -> IfIndex {
     for arguments in [
         "link set lo up",
         "link add left type veth peer name right",
+        // Nothing is to come later by itself, as link-local addresses do.
+        "link set left addrgenmode none",
+        "link set right addrgenmode none",
         "addr add 192.168.7.1/24 dev left",
         "addr add 2001:db8:7::1/64 dev left nodad",
         "link set left up",
@@ -21,6 +24,10 @@ fn host(netlink: &mut Netlink) -> IfIndex {
         "-6 route add 2001:db8:99::/48 via 2001:db8:7::fe",
     ] {
         ip(&arguments.split(' ').collect::<Vec<_>>());
+    }
+    for end in ["left", "right"] {
+        // Nor does the kernel's news that it has noticed the carrier.
+        in_a_moment(|| (link(netlink, end).oper == OperState::Up).then_some(()).ok_or(end)).unwrap();
     }
     link(netlink, "left").index
 }

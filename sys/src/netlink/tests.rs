@@ -217,6 +217,43 @@ fn lost_notifications_ask_for_a_resync() {
     });
 }
 
+/// As while they change all the time.
+#[test]
+fn links_that_cannot_be_listed_after_a_loss_are_listed_later() {
+    Scratch::new().run(|| {
+        let mut netlink = Netlink::open().unwrap();
+        netlink.create_bridge(&name("bridge")).unwrap();
+        let bridge = link(&mut netlink, "bridge").index;
+        let mut watch = LinkWatch::open().unwrap();
+        watch.socket.set_rx_buf_sz(1i32).unwrap();
+        // Its family of that number, if there is one, is not that of links: it refuses the request.
+        let refusing = Socket::new(netlink_sys::protocols::NETLINK_GENERIC).unwrap();
+        let good = std::mem::replace(&mut watch.netlink.socket, refusing);
+        assert!(matches!(watch.netlink.links(), Err(NetlinkError::Refused { .. })));
+        for round in 0..200u32 {
+            netlink.change(bridge, &LinkChange::default().mtu(1000 + round)).unwrap();
+        }
+        netlink.create_bridge(&name("missed")).unwrap();
+        let missed = link(&mut netlink, "missed").index;
+        let is_missed = |event: &LinkEvent, changed: bool| match event {
+            LinkEvent::Added(link) => link.index == missed && !changed,
+            LinkEvent::Changed(link) => link.index == missed && changed,
+            _ => false,
+        };
+        let mut events = read_until(&mut watch, |events| events.contains(&LinkEvent::Resync));
+        watch.read(&mut events).unwrap();
+        assert!(!events.iter().any(|event| is_missed(event, false)), "nothing was lost: {events:?}");
+        // And it goes on working.
+        netlink.delete(bridge).unwrap();
+        let gone = LinkEvent::Removed { index: bridge, name: name("bridge") };
+        read_until(&mut watch, |events| events.contains(&gone));
+        watch.netlink.socket = good;
+        netlink.change(missed, &LinkChange::default().mtu(1400)).unwrap();
+        let events = read_until(&mut watch, |events| events.iter().any(|event| is_missed(event, true)));
+        assert!(!events.iter().any(|event| is_missed(event, false)), "it is not new: {events:?}");
+    });
+}
+
 /// A device that was moved changes where it is now; whoever moved it hears of that.
 #[test]
 fn changes_in_other_namespaces_are_heard() {

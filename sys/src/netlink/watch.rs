@@ -45,8 +45,10 @@ pub enum LinkEvent {
 pub struct LinkWatch {
     pub(super) socket: Socket,
     // For looking again after a loss, in the same namespace as `socket`.
-    netlink: Netlink,
+    pub(super) netlink: Netlink,
     known: BTreeSet<IfIndex>,
+    /// Whether `known` is of before a loss, as links could not be listed since.
+    is_stale: bool,
     buffer: Vec<u8>,
 }
 
@@ -61,8 +63,8 @@ impl LinkWatch {
         socket.set_rx_buf_sz(i32::try_from(RECEIVE_BUFFER).unwrap_or(i32::MAX))?;
         socket.bind(&SocketAddr::new(0, GROUP_LINK))?;
         let netlink = Netlink::open()?;
-        let mut watch =
-            Self { socket, netlink, known: BTreeSet::new(), buffer: Vec::with_capacity(RECEIVE_LENGTH) };
+        let (known, buffer) = (BTreeSet::new(), Vec::with_capacity(RECEIVE_LENGTH));
+        let mut watch = Self { socket, netlink, known, is_stale: true, buffer };
         // After the subscription: what comes up in between is told as changed rather than added, but not missed.
         watch.look()?;
         Ok(watch)
@@ -77,11 +79,15 @@ impl LinkWatch {
     }
 
     /// Appends what has happened since the last call to `events`; nothing if nothing has. At most 64 datagrams are read:
-    /// the descriptor stays readable while more wait.
+    /// the descriptor stays readable while more wait. While links cannot be listed, as they keep changing, one that is not new
+    /// may be told as added.
     ///
     /// # Errors
-    /// [`NetlinkError::Socket`]; the watch is of no more use then.
+    /// [`NetlinkError`], but [`NetlinkError::Refused`]; the watch is of no more use then.
     pub fn read(&mut self, events: &mut Vec<LinkEvent>) -> Result<(), NetlinkError> {
+        if self.is_stale {
+            self.look()?;
+        }
         for _ in 0..DATAGRAMS_MAX {
             self.buffer.clear();
             match self.socket.recv(&mut self.buffer, libc::MSG_TRUNC) {
@@ -96,8 +102,16 @@ impl LinkWatch {
         Ok(())
     }
 
+    /// Lists the links, later if that is refused now, as while they keep changing. Notifications come in any case.
     fn look(&mut self) -> Result<(), NetlinkError> {
-        self.known = self.netlink.links()?.into_iter().map(|link| link.index).collect();
+        match self.netlink.links() {
+            Ok(links) => {
+                self.known = links.into_iter().map(|link| link.index).collect();
+                self.is_stale = false;
+            }
+            Err(NetlinkError::Refused { .. }) => self.is_stale = true,
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 

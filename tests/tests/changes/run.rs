@@ -12,7 +12,7 @@ use tests::{Ran, Tools, frames, wait_for};
 
 /// How often both are asked again before they are said to differ. Open vSwitch answers before its datapath follows, and
 /// both let time-outs pass on a thread that is not the one that answers.
-const LOOKS_MAX: usize = 60;
+const LOOKS_MAX: usize = 300;
 
 /// Every port that there may be, by name.
 pub const PORTS: [&str; 9] = ["p1", "p2", "p3", "p4", "p5", "p6", "q1", "q2", "q3"];

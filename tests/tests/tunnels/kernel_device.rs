@@ -191,6 +191,7 @@ fn nothing_is_left_when_the_switch_ends_and_a_restart_works() {
     both.talk();
     both.nodes[0].kill();
     both.nodes[0].restart();
+    both.nodes[0].await_configuration();
     assert!(has(both.nodes[0].ns(), DEVICE), "{}", both.nodes[0].log());
     both.talk();
     both.nodes[0].kill();
@@ -198,6 +199,7 @@ fn nothing_is_left_when_the_switch_ends_and_a_restart_works() {
         !has(both.nodes[0].ns(), DEVICE) && !has(both.nodes[0].ns(), TAP)
     });
     both.nodes[0].restart();
+    both.nodes[0].await_configuration();
     both.talk();
     assert!(both.nodes[0].stop(""));
     wait_for("the devices are gone", || !has(both.nodes[0].ns(), DEVICE) && !has(both.nodes[0].ns(), TAP));

@@ -225,6 +225,9 @@ pub fn example(figures: &[(&str, Figures<'_>)]) -> serde_json::Value {
 mod tests {
     use super::*;
 
+    /// Long enough for each receiver to have its turn on a busy machine.
+    const WINDOW: Duration = Duration::from_millis(500);
+
     #[test]
     fn every_load_crosses_the_kernel_s_bridge() {
         let dir = std::env::temp_dir().join(format!("compare-devices-{}", std::process::id()));
@@ -234,17 +237,17 @@ mod tests {
         let (running, crowd) = (start(Place::Node), start(Place::Crowd));
         for (place, running) in [(Place::Node, &running), (Place::Crowd, &crowd)] {
             for case in CASES.iter().filter(|c| c.place == place && bridge.is_measured(c.load)) {
-                let sample = measure(case, running, Duration::from_millis(50), CONGESTION_CONTROL);
+                let sample = measure(case, running, WINDOW, CONGESTION_CONTROL);
                 let sample = sample.unwrap_or_else(|error| panic!("{}: {error:#}", case.name));
                 assert_eq!(sample.cost, None, "{}: the kernel has no process", case.name);
             }
         }
-        let unknown = measure(&CASES[0], &running, Duration::from_millis(50), "carrier-pigeon").unwrap_err();
+        let unknown = measure(&CASES[0], &running, WINDOW, "carrier-pigeon").unwrap_err();
         assert!(format!("{unknown:#}").contains("carrier-pigeon"), "{unknown:#}");
         // A pod whose link is down is told, not measured as nothing.
         let link = running.pods[1].link().unwrap().index;
         sys::netlink::Netlink::open_in(running.pods[1].space.netns()).unwrap().delete(link).unwrap();
-        assert!(measure(&CASES[0], &running, Duration::from_millis(50), CONGESTION_CONTROL).is_err());
+        assert!(measure(&CASES[0], &running, WINDOW, CONGESTION_CONTROL).is_err());
         std::fs::remove_dir_all(dir).unwrap();
     }
 }
