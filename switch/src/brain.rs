@@ -76,6 +76,11 @@ pub enum Command {
     },
     /// A controller wants connections forgotten.
     FlushConnections(CtFlush),
+    /// A bridge has another datapath id: its controllers are to connect anew, as no message tells them.
+    Reconnect {
+        /// Name of the bridge.
+        bridge: String,
+    },
     /// A standalone bridge lost or found its controllers: something for the log.
     FailOpen {
         /// Name of the bridge.
@@ -422,7 +427,11 @@ impl Brain {
         }
         let hw_mac = config.hwaddr.or_else(|| self.devices.get(name).map(|d| d.mac));
         let hw_mac = hw_mac.unwrap_or_else(|| made_up_mac(self.seed, name));
-        state.datapath_id = config.datapath_id.unwrap_or(hw_mac.0);
+        let datapath_id = config.datapath_id.unwrap_or(hw_mac.0);
+        let before = std::mem::replace(&mut state.datapath_id, datapath_id);
+        if before != datapath_id && self.connections.values().any(|c| c.bridge == name) {
+            self.commands.push(Command::Reconnect { bridge: name.to_owned() });
+        }
         let Some(bridge) = self.staging.bridge_mut(state.id) else { return };
         bridge.hw_mac = hw_mac;
         bridge.mac().configure(config.mac_table_size, config.mac_aging);

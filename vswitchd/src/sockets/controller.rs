@@ -27,6 +27,8 @@ struct Active {
     since: Option<Instant>,
     retry_at: Instant,
     backoff: Duration,
+    /// Whether the connection, once it has ended, is made again without a pause.
+    at_once: bool,
     last_error: Option<String>,
 }
 
@@ -36,6 +38,8 @@ pub struct Controllers {
     active: BTreeMap<(String, String), Active>,
     /// Passive targets (`ptcp:`, `punix:`) that are open: bridge and target.
     passive: BTreeSet<(String, String)>,
+    /// Whether nobody is connected to for now.
+    held: bool,
     versions: BTreeMap<String, OfVersions>,
     /// Targets that cannot be used: bridge and target; what is wrong has been logged.
     refused: BTreeSet<(String, String)>,
@@ -47,6 +51,9 @@ impl Controllers {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
+        if self.held {
+            return None;
+        }
         self.active.values().filter(|a| !a.connected).map(|a| a.retry_at).min()
     }
 
@@ -89,8 +96,11 @@ impl Active {
     fn fail(&mut self, error: Option<String>, now: Instant) {
         self.connected = false;
         self.since = Some(now);
-        self.retry_at = now + self.backoff;
-        self.backoff = (self.backoff * 2).min(self.config.max_backoff);
+        self.retry_at = now;
+        if !std::mem::take(&mut self.at_once) {
+            self.retry_at = now + self.backoff;
+            self.backoff = (self.backoff * 2).min(self.config.max_backoff);
+        }
         self.last_error = error.or(self.last_error.take());
     }
 }
@@ -121,6 +131,7 @@ impl Sockets {
                             since: None,
                             retry_at: now,
                             backoff: BACKOFF_FIRST,
+                            at_once: false,
                             last_error: None,
                         });
                         active.config = settings.clone();
@@ -170,6 +181,19 @@ impl Sockets {
         }
     }
 
+    /// As [`Self::reconnect`] for one bridge, without a pause: the bridge has changed and nothing has failed.
+    pub fn reconnect_at_once(&mut self, bridge: &str) {
+        self.reconnect(Some(bridge));
+        let of_bridge = self.controllers.active.iter_mut().filter(|((b, _), a)| b == bridge && a.connected);
+        of_bridge.for_each(|(_, active)| active.at_once = true);
+    }
+
+    /// Whether connecting to controllers is to wait: until bridges are what they will be, they would not know whom they
+    /// talk to.
+    pub fn hold_controllers(&mut self, held: bool) {
+        self.controllers.held = held;
+    }
+
     fn open_passive(&mut self, key: (String, String), places: &Places) {
         if self.controllers.passive.contains(&key) {
             return;
@@ -208,6 +232,9 @@ impl Sockets {
 
     /// Begins connections whose time has come.
     pub(super) fn reach_controllers(&mut self, now: Instant) {
+        if self.controllers.held {
+            return;
+        }
         let due: Vec<(String, String)> = self
             .controllers
             .active

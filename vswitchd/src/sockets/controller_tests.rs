@@ -4,10 +4,12 @@ use super::*;
 use crate::args::Args;
 use crate::database::link::Link;
 use base::HashSeed;
+use openflow::message::{Message, Xid};
 use openflow::session::{Received, SessionConfig, SessionEvent, Side};
 use openflow::{OfVersions, Session};
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
+use switch::brain::Command;
 use switch::config::BridgeConfig;
 use switch::forwarding::NoPunt;
 
@@ -85,6 +87,11 @@ impl Lab {
             for (conn, outgoing) in self.brain.drain_outbox() {
                 self.sockets.send(conn, outgoing);
             }
+            for command in self.brain.drain_commands() {
+                if let Command::Reconnect { bridge } = command {
+                    self.sockets.reconnect_at_once(&bridge);
+                }
+            }
             self.sockets.flush(&mut self.link, &mut self.brain, self.now);
         }
     }
@@ -106,8 +113,8 @@ impl Lab {
 }
 
 /// The other end.
-struct Controller {
-    stream: UnixStream,
+struct Controller<S = UnixStream> {
+    stream: S,
     session: Session,
 }
 
@@ -115,8 +122,28 @@ impl Controller {
     fn accept(listener: &UnixListener, versions: OfVersions, now: Instant) -> Controller {
         let (stream, _) = listener.accept().expect("the switch has connected");
         stream.set_nonblocking(true).expect("non-blocking");
+        Controller::over(stream, versions, now)
+    }
+}
+
+impl<S: Read + Write> Controller<S> {
+    fn over(stream: S, versions: OfVersions, now: Instant) -> Controller<S> {
         let config = SessionConfig { side: Side::Controller, versions, probe_interval: None };
         Controller { stream, session: Session::new(config, now) }
+    }
+
+    /// Asks for the datapath id and gives what the switch says, after some turns of its loop.
+    fn datapath_id(&mut self, lab: &mut Lab, second: u64) -> u64 {
+        self.talk(lab.now);
+        lab.turns_at(second);
+        self.talk(lab.now);
+        self.session.send(Xid(9), &Message::FeaturesRequest).expect("it can be said");
+        self.talk(lab.now);
+        lab.turns_at(second);
+        match self.talk(lab.now).0.as_slice() {
+            [Received { message: Message::FeaturesReply(features), .. }] => features.datapath_id,
+            other => panic!("{other:?}"),
+        }
     }
 
     /// Writes, then reads what is there; whether the connection is still open.
@@ -144,6 +171,13 @@ impl Controller {
         }
         (got, open)
     }
+}
+
+/// Somebody who connects to the switch and has yet to say HELLO.
+fn knock<S: Read + Write>(lab: &mut Lab, connect: impl FnOnce() -> std::io::Result<S>) -> Controller<S> {
+    let stream = connect().expect("a connection");
+    lab.sockets.ready_doors.extend(lab.sockets.listeners.keys());
+    Controller::over(stream, OfVersions::ALL, lab.now)
 }
 
 #[test]
@@ -239,6 +273,42 @@ fn connections_are_made_anew_when_that_is_asked_for() {
         lab.turns_at(second + 1);
         assert_eq!(lab.state(), "ACTIVE");
     }
+}
+
+#[test]
+fn controllers_that_knew_another_datapath_id_are_connected_to_anew_at_once() {
+    let mut lab = Lab::new("identity");
+    let listener = lab.listen();
+    lab.configure(|b| b.datapath_id = Some(1));
+    lab.sockets.add_bridge("br0", &lab.places).expect("its sockets");
+    let path = lab.dir.join("br0.mgmt");
+    let mut manager = knock(&mut lab, || UnixStream::connect(path));
+    manager.stream.set_nonblocking(true).expect("non-blocking");
+    lab.turns_at(0);
+    assert_eq!(manager.datapath_id(&mut lab, 0), 1);
+    let mut controller = Controller::accept(&listener, OfVersions::ALL, lab.now);
+    assert_eq!(controller.datapath_id(&mut lab, 0), 1);
+    lab.configure(|b| b.datapath_id = Some(2));
+    lab.turns_at(0);
+    assert!(!controller.talk(lab.now).1, "the connection is closed");
+    let mut controller = Controller::accept(&listener, OfVersions::ALL, lab.now);
+    assert_eq!(controller.datapath_id(&mut lab, 0), 2);
+    assert_eq!(lab.state(), "ACTIVE");
+    assert_eq!(manager.datapath_id(&mut lab, 0), 2, "ovs-ofctl goes on");
+}
+
+#[test]
+fn nobody_is_connected_to_while_bridges_are_not_what_they_will_be() {
+    let mut lab = Lab::new("held");
+    let listener = lab.listen();
+    lab.sockets.hold_controllers(true);
+    lab.turns_at(0);
+    assert!(listener.accept().is_err(), "nobody has connected");
+    assert_eq!(lab.sockets.controllers.next_deadline(), None, "the loop may sleep");
+    lab.sockets.hold_controllers(false);
+    assert_eq!(lab.pause(), 0);
+    lab.turns_at(0);
+    Controller::accept(&listener, OfVersions::ALL, lab.now);
 }
 
 #[test]
