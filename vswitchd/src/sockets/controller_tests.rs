@@ -3,11 +3,13 @@
 use super::*;
 use crate::args::Args;
 use crate::database::link::Link;
+use crate::streams::Listener;
 use base::HashSeed;
 use openflow::message::{Message, Xid};
 use openflow::session::{Received, SessionConfig, SessionEvent, Side};
 use openflow::{OfVersions, Session};
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::net::{UnixListener, UnixStream};
 use switch::brain::Command;
 use switch::config::BridgeConfig;
@@ -309,6 +311,86 @@ fn nobody_is_connected_to_while_bridges_are_not_what_they_will_be() {
     assert_eq!(lab.pause(), 0);
     lab.turns_at(0);
     Controller::accept(&listener, OfVersions::ALL, lab.now);
+}
+
+#[test]
+fn who_connects_over_tcp_is_probed_as_its_row_says() {
+    let mut lab = Lab::new("passive");
+    let target = "ptcp:0:127.0.0.1";
+    lab.configure(|b| b.controllers = [(target.to_owned(), ControllerConfig::default())].into());
+    let address = lab.sockets.listeners.values().find_map(|(_, l)| match l {
+        Listener::Tcp(l) => l.local_addr().ok(),
+        Listener::Unix(_) => None,
+    });
+    let address = address.expect("it listens");
+    let over_tcp = || {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nonblocking(true)?;
+        Ok(stream)
+    };
+    let (mut silent, mut lively) = (knock(&mut lab, over_tcp), knock(&mut lab, over_tcp));
+    let mut mute = knock(&mut lab, over_tcp);
+    mute.session.written(usize::MAX);
+    lab.turns_at(0);
+    silent.talk(lab.now);
+    lively.talk(lab.now);
+    lab.turns_at(0);
+    // A shorter interval holds for connections that are there.
+    lab.configure(|b| {
+        let row = b.controllers.get_mut(target).expect("its row");
+        row.inactivity_probe = Duration::from_secs(1);
+    });
+    for second in 1..=4 {
+        lab.turns_at(second);
+        // What it hears first and what it answers then.
+        lively.talk(lab.now);
+        assert!(lively.talk(lab.now).1, "second {second}");
+        lab.turns_at(second);
+        let mut bytes = vec![0; 4_096];
+        match second {
+            // OFPT_ECHO_REQUEST, as above.
+            1 => assert!(silent.stream.read(&mut bytes).is_ok_and(|n| n == 8 && bytes[1] == 2)),
+            _ => assert!(matches!(silent.stream.read(&mut bytes), Ok(0)), "it is let go"),
+        }
+        assert!(!mute.talk(lab.now).1, "who does not say HELLO is not even asked");
+    }
+    // So it does for those that come later.
+    let mut late = knock(&mut lab, over_tcp);
+    lab.turns_at(4);
+    late.talk(lab.now);
+    lab.turns_at(4);
+    lab.turns_at(5);
+    lab.turns_at(6);
+    assert!(!late.talk(lab.now).1);
+}
+
+#[test]
+fn local_clients_are_not_probed_but_have_to_say_hello() {
+    let mut lab = Lab::new("local");
+    lab.configure(|b| b.controllers = [("punix:p".to_owned(), ControllerConfig::default())].into());
+    lab.sockets.add_bridge("br0", &lab.places).expect("its sockets");
+    let dir = lab.dir.clone();
+    let connect = |name: &str| {
+        let stream = UnixStream::connect(dir.join(name))?;
+        stream.set_nonblocking(true)?;
+        Ok(stream)
+    };
+    let mut clients = ["p", "br0.mgmt"].map(|name| knock(&mut lab, || connect(name)));
+    let mut mute = ["p", "br0.mgmt"].map(|name| knock(&mut lab, || connect(name)));
+    lab.turns_at(0);
+    for client in &mut clients {
+        client.talk(lab.now);
+    }
+    mute.iter_mut().for_each(|client| client.session.written(usize::MAX));
+    lab.turns_at(0);
+    lab.configure(|_| {});
+    lab.turns_at(3_600);
+    assert_eq!(clients.each_mut().map(|client| client.talk(lab.now).1), [true, true]);
+    assert_eq!(mute.each_mut().map(|client| client.talk(lab.now).1), [false, false]);
+    // A row that goes takes its connections along.
+    lab.configure(|b| b.controllers.clear());
+    lab.turns_at(3_601);
+    assert_eq!(clients.each_mut().map(|client| client.talk(lab.now).1), [false, true]);
 }
 
 #[test]
