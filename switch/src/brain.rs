@@ -613,10 +613,14 @@ impl Brain {
     }
 
     fn sync_port(&mut self, name: &str, interface: &InterfaceConfig, now: Instant) {
-        let (device, mac, device_state) = self.device_of(interface);
+        let (device, mac, mut device_state) = self.device_of(interface);
         let Some(state) = self.bridges.get_mut(name) else { return };
         if let Some(port) = state.ports.values_mut().find(|p| p.name == interface.name) {
             let before = port.desc();
+            // Where there is no device that anybody else could take up or down, a controller's setting stays.
+            if interface.kind.is_virtual() && !matches!(port.device, Device::Datapath(_)) {
+                device_state.admin_up = port.state.admin_up;
+            }
             let same_device = port.device == device
                 || matches!((&port.device, &device), (Device::Patch(_), Device::Patch(_)));
             if !same_device {
@@ -651,7 +655,7 @@ impl Brain {
 
     /// What stands behind an interface that exists, its address and its state.
     fn device_of(&self, interface: &InterfaceConfig) -> (Device, MacAddr, DeviceState) {
-        // What has no device of its own is always up, as in OVS.
+        // What has no device of its own is up, as in OVS.
         let up = DeviceState { link_up: true, admin_up: true, mtu: 65_535, speed_mbps: 0 };
         let made_up = || made_up_mac(self.seed, &interface.name);
         match &interface.kind {

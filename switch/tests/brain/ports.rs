@@ -2,6 +2,72 @@
 
 use super::*;
 
+fn set_down(lab: &mut Lab, conn: ConnId, name: &str, down: bool) -> Vec<(ConnId, Outgoing)> {
+    let bridge = lab.brain.bridge("br0").unwrap();
+    let port = bridge.ports.values().find(|p| p.name == name).unwrap();
+    let config = PortConfig(if down { PortConfig::PORT_DOWN } else { 0 });
+    let mask = PortConfig(PortConfig::PORT_DOWN);
+    let (port, hw_addr) = (port.of_port, port.mac.0);
+    lab.say(conn, Message::PortMod(PortMod { port, hw_addr, config, mask, advertise: LinkModes::default() }))
+}
+
+/// What OpenFlow and the snapshot say of a port: whether it is down.
+fn is_down(lab: &mut Lab, conn: ConnId, name: &str) -> (bool, bool) {
+    let request = Message::MultipartRequest(MultipartRequest::PortDesc(OfPort::ANY));
+    let Message::MultipartReply { reply: MultipartReply::PortDesc(ports), .. } =
+        only(lab.say(conn, request), conn)
+    else {
+        panic!("no descriptions")
+    };
+    let port = ports.iter().find(|p| p.name == name).unwrap();
+    let staged = lab.brain.publish();
+    let staged = staged.bridge_by_name("br0").unwrap().port(port.port).unwrap();
+    (port.config.has(PortConfig::PORT_DOWN), !staged.is_up())
+}
+
+#[test]
+fn a_patch_or_tunnel_that_was_set_down_stays_down_whatever_else_changes() {
+    let options = [("remote_ip".to_owned(), "10.0.0.2".to_owned())].into();
+    let parsed = TunnelConfig::parse("tun0", TunnelKind::Vxlan, &options).unwrap();
+    let kind = InterfaceKind::Tunnel(Arc::new(parsed.config));
+    let tunnel = InterfaceConfig { kind, ..interface("tun0", None) };
+    let mut lab = Lab::new();
+    let mut ports = vec![patch("a", "b"), tunnel, interface("p1", None)];
+    lab.configure(&[bridge("br0", &ports), bridge("br1", &[patch("b", "a")])]);
+    lab.open("vxlan_sys_4789", 77);
+    let conn = lab.connect(1, ConnKind::Service, OfVersion::V13);
+    for name in ["a", "tun0"] {
+        assert_eq!(is_down(&mut lab, conn, name), (false, false), "{name}");
+        assert_eq!(set_down(&mut lab, conn, name, true), vec![]);
+    }
+    ports.push(interface("p2", None));
+    lab.configure(&[bridge("br0", &ports), bridge("br1", &[patch("b", "a")])]);
+    lab.open("p1", 11);
+    for name in ["a", "tun0"] {
+        assert_eq!(is_down(&mut lab, conn, name), (true, true), "{name}");
+        set_down(&mut lab, conn, name, false);
+        assert_eq!(is_down(&mut lab, conn, name), (false, false), "{name}");
+    }
+}
+
+#[test]
+fn a_device_that_takes_the_place_of_a_patch_has_its_own_state_and_the_other_way_round() {
+    let mut lab = Lab::new();
+    let mut down = device(11);
+    down.state.admin_up = false;
+    lab.configure(&[bridge("br0", &[interface("p1", None)])]);
+    lab.brain.device_open("p1", down, lab.now);
+    let conn = lab.connect(1, ConnKind::Service, OfVersion::V13);
+    assert!(is_down(&mut lab, conn, "p1").0);
+    lab.configure(&[bridge("br0", &[patch("p1", "b")])]);
+    lab.brain.device_closed("p1", lab.now);
+    assert_eq!(is_down(&mut lab, conn, "p1"), (false, false));
+    set_down(&mut lab, conn, "p1", true);
+    lab.brain.device_open("p1", device(11), lab.now);
+    lab.configure(&[bridge("br0", &[interface("p1", None)])]);
+    assert_eq!(is_down(&mut lab, conn, "p1"), (false, false));
+}
+
 #[test]
 fn controllers_of_a_bridge_with_another_datapath_id_are_to_connect_anew() {
     let mut lab = Lab::small();
