@@ -605,7 +605,7 @@ impl Brain {
             let Some(state) = self.bridges.get_mut(name) else { return };
             let before = state.ports.remove(&of_port).map(|p| p.desc());
             state.numbers_given_up.insert(of_port, now);
-            self.port_changed(name, of_port, before);
+            self.port_changed(name, of_port, before, None);
         }
         if let Some(state) = self.bridges.get_mut(name) {
             state.numbers_given_up.retain(|_, since| now.saturating_since(*since) < NUMBER_REST);
@@ -635,7 +635,7 @@ impl Brain {
             }
             (port.mac, port.state) = (mac, device_state);
             let of_port = port.of_port;
-            return self.port_changed(name, of_port, Some(before));
+            return self.port_changed(name, of_port, Some(before), None);
         }
         let Some(of_port) = state.number_for(interface) else { return };
         let config = bridge::PortConfig::default();
@@ -650,7 +650,7 @@ impl Brain {
             since: now,
         };
         state.ports.insert(of_port, record);
-        self.port_changed(name, of_port, None);
+        self.port_changed(name, of_port, None, None);
     }
 
     /// What stands behind an interface that exists, its address and its state.

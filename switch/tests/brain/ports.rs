@@ -68,6 +68,32 @@ fn a_device_that_takes_the_place_of_a_patch_has_its_own_state_and_the_other_way_
     assert_eq!(is_down(&mut lab, conn, "p1"), (false, false));
 }
 
+/// Before OpenFlow 1.5 whoever changed a port is not told what it did; others are.
+#[test]
+fn who_changes_a_port_hears_of_it_from_openflow_1_5_on() {
+    for (version, hears) in [(OfVersion::V10, false), (OfVersion::V13, false), (OfVersion::V15, true)] {
+        let mut lab = Lab::small();
+        let asking = lab.connect(1, ConnKind::Primary, version);
+        let other = lab.connect(2, ConnKind::Primary, version);
+        for down in [true, false] {
+            let heard: Vec<ConnId> = set_down(&mut lab, asking, "p1", down)
+                .into_iter()
+                .map(|(conn, said)| {
+                    assert!(matches!(said, Outgoing::Unasked(Message::PortStatus(_))), "{said:?}");
+                    conn
+                })
+                .collect();
+            let expected = if hears { vec![asking, other] } else { vec![other] };
+            assert_eq!(heard, expected, "{version:?}");
+        }
+        // What nobody asked for is told to all.
+        let mut down = device(11);
+        down.state.link_up = false;
+        lab.brain.device_open("p1", down, lab.now);
+        assert_eq!(lab.brain.drain_outbox().len(), 2, "{version:?}");
+    }
+}
+
 #[test]
 fn controllers_of_a_bridge_with_another_datapath_id_are_to_connect_anew() {
     let mut lab = Lab::small();
