@@ -26,6 +26,8 @@ pub const ASSEMBLY_MAX: usize = 1024 * 1024;
 pub const ASSEMBLIES_MAX: usize = 4;
 /// How long the next part of a request may take.
 pub const ASSEMBLY_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a switch waits for HELLO in silence, however rarely it probes.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a refused message that the error quotes: all that fit behind its header, type and code, as OVS has it. The standard
 /// wants 64 or more (OpenFlow 1.0 §5.4.4).
 pub const QUOTE_MAX: usize = u16::MAX as usize - 12;
@@ -48,7 +50,7 @@ pub struct SessionConfig {
     /// Versions offered.
     pub versions: OfVersions,
     /// After this long without a message an echo request is sent, after as long again the connection is given up.
-    /// `None`: never.
+    /// `None`: never. A switch waits at most [`HELLO_TIMEOUT`] for HELLO all the same.
     pub probe_interval: Option<Duration>,
 }
 
@@ -288,7 +290,7 @@ impl Session {
             return None;
         }
         let assembly = self.assemblies.iter().map(|a| a.deadline).min();
-        let probe = self.config.probe_interval.map(|interval| {
+        let probe = self.patience().map(|interval| {
             // The second interval belongs to the answer.
             self.last_heard + if self.unanswered { interval * 2 } else { interval }
         });
@@ -304,7 +306,7 @@ impl Session {
             let late = self.assemblies.swap_remove(i);
             self.refuse(late.xid, OfError::BadRequestMultipartRequestTimeout, &late.bytes);
         }
-        let Some(interval) = self.config.probe_interval else { return };
+        let Some(interval) = self.patience() else { return };
         let silent = now.saturating_since(self.last_heard);
         let patience = if self.unanswered { interval * 2 } else { interval };
         if silent < patience {
@@ -319,6 +321,17 @@ impl Session {
         self.probe = Some(xid);
         self.unanswered = true;
         self.put(xid, &Message::EchoRequest(Vec::new()));
+    }
+
+    /// How long the peer may be silent before something is done about it.
+    fn patience(&self) -> Option<Duration> {
+        let interval = self.config.probe_interval;
+        match self.state {
+            State::Hello if self.config.side == Side::Switch => {
+                Some(interval.map_or(HELLO_TIMEOUT, |interval| interval.min(HELLO_TIMEOUT)))
+            }
+            _ => interval,
+        }
     }
 
     fn close(&mut self, reason: CloseReason) {

@@ -241,6 +241,25 @@ fn a_peer_that_never_says_hello_is_given_up() {
     assert_eq!(s.closed(), Some(CloseReason::Inactive));
 }
 
+/// A switch does not wait for ever, also where it does not probe; a tool waits for its switch.
+#[test]
+fn hello_is_awaited_for_a_while_only() {
+    for probe_interval in [None, Some(Duration::from_secs(3_600))] {
+        let config = |side| SessionConfig { probe_interval, ..config(side, &OfVersion::ALL) };
+        let mut s = Session::new(config(Side::Switch), T0);
+        assert_eq!(s.next_deadline(), Some(T0 + session::HELLO_TIMEOUT));
+        s.handle_timeout(T0 + session::HELLO_TIMEOUT);
+        assert_eq!(s.closed(), Some(CloseReason::Inactive));
+        let (mut s, mut c) =
+            (Session::new(config(Side::Switch), T0), Session::new(config(Side::Controller), T0));
+        c.handle_timeout(T0 + session::HELLO_TIMEOUT);
+        carry(&mut s, &mut c, T0);
+        assert_eq!(s.next_deadline(), probe_interval.map(|interval| T0 + interval));
+        s.handle_timeout(T0 + session::HELLO_TIMEOUT);
+        assert_eq!((s.closed(), c.closed()), (None, None));
+    }
+}
+
 #[test]
 fn requests_wait_and_unasked_messages_are_dropped_while_nobody_reads() {
     let mut s = switch(OfVersion::V13);

@@ -76,6 +76,11 @@ pub enum Command {
     },
     /// A controller wants connections forgotten.
     FlushConnections(CtFlush),
+    /// A bridge has another datapath id: its controllers are to connect anew, as no message tells them.
+    Reconnect {
+        /// Name of the bridge.
+        bridge: String,
+    },
     /// A standalone bridge lost or found its controllers: something for the log.
     FailOpen {
         /// Name of the bridge.
@@ -422,7 +427,11 @@ impl Brain {
         }
         let hw_mac = config.hwaddr.or_else(|| self.devices.get(name).map(|d| d.mac));
         let hw_mac = hw_mac.unwrap_or_else(|| made_up_mac(self.seed, name));
-        state.datapath_id = config.datapath_id.unwrap_or(hw_mac.0);
+        let datapath_id = config.datapath_id.unwrap_or(hw_mac.0);
+        let before = std::mem::replace(&mut state.datapath_id, datapath_id);
+        if before != datapath_id && self.connections.values().any(|c| c.bridge == name) {
+            self.commands.push(Command::Reconnect { bridge: name.to_owned() });
+        }
         let Some(bridge) = self.staging.bridge_mut(state.id) else { return };
         bridge.hw_mac = hw_mac;
         bridge.mac().configure(config.mac_table_size, config.mac_aging);
@@ -596,7 +605,7 @@ impl Brain {
             let Some(state) = self.bridges.get_mut(name) else { return };
             let before = state.ports.remove(&of_port).map(|p| p.desc());
             state.numbers_given_up.insert(of_port, now);
-            self.port_changed(name, of_port, before);
+            self.port_changed(name, of_port, before, None);
         }
         if let Some(state) = self.bridges.get_mut(name) {
             state.numbers_given_up.retain(|_, since| now.saturating_since(*since) < NUMBER_REST);
@@ -604,10 +613,14 @@ impl Brain {
     }
 
     fn sync_port(&mut self, name: &str, interface: &InterfaceConfig, now: Instant) {
-        let (device, mac, device_state) = self.device_of(interface);
+        let (device, mac, mut device_state) = self.device_of(interface);
         let Some(state) = self.bridges.get_mut(name) else { return };
         if let Some(port) = state.ports.values_mut().find(|p| p.name == interface.name) {
             let before = port.desc();
+            // Where there is no device that anybody else could take up or down, a controller's setting stays.
+            if interface.kind.is_virtual() && !matches!(port.device, Device::Datapath(_)) {
+                device_state.admin_up = port.state.admin_up;
+            }
             let same_device = port.device == device
                 || matches!((&port.device, &device), (Device::Patch(_), Device::Patch(_)));
             if !same_device {
@@ -622,7 +635,7 @@ impl Brain {
             }
             (port.mac, port.state) = (mac, device_state);
             let of_port = port.of_port;
-            return self.port_changed(name, of_port, Some(before));
+            return self.port_changed(name, of_port, Some(before), None);
         }
         let Some(of_port) = state.number_for(interface) else { return };
         let config = bridge::PortConfig::default();
@@ -637,12 +650,12 @@ impl Brain {
             since: now,
         };
         state.ports.insert(of_port, record);
-        self.port_changed(name, of_port, None);
+        self.port_changed(name, of_port, None, None);
     }
 
     /// What stands behind an interface that exists, its address and its state.
     fn device_of(&self, interface: &InterfaceConfig) -> (Device, MacAddr, DeviceState) {
-        // What has no device of its own is always up, as in OVS.
+        // What has no device of its own is up, as in OVS.
         let up = DeviceState { link_up: true, admin_up: true, mtu: 65_535, speed_mbps: 0 };
         let made_up = || made_up_mac(self.seed, &interface.name);
         match &interface.kind {

@@ -253,6 +253,8 @@ impl Daemon {
     /// The loop itself cannot go on.
     pub fn turn(&mut self) -> Result<Option<End>> {
         let now = self.clock.now();
+        // Until the addresses of local ports are known, datapath ids are made up.
+        self.sockets.hold_controllers(self.devices.is_any_held() || !self.withheld.is_empty());
         let timeout = self.timeout(now);
         let sources = Sources {
             signals: &self.signals,
@@ -586,6 +588,10 @@ impl Daemon {
                 Command::SetAdmin { interface, up } => {
                     let news = self.devices.set_admin(&interface, up);
                     self.tell(news, now);
+                }
+                Command::Reconnect { bridge } => {
+                    tracing::info!(target: "ofproto", "{bridge}: has another datapath ID, controllers connect anew");
+                    self.sockets.reconnect_at_once(&bridge);
                 }
                 Command::FailOpen { bridge, open: true } => {
                     tracing::warn!(target: "fail_open", "{bridge}: no controller for too long, failing open");

@@ -49,8 +49,6 @@ pub struct Sources<'a> {
 const OVSDB_PORT: u16 = 6640;
 /// Longest pause between attempts to reach an outside database.
 const DATABASE_BACKOFF_MAX: Duration = Duration::from_secs(8);
-/// Inactivity probe of OpenFlow clients that connected to us; they are not probed, as ovs-ofctl's pauses are its own affair.
-const SERVICE_PROBE: Option<Duration> = None;
 
 /// OpenFlow messages handled in one turn of the loop, over all connections.
 const OPENFLOW_PER_TURN_MAX: usize = 1_024;
@@ -72,8 +70,14 @@ const SOCKET_MODE: u32 = 0o770;
 enum Door {
     Database,
     Appctl,
-    OpenFlow { bridge: String },
-    Snoop { bridge: String },
+    /// A row of the Controller table has it (`ptcp:`, `punix:`), or it is for who wants to manage the bridge.
+    OpenFlow {
+        bridge: String,
+        target: Option<String>,
+    },
+    Snoop {
+        bridge: String,
+    },
 }
 
 /// What a connection speaks.
@@ -97,7 +101,8 @@ struct OpenFlowTalk {
     session: Session,
     /// Whether the brain knows of it: from the moment its version is negotiated.
     announced: bool,
-    /// The controller it belongs to, if the daemon made it.
+    /// The row of the Controller table that it belongs to, if to any: the target to which the daemon connected, or at which
+    /// it listens.
     target: Option<String>,
     /// Whether messages may be waiting in the session.
     pending: bool,
@@ -414,16 +419,18 @@ impl Sockets {
                 let output = encode_to_vec(&Dialect::new(OfVersion::V15), Xid(1), &hello).unwrap_or_default();
                 Ok(Talk::Snoop { bridge: bridge.clone(), output })
             }
-            Door::OpenFlow { bridge } => {
+            Door::OpenFlow { bridge, target } => {
                 let conn = self.conn_id();
-                let session = self.session(bridge, SERVICE_PROBE, now);
+                // Whoever manages the bridge by its own socket is not probed: ovs-ofctl's pauses are its own affair.
+                let probe = target.as_ref().and_then(|t| self.controllers.probe(bridge, t)).flatten();
+                let session = self.session(bridge, probe, now);
                 let talk = OpenFlowTalk {
                     conn,
                     bridge: bridge.clone(),
                     kind: ConnKind::Service,
                     session,
                     announced: false,
-                    target: None,
+                    target: target.clone(),
                     pending: false,
                     queued: false,
                     is_behind: false,

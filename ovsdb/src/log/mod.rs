@@ -72,7 +72,7 @@ pub enum LogError {
         /// What is wrong.
         error: DbError,
     },
-    /// An earlier sync failed, so what the disk holds is unknown until the file is written anew.
+    /// An earlier sync failed, of the file or its directory, so what the disk holds is unknown until the file is written anew.
     #[error("{path}: not writable since a sync failed", path = .path.display())]
     Suspect {
         /// The file.
@@ -103,7 +103,8 @@ pub trait Journal: Send {
     /// Replaces the journal by one with this schema and these contents.
     ///
     /// # Errors
-    /// When that fails; the old journal is then as it was.
+    /// When that fails; the old journal is then as it was. If the new one is in its place already but may not be so after
+    /// a crash, it takes nothing until it is written anew once more.
     fn compact(&mut self, schema: &DatabaseSchema, contents: Option<&Value>) -> Result<(), LogError>;
 }
 
@@ -145,7 +146,11 @@ pub struct FileJournal {
     /// Length after the last compaction.
     base: u64,
     suspect: bool,
+    sync_directory: SyncDirectory,
 }
+
+/// Makes durable what a directory says; an argument of what calls it, as tests have it fail.
+type SyncDirectory = fn(&File) -> io::Result<()>;
 
 fn io_error<'a>(path: &'a Path, doing: &'static str) -> impl FnOnce(io::Error) -> LogError + use<'a> {
     let path = path.to_owned();
@@ -164,12 +169,11 @@ fn hex_sha1(bytes: &[u8]) -> String {
     Sha1::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn sync_directory(path: &Path) -> Result<(), LogError> {
-    let directory = match path.parent() {
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
-    };
-    File::open(directory).and_then(|file| file.sync_all()).map_err(io_error(directory, "sync of directory"))
+    }
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
@@ -178,8 +182,19 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Writes a whole journal beside `path` and puts it in its place; the open file and its length.
-fn write_anew(path: &Path, records: &[&Value]) -> Result<(File, u64), LogError> {
+/// A journal that was put in the place of another.
+struct Anew {
+    file: File,
+    length: u64,
+    /// Whether it is there after a crash too.
+    durable: Result<(), LogError>,
+}
+
+/// Writes a whole journal beside `path` and puts it in its place.
+fn write_anew(path: &Path, records: &[&Value], sync_directory: SyncDirectory) -> Result<Anew, LogError> {
+    // Whatever can be refused is asked for first: behind the renaming there is no way back to the old file.
+    let directory = directory_of(path);
+    let opened = File::open(directory).map_err(io_error(directory, "open"))?;
     let temporary = with_suffix(path, ".tmp");
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(true).mode(FILE_MODE);
@@ -197,8 +212,8 @@ fn write_anew(path: &Path, records: &[&Value]) -> Result<(File, u64), LogError> 
     };
     match write(&mut file) {
         Ok(length) => {
-            sync_directory(path)?;
-            Ok((file, length))
+            let durable = sync_directory(&opened).map_err(io_error(directory, "sync of directory"));
+            Ok(Anew { file, length, durable })
         }
         Err(source) => {
             // The temporary file is useless now; that it may stay is no further harm.
@@ -221,7 +236,8 @@ impl FileJournal {
     ) -> Result<(FileJournal, Database, Opened), LogError> {
         let lock = take_lock(path)?;
         if !path.try_exists().map_err(io_error(path, "look-up"))? {
-            let (file, length) = write_anew(path, &[&schema.to_json()])?;
+            let Anew { file, length, durable } = write_anew(path, &[&schema.to_json()], File::sync_all)?;
+            durable?;
             let journal = FileJournal::over(path, file, lock, length);
             return Ok((journal, Database::new(schema), Opened { created: true, ..Opened::default() }));
         }
@@ -258,6 +274,7 @@ impl FileJournal {
             length,
             base: length,
             suspect: false,
+            sync_directory: File::sync_all,
         }
     }
 
@@ -352,10 +369,14 @@ impl Journal for FileJournal {
     fn compact(&mut self, schema: &DatabaseSchema, contents: Option<&Value>) -> Result<(), LogError> {
         let schema = schema.to_json();
         let records: Vec<&Value> = std::iter::once(&schema).chain(contents).collect();
-        let (file, length) = write_anew(&self.path, &records)?;
-        self.file = file;
-        (self.synced, self.length, self.base) = (length, length, length);
-        self.suspect = false;
-        Ok(())
+        let anew = write_anew(&self.path, &records, self.sync_directory)?;
+        // The old file has no name any more: what is written to it would be gone with the process.
+        self.file = anew.file;
+        (self.synced, self.length, self.base) = (anew.length, anew.length, anew.length);
+        self.suspect = anew.durable.is_err();
+        anew.durable
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! Ports over OpenFlow: descriptions, settings that a controller may change, news of changes, counters.
 
-use super::{Answer, Outgoing, Request};
+use super::{Answer, ConnId, Outgoing, Request};
 use crate::brain::{Brain, BridgeState, DeviceState};
 use crate::bridge::{Device, PortConfig as Bits};
 use crate::mac::MacAddr;
@@ -8,11 +8,11 @@ use crate::tunnel::SharedCounters;
 use crate::tunnel::counters::{InterfaceCounters, Way};
 use base::Instant;
 use flowtable::OfPort;
-use openflow::OfError;
 use openflow::message::{
     AsyncClass, LinkModes, Message, MultipartReply, OfPortDesc, OfPortStats, PortConfig, PortMod, PortState,
     PortStatus, PortStatusReason, QueueConfig, QueueStats,
 };
+use openflow::{OfError, OfVersion};
 
 /// A port of a bridge, as OpenFlow knows it.
 #[derive(Clone, Debug, PartialEq)]
@@ -168,12 +168,19 @@ impl Brain {
             let name = port.name.clone();
             self.commands.push(crate::brain::Command::SetAdmin { interface: name, up });
         }
-        self.port_changed(&r.bridge.clone(), port_mod.port, Some(before));
+        self.port_changed(&r.bridge, port_mod.port, Some(before), Some(r.conn));
         Ok(vec![])
     }
 
-    /// Makes the snapshot follow a port's record and tells controllers if its description differs from `before`.
-    pub(crate) fn port_changed(&mut self, bridge: &str, of_port: OfPort, before: Option<OfPortDesc>) {
+    /// Makes the snapshot follow a port's record and tells controllers if its description differs from `before`; whoever
+    /// asked for the change only from OpenFlow 1.5 on, as in OVS.
+    pub(crate) fn port_changed(
+        &mut self,
+        bridge: &str,
+        of_port: OfPort,
+        before: Option<OfPortDesc>,
+        asked_by: Option<ConnId>,
+    ) {
         self.stage_port(bridge, of_port);
         let now = self.bridges.get(bridge).and_then(|b| b.ports.get(&of_port)).map(PortRecord::desc);
         let (reason, port) = match (before, now) {
@@ -189,7 +196,8 @@ impl Brain {
         };
         let message = Message::PortStatus(PortStatus { reason, port });
         for c in self.connections.values() {
-            if c.bridge == bridge && c.hears(AsyncClass::PortStatus, number) {
+            let knows = asked_by == Some(c.id) && c.version < OfVersion::V15;
+            if c.bridge == bridge && !knows && c.hears(AsyncClass::PortStatus, number) {
                 self.outbox.push((c.id, Outgoing::Unasked(message.clone()).into()));
             }
         }

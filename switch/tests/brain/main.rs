@@ -29,6 +29,7 @@ use switch::vlan::{VlanConfig, VlanSet};
 
 mod bundles;
 mod monitors;
+mod ports;
 
 const START: Instant = Instant::from_nanos(1_000_000_000_000);
 

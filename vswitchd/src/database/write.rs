@@ -192,9 +192,9 @@ pub fn report(replica: &Replica, status: &Status) -> Transaction {
         let name = row.string("name").unwrap_or_default();
         for row in row.uuids("controller").filter_map(|id| replica.get("Controller", id)) {
             let key = (name.to_owned(), row.string("target").unwrap_or_default().to_owned());
-            if let Some(now) = status.controllers.get(&key) {
-                controller(row, now, &mut transaction);
-            }
+            // A row that names nothing to connect to, be it since a moment ago, is not connected to anything.
+            let none = ControllerStatus::default();
+            controller(row, status.controllers.get(&key).unwrap_or(&none), &mut transaction);
         }
         if let Some(id) = status.datapath_ids.get(name) {
             let mut d = Differences::of(row);

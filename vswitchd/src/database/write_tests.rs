@@ -144,6 +144,32 @@ fn controllers_of_two_bridges_with_one_target_are_told_apart() {
 }
 
 #[test]
+fn a_controller_that_is_connected_to_no_more_is_not_said_to_be() {
+    for target in ["ssl:127.0.0.1", "ptcp:6653"] {
+        let (mut rows, mut status) = (rows(), status());
+        rows.insert_into(("Bridge", "br0", "controller"), "Controller", json!({"target": "tcp:127.0.0.1"}));
+        let there = ControllerStatus {
+            is_connected: true,
+            role: Some("master"),
+            status: [("state".to_owned(), "ACTIVE".to_owned())].into(),
+        };
+        status.controllers.insert(("br0".to_owned(), "tcp:127.0.0.1".to_owned()), there);
+        rows.write(&report(&rows.replica, &status));
+        let said = |rows: &Rows| {
+            let row = rows.replica.rows("Controller").next().expect("a row");
+            let state = row.map_get("status", "state").map(str::to_owned);
+            (row.boolean("is_connected"), row.string("role").map(str::to_owned), state)
+        };
+        assert_eq!(said(&rows), (Some(true), Some("master".to_owned()), Some("ACTIVE".to_owned())));
+        rows.run(&[json!({"op": "update", "table": "Controller", "where": [], "row": {"target": target}})]);
+        status.controllers.clear();
+        rows.write(&report(&rows.replica, &status));
+        assert_eq!(said(&rows), (Some(false), None, None), "{target}");
+        assert!(report(&rows.replica, &status).is_empty());
+    }
+}
+
+#[test]
 fn datapaths_are_told_what_theirs_can_do() {
     let (mut rows, status) = (rows(), status());
     rows.run(&[

@@ -27,6 +27,8 @@ struct Active {
     since: Option<Instant>,
     retry_at: Instant,
     backoff: Duration,
+    /// Whether the connection, once it has ended, is made again without a pause.
+    at_once: bool,
     last_error: Option<String>,
 }
 
@@ -35,7 +37,9 @@ struct Active {
 pub struct Controllers {
     active: BTreeMap<(String, String), Active>,
     /// Passive targets (`ptcp:`, `punix:`) that are open: bridge and target.
-    passive: BTreeSet<(String, String)>,
+    passive: BTreeMap<(String, String), ControllerConfig>,
+    /// Whether nobody is connected to for now.
+    held: bool,
     versions: BTreeMap<String, OfVersions>,
     /// Targets that cannot be used: bridge and target; what is wrong has been logged.
     refused: BTreeSet<(String, String)>,
@@ -46,13 +50,25 @@ impl Controllers {
         self.versions.get(bridge).copied()
     }
 
+    /// The inactivity probe of connections that belong to a row; `None` if there is no such row (any more).
+    pub(super) fn probe(&self, bridge: &str, target: &str) -> Option<Option<Duration>> {
+        let key = (bridge.to_owned(), target.to_owned());
+        let config = self.active.get(&key).map(|a| &a.config).or_else(|| self.passive.get(&key))?;
+        // A process on this host that dies closes its connection.
+        let probed = !config.inactivity_probe.is_zero() && !target.starts_with("punix:");
+        Some(probed.then_some(config.inactivity_probe))
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Instant> {
+        if self.held {
+            return None;
+        }
         self.active.values().filter(|a| !a.connected).map(|a| a.retry_at).min()
     }
 
     pub(super) fn forget_bridge(&mut self, bridge: &str) {
         self.active.retain(|(b, _), _| b != bridge);
-        self.passive.retain(|(b, _)| b != bridge);
+        self.passive.retain(|(b, _), _| b != bridge);
         self.versions.remove(bridge);
     }
 
@@ -78,10 +94,6 @@ impl Controllers {
 }
 
 impl Active {
-    fn probe(&self) -> Option<Duration> {
-        Some(self.config.inactivity_probe).filter(|p| !p.is_zero())
-    }
-
     fn kind(&self) -> ConnKind {
         if self.config.primary { ConnKind::Primary } else { ConnKind::Service }
     }
@@ -89,8 +101,11 @@ impl Active {
     fn fail(&mut self, error: Option<String>, now: Instant) {
         self.connected = false;
         self.since = Some(now);
-        self.retry_at = now + self.backoff;
-        self.backoff = (self.backoff * 2).min(self.config.max_backoff);
+        self.retry_at = now;
+        if !std::mem::take(&mut self.at_once) {
+            self.retry_at = now + self.backoff;
+            self.backoff = (self.backoff * 2).min(self.config.max_backoff);
+        }
         self.last_error = error.or(self.last_error.take());
     }
 }
@@ -109,7 +124,7 @@ impl Sockets {
                 let key = (bridge.name.clone(), target.clone());
                 wanted.insert(key.clone());
                 if !is_active(target) {
-                    self.open_passive(key, places);
+                    self.open_passive(key, settings, places);
                     continue;
                 }
                 match Target::active(target, &places.rundir, OPENFLOW_PORT) {
@@ -121,6 +136,7 @@ impl Sockets {
                             since: None,
                             retry_at: now,
                             backoff: BACKOFF_FIRST,
+                            at_once: false,
                             last_error: None,
                         });
                         active.config = settings.clone();
@@ -136,7 +152,7 @@ impl Sockets {
         self.controllers.active.retain(|key, _| wanted.contains(key));
         self.controllers.refused.retain(|key| wanted.contains(key));
         let closed: Vec<_> =
-            self.controllers.passive.iter().filter(|k| !wanted.contains(*k)).cloned().collect();
+            self.controllers.passive.keys().filter(|k| !wanted.contains(*k)).cloned().collect();
         for key in closed {
             self.controllers.passive.remove(&key);
             self.close_passive(&key, places);
@@ -146,14 +162,15 @@ impl Sockets {
         for peer in self.peers.values_mut() {
             let Talk::OpenFlow(t) = &mut peer.talk else { continue };
             if let Some(target) = &t.target
-                && let Some(a) = self.controllers.active.get(&(t.bridge.clone(), target.clone()))
+                && let Some(probe) = self.controllers.probe(&t.bridge, target)
             {
-                t.session.set_probe_interval(a.probe());
+                t.session.set_probe_interval(probe);
             }
             let t = &*t;
             let named = |target: &String| {
                 let key = (t.bridge.clone(), target.clone());
-                self.controllers.active.get(&key).is_some_and(|a| a.kind() == t.kind)
+                let active = self.controllers.active.get(&key);
+                active.is_some_and(|a| a.kind() == t.kind) || self.controllers.passive.contains_key(&key)
             };
             let allowed = self.controllers.versions.get(&t.bridge);
             let spoken = t.session.version().filter(|_| t.announced);
@@ -162,7 +179,7 @@ impl Sockets {
         }
     }
 
-    /// Ends connections to controllers, of one bridge or all; they are made again.
+    /// Ends connections to controllers, of one bridge or all; those that the daemon made are made again.
     pub fn reconnect(&mut self, bridge: Option<&str>) {
         for peer in self.peers.values_mut() {
             let Talk::OpenFlow(talk) = &peer.talk else { continue };
@@ -170,18 +187,35 @@ impl Sockets {
         }
     }
 
-    fn open_passive(&mut self, key: (String, String), places: &Places) {
-        if self.controllers.passive.contains(&key) {
+    /// As [`Self::reconnect`] for one bridge, without a pause: the bridge has changed and nothing has failed.
+    pub fn reconnect_at_once(&mut self, bridge: &str) {
+        self.reconnect(Some(bridge));
+        let of_bridge = self.controllers.active.iter_mut().filter(|((b, _), a)| b == bridge && a.connected);
+        of_bridge.for_each(|(_, active)| active.at_once = true);
+    }
+
+    /// Whether connecting to controllers is to wait: until bridges are what they will be, they would not know whom they
+    /// talk to.
+    pub fn hold_controllers(&mut self, held: bool) {
+        self.controllers.held = held;
+    }
+
+    fn open_passive(&mut self, key: (String, String), settings: &ControllerConfig, places: &Places) {
+        if let Some(config) = self.controllers.passive.get_mut(&key) {
+            *config = settings.clone();
             return;
         }
         let (bridge, target) = &key;
         let opened = Target::passive(target, &places.rundir, OPENFLOW_PORT)
             .map_err(anyhow::Error::msg)
-            .and_then(|t| self.listen(Door::OpenFlow { bridge: bridge.clone() }, &t));
+            .and_then(|t| {
+                let door = Door::OpenFlow { bridge: bridge.clone(), target: Some(target.clone()) };
+                self.listen(door, &t)
+            });
         match opened {
             Ok(()) => {
                 self.controllers.refused.remove(&key);
-                self.controllers.passive.insert(key);
+                self.controllers.passive.insert(key, settings.clone());
             }
             Err(error) => {
                 if self.controllers.refused.insert(key.clone()) {
@@ -195,7 +229,7 @@ impl Sockets {
         let (bridge, target) = key;
         let Ok(address) = Target::passive(target, &places.rundir, OPENFLOW_PORT) else { return };
         let found = self.listeners.iter().find(|(_, (door, listener))| {
-            matches!(door, Door::OpenFlow { bridge: b } if b == bridge) && listener.is_at(&address)
+            matches!(door, Door::OpenFlow { bridge: b, .. } if b == bridge) && listener.is_at(&address)
         });
         if let Some(token) = found.map(|(t, _)| *t) {
             self.listeners.remove(&token);
@@ -208,6 +242,9 @@ impl Sockets {
 
     /// Begins connections whose time has come.
     pub(super) fn reach_controllers(&mut self, now: Instant) {
+        if self.controllers.held {
+            return;
+        }
         let due: Vec<(String, String)> = self
             .controllers
             .active
@@ -217,8 +254,9 @@ impl Sockets {
             .collect();
         for key in due {
             let Some(active) = self.controllers.active.get(&key) else { continue };
-            let (address, probe, kind) = (active.address.clone(), active.probe(), active.kind());
+            let (address, kind) = (active.address.clone(), active.kind());
             let (bridge, target) = key.clone();
+            let probe = self.controllers.probe(&bridge, &target).flatten();
             let connected = Stream::connect(&address).and_then(|stream| {
                 let talk = OpenFlowTalk {
                     conn: self.conn_id(),

@@ -3,11 +3,15 @@
 use super::*;
 use crate::args::Args;
 use crate::database::link::Link;
+use crate::streams::Listener;
 use base::HashSeed;
+use openflow::message::{Message, Xid};
 use openflow::session::{Received, SessionConfig, SessionEvent, Side};
 use openflow::{OfVersions, Session};
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::net::{UnixListener, UnixStream};
+use switch::brain::Command;
 use switch::config::BridgeConfig;
 use switch::forwarding::NoPunt;
 
@@ -85,6 +89,11 @@ impl Lab {
             for (conn, outgoing) in self.brain.drain_outbox() {
                 self.sockets.send(conn, outgoing);
             }
+            for command in self.brain.drain_commands() {
+                if let Command::Reconnect { bridge } = command {
+                    self.sockets.reconnect_at_once(&bridge);
+                }
+            }
             self.sockets.flush(&mut self.link, &mut self.brain, self.now);
         }
     }
@@ -106,8 +115,8 @@ impl Lab {
 }
 
 /// The other end.
-struct Controller {
-    stream: UnixStream,
+struct Controller<S = UnixStream> {
+    stream: S,
     session: Session,
 }
 
@@ -115,8 +124,28 @@ impl Controller {
     fn accept(listener: &UnixListener, versions: OfVersions, now: Instant) -> Controller {
         let (stream, _) = listener.accept().expect("the switch has connected");
         stream.set_nonblocking(true).expect("non-blocking");
+        Controller::over(stream, versions, now)
+    }
+}
+
+impl<S: Read + Write> Controller<S> {
+    fn over(stream: S, versions: OfVersions, now: Instant) -> Controller<S> {
         let config = SessionConfig { side: Side::Controller, versions, probe_interval: None };
         Controller { stream, session: Session::new(config, now) }
+    }
+
+    /// Asks for the datapath id and gives what the switch says, after some turns of its loop.
+    fn datapath_id(&mut self, lab: &mut Lab, second: u64) -> u64 {
+        self.talk(lab.now);
+        lab.turns_at(second);
+        self.talk(lab.now);
+        self.session.send(Xid(9), &Message::FeaturesRequest).expect("it can be said");
+        self.talk(lab.now);
+        lab.turns_at(second);
+        match self.talk(lab.now).0.as_slice() {
+            [Received { message: Message::FeaturesReply(features), .. }] => features.datapath_id,
+            other => panic!("{other:?}"),
+        }
     }
 
     /// Writes, then reads what is there; whether the connection is still open.
@@ -144,6 +173,13 @@ impl Controller {
         }
         (got, open)
     }
+}
+
+/// Somebody who connects to the switch and has yet to say HELLO.
+fn knock<S: Read + Write>(lab: &mut Lab, connect: impl FnOnce() -> std::io::Result<S>) -> Controller<S> {
+    let stream = connect().expect("a connection");
+    lab.sockets.ready_doors.extend(lab.sockets.listeners.keys());
+    Controller::over(stream, OfVersions::ALL, lab.now)
 }
 
 #[test]
@@ -239,6 +275,122 @@ fn connections_are_made_anew_when_that_is_asked_for() {
         lab.turns_at(second + 1);
         assert_eq!(lab.state(), "ACTIVE");
     }
+}
+
+#[test]
+fn controllers_that_knew_another_datapath_id_are_connected_to_anew_at_once() {
+    let mut lab = Lab::new("identity");
+    let listener = lab.listen();
+    lab.configure(|b| b.datapath_id = Some(1));
+    lab.sockets.add_bridge("br0", &lab.places).expect("its sockets");
+    let path = lab.dir.join("br0.mgmt");
+    let mut manager = knock(&mut lab, || UnixStream::connect(path));
+    manager.stream.set_nonblocking(true).expect("non-blocking");
+    lab.turns_at(0);
+    assert_eq!(manager.datapath_id(&mut lab, 0), 1);
+    let mut controller = Controller::accept(&listener, OfVersions::ALL, lab.now);
+    assert_eq!(controller.datapath_id(&mut lab, 0), 1);
+    lab.configure(|b| b.datapath_id = Some(2));
+    lab.turns_at(0);
+    assert!(!controller.talk(lab.now).1, "the connection is closed");
+    let mut controller = Controller::accept(&listener, OfVersions::ALL, lab.now);
+    assert_eq!(controller.datapath_id(&mut lab, 0), 2);
+    assert_eq!(lab.state(), "ACTIVE");
+    assert_eq!(manager.datapath_id(&mut lab, 0), 2, "ovs-ofctl goes on");
+}
+
+#[test]
+fn nobody_is_connected_to_while_bridges_are_not_what_they_will_be() {
+    let mut lab = Lab::new("held");
+    let listener = lab.listen();
+    lab.sockets.hold_controllers(true);
+    lab.turns_at(0);
+    assert!(listener.accept().is_err(), "nobody has connected");
+    assert_eq!(lab.sockets.controllers.next_deadline(), None, "the loop may sleep");
+    lab.sockets.hold_controllers(false);
+    assert_eq!(lab.pause(), 0);
+    lab.turns_at(0);
+    Controller::accept(&listener, OfVersions::ALL, lab.now);
+}
+
+#[test]
+fn who_connects_over_tcp_is_probed_as_its_row_says() {
+    let mut lab = Lab::new("passive");
+    let target = "ptcp:0:127.0.0.1";
+    lab.configure(|b| b.controllers = [(target.to_owned(), ControllerConfig::default())].into());
+    let address = lab.sockets.listeners.values().find_map(|(_, l)| match l {
+        Listener::Tcp(l) => l.local_addr().ok(),
+        Listener::Unix(_) => None,
+    });
+    let address = address.expect("it listens");
+    let over_tcp = || {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nonblocking(true)?;
+        Ok(stream)
+    };
+    let (mut silent, mut lively) = (knock(&mut lab, over_tcp), knock(&mut lab, over_tcp));
+    let mut mute = knock(&mut lab, over_tcp);
+    mute.session.written(usize::MAX);
+    lab.turns_at(0);
+    silent.talk(lab.now);
+    lively.talk(lab.now);
+    lab.turns_at(0);
+    // A shorter interval holds for connections that are there.
+    lab.configure(|b| {
+        let row = b.controllers.get_mut(target).expect("its row");
+        row.inactivity_probe = Duration::from_secs(1);
+    });
+    for second in 1..=4 {
+        lab.turns_at(second);
+        // What it hears first and what it answers then.
+        lively.talk(lab.now);
+        assert!(lively.talk(lab.now).1, "second {second}");
+        lab.turns_at(second);
+        let mut bytes = vec![0; 4_096];
+        match second {
+            // OFPT_ECHO_REQUEST, as above.
+            1 => assert!(silent.stream.read(&mut bytes).is_ok_and(|n| n == 8 && bytes[1] == 2)),
+            _ => assert!(matches!(silent.stream.read(&mut bytes), Ok(0)), "it is let go"),
+        }
+        assert!(!mute.talk(lab.now).1, "who does not say HELLO is not even asked");
+    }
+    // So it does for those that come later.
+    let mut late = knock(&mut lab, over_tcp);
+    lab.turns_at(4);
+    late.talk(lab.now);
+    lab.turns_at(4);
+    lab.turns_at(5);
+    lab.turns_at(6);
+    assert!(!late.talk(lab.now).1);
+}
+
+#[test]
+fn local_clients_are_not_probed_but_have_to_say_hello() {
+    let mut lab = Lab::new("local");
+    lab.configure(|b| b.controllers = [("punix:p".to_owned(), ControllerConfig::default())].into());
+    lab.sockets.add_bridge("br0", &lab.places).expect("its sockets");
+    let dir = lab.dir.clone();
+    let connect = |name: &str| {
+        let stream = UnixStream::connect(dir.join(name))?;
+        stream.set_nonblocking(true)?;
+        Ok(stream)
+    };
+    let mut clients = ["p", "br0.mgmt"].map(|name| knock(&mut lab, || connect(name)));
+    let mut mute = ["p", "br0.mgmt"].map(|name| knock(&mut lab, || connect(name)));
+    lab.turns_at(0);
+    for client in &mut clients {
+        client.talk(lab.now);
+    }
+    mute.iter_mut().for_each(|client| client.session.written(usize::MAX));
+    lab.turns_at(0);
+    lab.configure(|_| {});
+    lab.turns_at(3_600);
+    assert_eq!(clients.each_mut().map(|client| client.talk(lab.now).1), [true, true]);
+    assert_eq!(mute.each_mut().map(|client| client.talk(lab.now).1), [false, false]);
+    // A row that goes takes its connections along.
+    lab.configure(|b| b.controllers.clear());
+    lab.turns_at(3_601);
+    assert_eq!(clients.each_mut().map(|client| client.talk(lab.now).1), [false, true]);
 }
 
 #[test]

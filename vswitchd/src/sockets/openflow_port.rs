@@ -17,7 +17,7 @@ impl Sockets {
     /// One cannot be had.
     pub fn add_bridge(&mut self, bridge: &str, places: &Places) -> anyhow::Result<()> {
         let path = |kind: &str| Target::Unix(places.rundir.join(format!("{bridge}.{kind}")));
-        self.listen(Door::OpenFlow { bridge: bridge.to_owned() }, &path("mgmt"))?;
+        self.listen(Door::OpenFlow { bridge: bridge.to_owned(), target: None }, &path("mgmt"))?;
         self.listen(Door::Snoop { bridge: bridge.to_owned() }, &path("snoop"))
     }
 
@@ -27,7 +27,7 @@ impl Sockets {
             .listeners
             .iter()
             .filter(|(_, (door, _))| {
-                matches!(door, Door::OpenFlow { bridge: b } | Door::Snoop { bridge: b } if b == bridge)
+                matches!(door, Door::OpenFlow { bridge: b, .. } | Door::Snoop { bridge: b } if b == bridge)
             })
             .map(|(token, _)| *token)
             .collect();
