@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use base::Instant;
-use flowtable::OfPort;
+use flowtable::{Match, OfPort, PacketInReason, TableId};
 use openflow::message::*;
-use openflow::session::{self, CloseReason, Received, Side, Unasked};
+use openflow::session::{self, CloseReason, PacketInFate, Received, Side};
 use openflow::{
     Dialect, Message, OfError, OfVersion, OfVersions, PacketInFormat, Session, SessionConfig, SessionEvent,
     Xid,
@@ -242,15 +242,18 @@ fn a_peer_that_never_says_hello_is_given_up() {
 }
 
 #[test]
-fn requests_wait_and_unasked_messages_are_dropped_while_nobody_reads() {
+fn requests_wait_and_packet_ins_alone_are_dropped_while_nobody_reads() {
     let mut s = switch(OfVersion::V13);
-    let status = Message::PortStatus(PortStatus { reason: PortStatusReason::Add, port: port() });
     let mut taken = 0;
-    while s.send_unasked(&status).unwrap() == Unasked::Sent {
+    while s.send_packet_in(&packet_in()).unwrap() == PacketInFate::Sent {
         taken += 1;
         assert!(taken < 1_000_000);
     }
-    assert!(s.output().len() < session::OUTPUT_UNASKED_MAX + 1024);
+    let packet_ins = s.output().len();
+    assert!(packet_ins < session::OUTPUT_PACKET_IN_MAX + 1024);
+    // Of a port it hears though.
+    s.send_unasked(&port_status()).unwrap();
+    assert_eq!(s.output().len(), packet_ins + 80);
     // Echo requests are answered until the pause, then they wait in the input, which is bounded too.
     let echo = [&[4, 2, 0x80, 0, 0, 0, 0, 7][..], &[0; 0x8000 - 8]].concat();
     let mut offered = 0;
@@ -266,7 +269,40 @@ fn requests_wait_and_unasked_messages_are_dropped_while_nobody_reads() {
     let first = s.output().len();
     s.written(first);
     drain(&mut s, T0);
-    assert_eq!((first - taken * 80) / 0x8000 + s.output().len() / 0x8000, offered);
+    assert_eq!((first - packet_ins - 80) / 0x8000 + s.output().len() / 0x8000, offered);
+}
+
+#[test]
+fn news_are_kept_for_who_reads_and_end_the_connection_of_who_does_not() {
+    let mut s = switch(OfVersion::V13);
+    s.send_unasked(&port_status()).unwrap();
+    let one = s.output().len();
+    // What is taken in pieces is what was sent, and makes room.
+    let mut got = Vec::new();
+    for n in 0..2 * session::UNASKED_MAX / one {
+        s.send_unasked(&port_status()).unwrap();
+        let piece = s.output()[..s.output().len().min(if n % 2 == 0 { one / 2 } else { 2 * one })].to_vec();
+        s.written(piece.len());
+        if n < 100 {
+            got.extend(piece);
+        }
+    }
+    assert_eq!(s.closed(), None);
+    let (mut whole, dialect) = (Vec::new(), *s.dialect());
+    while whole.len() < got.len() {
+        openflow::encode(&dialect, Xid(0), &port_status(), &mut whole).unwrap();
+    }
+    assert_eq!(got, whole[..got.len()]);
+    // A reply that is large is no news.
+    s.written(usize::MAX);
+    let large = Message::EchoReply(vec![0; 0xff00]);
+    (0..2 * session::UNASKED_MAX / 0xff00).for_each(|_| s.send(Xid(7), &large).unwrap());
+    for _ in 0..session::UNASKED_MAX / one {
+        s.send_unasked(&port_status()).unwrap();
+    }
+    assert_eq!(s.closed(), None);
+    s.send_unasked(&port_status()).unwrap();
+    assert_eq!((s.closed(), s.output()), (Some(CloseReason::Unread), &[][..]));
 }
 
 #[test]
@@ -276,6 +312,22 @@ fn input_without_end_ends_the_connection() {
         s.receive(&[4; 0x8000], T0);
     }
     assert_eq!(s.closed(), Some(CloseReason::Overflow));
+}
+
+fn port_status() -> Message {
+    Message::PortStatus(PortStatus { reason: PortStatusReason::Add, port: port() })
+}
+
+fn packet_in() -> Message {
+    Message::PacketIn(PacketIn {
+        reason: PacketInReason::Action,
+        table: TableId(0),
+        cookie: 0,
+        total_len: 60,
+        metadata: Match::any(),
+        userdata: Vec::new(),
+        data: vec![0; 60],
+    })
 }
 
 fn port() -> OfPortDesc {

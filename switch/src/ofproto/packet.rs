@@ -150,7 +150,7 @@ impl Brain {
                 userdata: wanted.userdata.to_vec(),
                 data: data.to_vec(),
             };
-            messages.push((c.id, Outgoing::Unasked(Message::PacketIn(message)).into()));
+            messages.push((c.id, Outgoing::PacketIn(Message::PacketIn(message)).into()));
         }
         self.outbox.extend(messages);
     }

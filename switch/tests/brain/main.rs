@@ -195,7 +195,15 @@ fn meter_mod(command: MeterCommand, text: &str) -> Message {
 fn only(heard: Vec<(ConnId, Outgoing)>, conn: ConnId) -> Message {
     match <[_; 1]>::try_from(heard) {
         Ok(
-            [(to, Outgoing::Message(_, message) | Outgoing::Unasked(message) | Outgoing::Update(message))],
+            [
+                (
+                    to,
+                    Outgoing::Message(_, message)
+                    | Outgoing::PacketIn(message)
+                    | Outgoing::Unasked(message)
+                    | Outgoing::Update(message),
+                ),
+            ],
         ) if to == conn => message,
         other => panic!("{other:?}"),
     }
