@@ -7,7 +7,7 @@ use base::{HashSeed, Instant};
 use flowtable::group::GroupCommand;
 use flowtable::meter::MeterCommand;
 use flowtable::text::{NoPortNames, parse_flow_line, parse_group_mod, parse_meter_mod};
-use flowtable::{FlowModCommand as Wanted, OfAction, OfPort, OnMissing, RuleFlags, TableId};
+use flowtable::{FlowModCommand as Wanted, GroupId, OfAction, OfPort, OnMissing, RuleFlags, TableId};
 use openflow::message::*;
 use openflow::{OfError, OfVersion};
 use packet::{DpPort, Frame, PacketKey, slot};
