@@ -283,6 +283,23 @@ impl Session {
         Ok(())
     }
 
+    /// Sends a reply without the entries that cannot be said, or if it cannot be said at all an error instead. Gives how many
+    /// entries were left out.
+    ///
+    /// # Errors
+    /// Why an error was sent.
+    pub fn reply(&mut self, xid: Xid, message: &Message) -> Result<usize, EncodeError> {
+        if self.closed().is_some() {
+            return Ok(0);
+        }
+        let encoded = codec::encode_reply(&self.dialect, xid, message, &mut self.output);
+        match &encoded {
+            Ok(_) => self.adopt(message),
+            Err(error) => self.refuse(xid, error.of_error(), &[]),
+        }
+        encoded
+    }
+
     /// Sends a packet-in, unless too much waits already.
     ///
     /// # Errors

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use base::Instant;
-use flowtable::{Match, OfPort, PacketInReason, TableId};
+use flowtable::group::{Bucket, BucketId, GroupType, Selection};
+use flowtable::{GroupId, Match, OfAction, OfPort, PacketInReason, TableId};
+use openflow::codec;
 use openflow::message::*;
 use openflow::session::{self, CloseReason, PacketInFate, Received, Side};
 use openflow::{
@@ -303,6 +305,47 @@ fn news_are_kept_for_who_reads_and_end_the_connection_of_who_does_not() {
     assert_eq!(s.closed(), None);
     s.send_unasked(&port_status()).unwrap();
     assert_eq!((s.closed(), s.output()), (Some(CloseReason::Unread), &[][..]));
+}
+
+/// Whoever asks is answered: by what can be said of it, or by an error.
+#[test]
+fn what_cannot_be_said_does_not_keep_the_rest_back() {
+    let bucket = |id| Bucket {
+        id: BucketId(id),
+        actions: [OfAction::Output { port: OfPort(1), max_len: 0 }].into(),
+        ..Bucket::new(GroupType::All)
+    };
+    let group = |id, buckets| GroupDesc {
+        group: GroupId(id),
+        kind: GroupType::All,
+        buckets: (1..=buckets).map(bucket).collect(),
+        selection: Selection::default(),
+    };
+    let most = (1..4_096).take_while(|n| codec::is_describable(&group(1, *n))).last().unwrap();
+    for version in OfVersion::ALL {
+        let mut s = switch(version);
+        // The second has no room in a message, the others just have in every version.
+        let groups = vec![group(1, most), group(2, 4_096), group(3, most)];
+        let reply = MultipartReply::GroupDesc(groups);
+        assert_eq!(s.reply(Xid(5), &Message::MultipartReply { more: false, reply }), Ok(1));
+        let told = sent(&s).into_iter().flat_map(|(xid, message)| match message {
+            Message::MultipartReply { reply: MultipartReply::GroupDesc(groups), .. } if xid == Xid(5) => {
+                groups
+            }
+            other => panic!("{other:?}"),
+        });
+        let told: Vec<_> = told.map(|g| (g.group.0, g.buckets.len() as u32)).collect();
+        assert_eq!(told, [(1, most), (3, most)]);
+        s.written(usize::MAX);
+        s.reply(Xid(6), &Message::EchoReply(vec![0; codec::MESSAGE_MAX])).unwrap_err();
+        assert_eq!(only_error(&s), (Xid(6), OfError::BadRequestBadLen.into(), vec![]));
+    }
+    // Buckets of OpenFlow 1.3 and 1.4 are the longest here: 32 bytes with their output.
+    assert_eq!(most as usize, (codec::MESSAGE_MAX - 24 - 8) / 32);
+    let mut s = switch(OfVersion::V10);
+    let bundle = BundleControl { bundle: 1, kind: BundleControlKind::OpenReply, flags: 0 };
+    s.reply(Xid(7), &Message::BundleControl(bundle)).unwrap_err();
+    assert_eq!(only_error(&s), (Xid(7), OfError::BadRequestBadType.into(), vec![]));
 }
 
 #[test]

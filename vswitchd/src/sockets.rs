@@ -566,17 +566,25 @@ impl Sockets {
         let start = talk.session.output().len();
         let sent = match outgoing {
             // A peer that does not read loses frames, and no memory grows; of everything else it hears, or it starts over.
-            Outgoing::PacketIn(message) => talk.session.send_packet_in(&message).map(drop),
-            Outgoing::Unasked(message) => talk.session.send_unasked(&message),
-            Outgoing::Message(xid, message) => talk.session.send(xid, &message),
-            Outgoing::Update(message) => talk.session.send(Xid(0), &message),
+            Outgoing::PacketIn(message) => talk.session.send_packet_in(&message).map(|_| 0),
+            Outgoing::Unasked(message) => talk.session.send_unasked(&message).map(|()| 0),
+            Outgoing::Message(xid, message) => talk.session.reply(xid, &message),
+            Outgoing::Update(message) => talk.session.reply(Xid(0), &message),
             Outgoing::Error(xid, error, quote) => {
                 talk.session.refuse(xid, error, &quote);
-                Ok(())
+                Ok(0)
             }
         };
-        if let Err(error) = sent {
-            tracing::warn!(target: "vconn", "{}: a message could not be sent: {error}", talk.bridge);
+        match sent {
+            Ok(0) => {}
+            Ok(n) => tracing::warn!(
+                target: "vconn",
+                "{}: a reply is without {n} entries, which are too long or do not exist in its version",
+                talk.bridge
+            ),
+            Err(error) => {
+                tracing::warn!(target: "vconn", "{}: a message could not be sent: {error}", talk.bridge);
+            }
         }
         if let Some(reason @ CloseReason::Unread) = talk.session.closed()
             && !std::mem::replace(&mut peer.closing, true)

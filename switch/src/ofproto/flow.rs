@@ -1,5 +1,6 @@
 //! Rules over OpenFlow: flow_mods, bundles of them, and what controllers are told of removals.
 
+use super::group::describe;
 use super::packet::check_packet_out;
 use super::{Answer, Request, Waiting};
 use crate::brain::Brain;
@@ -252,6 +253,10 @@ impl Brain {
                 Change::Group(group_mod) => {
                     check_buckets(&group_mod, &bridge.meters).map_err(|e| (i, e))?;
                     let done = groups.apply(&group_mod, r.now).map_err(|e| (i, codec::group_error(e)))?;
+                    let mut after = done.iter().filter_map(|change| change.after.as_deref());
+                    if !after.all(|group| codec::is_describable(&describe(group))) {
+                        return Err((i, OfError::GroupModFailedOutOfBuckets));
+                    }
                     if group_mod.command == GroupCommand::Delete && !done.is_empty() {
                         requests.push(without_group(group_mod.group));
                     }
