@@ -3,7 +3,8 @@
 //!
 //! The owner calls [`Session::receive`] with what it read, [`Session::poll`] until it gives nothing, writes
 //! [`Session::output`] to the socket, and calls [`Session::handle_timeout`] at [`Session::next_deadline`]. Memory is
-//! bounded: requests wait unread while a peer does not take its replies, and unasked messages are dropped then.
+//! bounded: while a peer does not take what it is sent, requests wait unread and packet-ins are dropped, and when too much other
+//! news waits for it the connection ends.
 //!
 //! Deliberately absent: sockets, reconnecting, roles and any other state of the switch.
 
@@ -18,8 +19,11 @@ use std::time::Duration;
 pub const INPUT_MAX: usize = 256 * 1024;
 /// Bytes waiting to be written from which on no further request is taken.
 pub const OUTPUT_PAUSE: usize = 1024 * 1024;
-/// Bytes waiting to be written from which on unasked messages are dropped.
-pub const OUTPUT_UNASKED_MAX: usize = 512 * 1024;
+/// Bytes waiting to be written from which on packet-ins are dropped.
+pub const OUTPUT_PACKET_IN_MAX: usize = 512 * 1024;
+/// Bytes of unasked messages but packet-ins that may wait to be written: what some 600,000 rules that are removed at once have
+/// to say. A peer that reads meanwhile has more than that.
+pub const UNASKED_MAX: usize = 64 << 20;
 /// Bytes of the parts of requests being put together.
 pub const ASSEMBLY_MAX: usize = 1024 * 1024;
 /// Requests being put together at once.
@@ -88,6 +92,9 @@ pub enum CloseReason {
     /// More input than is taken at once.
     #[error("input beyond the limit of {INPUT_MAX} bytes")]
     Overflow,
+    /// It does not take what must not be lost.
+    #[error("{UNASKED_MAX} bytes of news were not read")]
+    Unread,
 }
 
 /// What [`Session::poll`] gives.
@@ -110,9 +117,9 @@ pub struct Received {
     pub quote: Vec<u8>,
 }
 
-/// Whether an unasked message was taken.
+/// Whether a packet-in was taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Unasked {
+pub enum PacketInFate {
     /// It will be sent.
     Sent,
     /// The peer does not read fast enough, so it was dropped.
@@ -144,6 +151,10 @@ pub struct Session {
     /// Bytes of `input` that were taken.
     taken: usize,
     output: Vec<u8>,
+    /// Bytes of `output` that were written.
+    written: usize,
+    /// Bytes waiting to be written that are unasked messages but packet-ins, at most.
+    unasked: usize,
     assemblies: Vec<Assembly>,
     last_heard: Instant,
     /// Xid of our latest echo request, until it is answered: the owner does not see the answer.
@@ -165,6 +176,8 @@ impl Session {
             input: Vec::new(),
             taken: 0,
             output: Vec::new(),
+            written: 0,
+            unasked: 0,
             assemblies: Vec::new(),
             last_heard: now,
             probe: None,
@@ -230,7 +243,7 @@ impl Session {
 
     /// The next event, if there is one and the peer takes its replies.
     pub fn poll(&mut self, now: Instant) -> Option<SessionEvent> {
-        while self.closed().is_none() && self.output.len() < OUTPUT_PAUSE {
+        while self.closed().is_none() && self.output().len() < OUTPUT_PAUSE {
             let message = self.next_message()?;
             if let Some(event) = self.take_message(&message, now) {
                 return Some(event);
@@ -241,15 +254,21 @@ impl Session {
 
     /// Bytes to be written.
     pub fn output(&self) -> &[u8] {
-        &self.output
+        self.output.get(self.written..).unwrap_or_default()
     }
 
     /// Forgets the first `n` bytes of the output: they are written.
     pub fn written(&mut self, n: usize) {
-        self.output.drain(..n.min(self.output.len()));
+        self.written += n.min(self.output().len());
+        // Moved to the front only when it is less than has gone: much that is taken bit by bit would be moved again and again.
+        if self.written > self.output().len() || self.output().is_empty() {
+            self.output.drain(..self.written);
+            self.written = 0;
+        }
         if self.output.is_empty() && self.output.capacity() > OUTPUT_PAUSE {
             self.output = Vec::new();
         }
+        self.unasked = self.unasked.min(self.output().len());
     }
 
     /// Sends a message: an answer, or a request of this side.
@@ -266,16 +285,53 @@ impl Session {
         Ok(())
     }
 
-    /// Sends a message that nobody asked for, unless too much waits already.
+    /// Sends a reply without the entries that cannot be said, or if it cannot be said at all an error instead. Gives how many
+    /// entries were left out.
+    ///
+    /// # Errors
+    /// Why an error was sent.
+    pub fn reply(&mut self, xid: Xid, message: &Message) -> Result<usize, EncodeError> {
+        if self.closed().is_some() {
+            return Ok(0);
+        }
+        let encoded = codec::encode_reply(&self.dialect, xid, message, &mut self.output);
+        match &encoded {
+            Ok(_) => self.adopt(message),
+            Err(error) => self.refuse(xid, error.of_error(), &[]),
+        }
+        encoded
+    }
+
+    /// Sends a packet-in, unless too much waits already.
     ///
     /// # Errors
     /// As [`Session::send`].
-    pub fn send_unasked(&mut self, message: &Message) -> Result<Unasked, EncodeError> {
-        if self.state != State::Up || self.output.len() > OUTPUT_UNASKED_MAX {
-            return Ok(Unasked::Dropped);
+    pub fn send_packet_in(&mut self, message: &Message) -> Result<PacketInFate, EncodeError> {
+        if self.state != State::Up || self.output().len() > OUTPUT_PACKET_IN_MAX {
+            return Ok(PacketInFate::Dropped);
         }
         self.send(Xid(0), message)?;
-        Ok(Unasked::Sent)
+        Ok(PacketInFate::Sent)
+    }
+
+    /// Sends a message that nobody asked for and that is not to be lost, since a controller that reads would believe in what is
+    /// no more (OpenFlow 1.3.5 §6.5 and §6.3.5). If more than [`UNASKED_MAX`] bytes of such messages wait, the connection ends,
+    /// so that the controller asks anew.
+    ///
+    /// # Errors
+    /// As [`Session::send`].
+    pub fn send_unasked(&mut self, message: &Message) -> Result<(), EncodeError> {
+        if self.state != State::Up {
+            return Ok(());
+        }
+        let before = self.output.len();
+        self.send(Xid(0), message)?;
+        self.unasked += self.output.len() - before;
+        if self.unasked > UNASKED_MAX {
+            self.close(CloseReason::Unread);
+            (self.output, self.written, self.unasked) = (Vec::new(), 0, 0);
+        }
+        Ok(())
     }
 
     /// Refuses a message.

@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use base::Instant;
-use flowtable::OfPort;
+use flowtable::group::{Bucket, BucketId, GroupType, Selection};
+use flowtable::{GroupId, Match, OfAction, OfPort, PacketInReason, TableId};
+use openflow::codec;
 use openflow::message::*;
-use openflow::session::{self, CloseReason, Received, Side, Unasked};
+use openflow::session::{self, CloseReason, PacketInFate, Received, Side};
 use openflow::{
     Dialect, Message, OfError, OfVersion, OfVersions, PacketInFormat, Session, SessionConfig, SessionEvent,
     Xid,
@@ -261,15 +263,18 @@ fn hello_is_awaited_for_a_while_only() {
 }
 
 #[test]
-fn requests_wait_and_unasked_messages_are_dropped_while_nobody_reads() {
+fn requests_wait_and_packet_ins_alone_are_dropped_while_nobody_reads() {
     let mut s = switch(OfVersion::V13);
-    let status = Message::PortStatus(PortStatus { reason: PortStatusReason::Add, port: port() });
     let mut taken = 0;
-    while s.send_unasked(&status).unwrap() == Unasked::Sent {
+    while s.send_packet_in(&packet_in()).unwrap() == PacketInFate::Sent {
         taken += 1;
         assert!(taken < 1_000_000);
     }
-    assert!(s.output().len() < session::OUTPUT_UNASKED_MAX + 1024);
+    let packet_ins = s.output().len();
+    assert!(packet_ins < session::OUTPUT_PACKET_IN_MAX + 1024);
+    // Of a port it hears though.
+    s.send_unasked(&port_status()).unwrap();
+    assert_eq!(s.output().len(), packet_ins + 80);
     // Echo requests are answered until the pause, then they wait in the input, which is bounded too.
     let echo = [&[4, 2, 0x80, 0, 0, 0, 0, 7][..], &[0; 0x8000 - 8]].concat();
     let mut offered = 0;
@@ -285,7 +290,81 @@ fn requests_wait_and_unasked_messages_are_dropped_while_nobody_reads() {
     let first = s.output().len();
     s.written(first);
     drain(&mut s, T0);
-    assert_eq!((first - taken * 80) / 0x8000 + s.output().len() / 0x8000, offered);
+    assert_eq!((first - packet_ins - 80) / 0x8000 + s.output().len() / 0x8000, offered);
+}
+
+#[test]
+fn news_are_kept_for_who_reads_and_end_the_connection_of_who_does_not() {
+    let mut s = switch(OfVersion::V13);
+    s.send_unasked(&port_status()).unwrap();
+    let one = s.output().len();
+    // What is taken in pieces is what was sent, and makes room.
+    let mut got = Vec::new();
+    for n in 0..2 * session::UNASKED_MAX / one {
+        s.send_unasked(&port_status()).unwrap();
+        let piece = s.output()[..s.output().len().min(if n % 2 == 0 { one / 2 } else { 2 * one })].to_vec();
+        s.written(piece.len());
+        if n < 100 {
+            got.extend(piece);
+        }
+    }
+    assert_eq!(s.closed(), None);
+    let (mut whole, dialect) = (Vec::new(), *s.dialect());
+    while whole.len() < got.len() {
+        openflow::encode(&dialect, Xid(0), &port_status(), &mut whole).unwrap();
+    }
+    assert_eq!(got, whole[..got.len()]);
+    // A reply that is large is no news.
+    s.written(usize::MAX);
+    let large = Message::EchoReply(vec![0; 0xff00]);
+    (0..2 * session::UNASKED_MAX / 0xff00).for_each(|_| s.send(Xid(7), &large).unwrap());
+    for _ in 0..session::UNASKED_MAX / one {
+        s.send_unasked(&port_status()).unwrap();
+    }
+    assert_eq!(s.closed(), None);
+    s.send_unasked(&port_status()).unwrap();
+    assert_eq!((s.closed(), s.output()), (Some(CloseReason::Unread), &[][..]));
+}
+
+/// Whoever asks is answered: by what can be said of it, or by an error.
+#[test]
+fn what_cannot_be_said_does_not_keep_the_rest_back() {
+    let bucket = |id| Bucket {
+        id: BucketId(id),
+        actions: [OfAction::Output { port: OfPort(1), max_len: 0 }].into(),
+        ..Bucket::new(GroupType::All)
+    };
+    let group = |id, buckets| GroupDesc {
+        group: GroupId(id),
+        kind: GroupType::All,
+        buckets: (1..=buckets).map(bucket).collect(),
+        selection: Selection::default(),
+    };
+    let most = (1..4_096).take_while(|n| codec::is_describable(&group(1, *n))).last().unwrap();
+    for version in OfVersion::ALL {
+        let mut s = switch(version);
+        // The second has no room in a message, the others just have in every version.
+        let groups = vec![group(1, most), group(2, 4_096), group(3, most)];
+        let reply = MultipartReply::GroupDesc(groups);
+        assert_eq!(s.reply(Xid(5), &Message::MultipartReply { more: false, reply }), Ok(1));
+        let told = sent(&s).into_iter().flat_map(|(xid, message)| match message {
+            Message::MultipartReply { reply: MultipartReply::GroupDesc(groups), .. } if xid == Xid(5) => {
+                groups
+            }
+            other => panic!("{other:?}"),
+        });
+        let told: Vec<_> = told.map(|g| (g.group.0, g.buckets.len() as u32)).collect();
+        assert_eq!(told, [(1, most), (3, most)]);
+        s.written(usize::MAX);
+        s.reply(Xid(6), &Message::EchoReply(vec![0; codec::MESSAGE_MAX])).unwrap_err();
+        assert_eq!(only_error(&s), (Xid(6), OfError::BadRequestBadLen.into(), vec![]));
+    }
+    // Buckets of OpenFlow 1.3 and 1.4 are the longest here: 32 bytes with their output.
+    assert_eq!(most as usize, (codec::MESSAGE_MAX - 24 - 8) / 32);
+    let mut s = switch(OfVersion::V10);
+    let bundle = BundleControl { bundle: 1, kind: BundleControlKind::OpenReply, flags: 0 };
+    s.reply(Xid(7), &Message::BundleControl(bundle)).unwrap_err();
+    assert_eq!(only_error(&s), (Xid(7), OfError::BadRequestBadType.into(), vec![]));
 }
 
 #[test]
@@ -295,6 +374,22 @@ fn input_without_end_ends_the_connection() {
         s.receive(&[4; 0x8000], T0);
     }
     assert_eq!(s.closed(), Some(CloseReason::Overflow));
+}
+
+fn port_status() -> Message {
+    Message::PortStatus(PortStatus { reason: PortStatusReason::Add, port: port() })
+}
+
+fn packet_in() -> Message {
+    Message::PacketIn(PacketIn {
+        reason: PacketInReason::Action,
+        table: TableId(0),
+        cookie: 0,
+        total_len: 60,
+        metadata: Match::any(),
+        userdata: Vec::new(),
+        data: vec![0; 60],
+    })
 }
 
 fn port() -> OfPortDesc {

@@ -183,7 +183,7 @@ fn packet_ins_tell_of_options() {
     };
     brain.packet_in(Punted { bytes: vec![0; 60], total_len: 60, key, packet_in: packet_in.into() });
     let heard = brain.drain_outbox();
-    let [(_, Outgoing::Unasked(Message::PacketIn(told)))] = heard.as_slice() else { panic!("{heard:?}") };
+    let [(_, Outgoing::PacketIn(Message::PacketIn(told)))] = heard.as_slice() else { panic!("{heard:?}") };
     let wanted = "in_port=2,tun_ipv6_dst=::2,tun_metadata0=7,tun_metadata3=0";
     assert_eq!(told.metadata, parse_match(wanted, &NoPortNames).unwrap());
 }

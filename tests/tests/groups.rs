@@ -278,3 +278,36 @@ fn frames_are_shared_out_metered_and_counted() {
     let trace = switch.run(&format!("ovs-appctl ofproto/trace br0 in_port=1 {}", udp(0x0a00_0001, 1000)));
     assert!(trace.contains("meter(5),"), "{trace}");
 }
+
+/// No group is taken that cannot be shown: what is there can be asked for in every version.
+#[test]
+fn groups_of_many_buckets_are_shown_or_refused() {
+    let switch = Switch::start(&[]);
+    switch.run("ovs-vsctl add-br br0");
+    let of = |version: &str, line: &str| switch.try_run(&format!("ovs-ofctl -O {version} {line}"));
+    let buckets = |first: u32, each: &str| -> String {
+        (first..first + 1_000).map(|n| format!(",bucket=bucket_id:{n},{each}actions=output:1")).collect()
+    };
+    assert_eq!(of("OpenFlow15", "add-group br0 group_id=1,type=all").code, 0);
+    assert_eq!(of("OpenFlow15", "add-group br0 group_id=2,type=all,bucket=actions=output:2").code, 0);
+    for (round, is_taken) in [(0, true), (1, true), (2, false)] {
+        let more = buckets(1 + round * 1_000, "");
+        let ran = of("OpenFlow15", &format!("insert-buckets br0 group_id=1,command_bucket_id=last{more}"));
+        assert_eq!(ran.stderr.contains("OFPGMFC_OUT_OF_BUCKETS"), !is_taken, "{}", ran.stderr);
+    }
+    // Short enough as it comes, too long in 1.5, where weight and what is watched take room of their own.
+    let watching: String = (0..2_000).map(|_| ",bucket=weight:1,watch_port:1,actions=output:1").collect();
+    let ran = of("OpenFlow13", &format!("add-group br0 group_id=3,type=select{watching}"));
+    assert!(ran.stderr.contains("OFPGMFC_OUT_OF_BUCKETS"), "{}", ran.stderr);
+    for version in ["OpenFlow10", "OpenFlow13", "OpenFlow14", "OpenFlow15"] {
+        for what in ["dump-groups", "dump-group-stats"] {
+            let ran = of(version, &format!("{what} br0"));
+            assert_eq!(ran.code, 0, "{version} {what}: {}", ran.stderr);
+            let ids: Vec<_> = [1, 2, 3].map(|id| ran.stdout.contains(&format!("group_id={id},"))).into();
+            assert_eq!(ids, [true, true, false], "{version} {what}");
+        }
+        let outputs = of(version, "dump-groups br0").stdout.matches("output:1").count()
+            + of(version, "dump-groups br0").stdout.matches("actions=1").count();
+        assert!(outputs >= 2_000, "{version}: {outputs}");
+    }
+}

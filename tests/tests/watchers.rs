@@ -1,6 +1,8 @@
 //! Who is told of rules and of packets: flow monitors that do not keep up, the last word on a rule, packet-ins.
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 
 use packet::FrameBuilder;
 use tests::pair::Pair;
@@ -190,4 +192,66 @@ fn packet_ins_tell_of_connections() {
         pair.note(&format!("packet-ins {version}"), &seen[0], &seen[1]);
     }
     pair.finish();
+}
+
+/// Who reads hears of every rule that goes, however many go at once.
+#[test]
+fn no_removal_is_lost_on_who_reads() {
+    const MANY: usize = 20_000;
+    let switch = Switch::start(&[]);
+    switch.run("ovs-vsctl add-br br0");
+    let monitor = Watching::start(&switch, "removals", "ovs-ofctl monitor br0 65534");
+    wait_for("a flow_removed", || {
+        switch.run("ovs-ofctl add-flow br0 send_flow_rem,cookie=0x1,in_port=2,actions=drop");
+        switch.run("ovs-ofctl del-flows br0 in_port=2");
+        monitor.text().contains("cookie:0x1 ")
+    });
+    let file = switch.dir().join("rules");
+    let line = |n| format!("send_flow_rem,cookie=0x2,tcp,tp_dst={n},actions=drop\n");
+    std::fs::write(&file, (0..MANY).map(line).collect::<String>()).expect("a file");
+    switch.run(&format!("ovs-ofctl add-flows br0 {}", file.display()));
+    switch.run("ovs-ofctl del-flows br0 cookie=0x2/-1");
+    let heard = || monitor.text().matches("cookie:0x2 ").count();
+    wait_for("all removals", || heard() >= MANY);
+    assert_eq!(heard(), MANY);
+}
+
+/// Who asks for more than is kept for packet-ins hears, behind the answer, of a port that came meanwhile.
+#[test]
+fn ports_that_come_during_a_dump_are_told_of() {
+    let switch = Switch::start(&["--enable-dummy=override"]);
+    switch.run("ovs-vsctl add-br br0 -- set bridge br0 datapath-type=dummy");
+    let file = switch.dir().join("rules");
+    let many: String = (0..20_000).map(|n| format!("tcp,tp_dst={n},actions=drop\n")).collect();
+    std::fs::write(&file, many).expect("a file");
+    switch.run(&format!("ovs-ofctl add-flows br0 {}", file.display()));
+    let mut reader = UnixStream::connect(switch.dir().join("br0.mgmt")).expect("a connection");
+    reader.set_read_timeout(Some(tests::DAEMON_WAIT_MAX)).expect("a limit");
+    let mut say = vec![4, 0, 0, 8, 0, 0, 0, 1];
+    // SET_CONFIG with a miss_send_len: it wants to hear. Then all rules, and a barrier.
+    say.extend([4, 9, 0, 12, 0, 0, 0, 2, 0, 0, 0xff, 0xff]);
+    say.extend([4, 18, 0, 56, 0, 0, 0, 3, 0, 1, 0, 0, 0, 0, 0, 0]);
+    say.extend([0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
+    say.extend([0; 16]);
+    say.extend([0, 1, 0, 4, 0, 0, 0, 0]);
+    reader.write_all(&say).expect("written");
+    let mut next = || {
+        let mut header = [0; 8];
+        reader.read_exact(&mut header).expect("a message");
+        let mut body = vec![0; usize::from(u16::from_be_bytes([header[2], header[3]])) - 8];
+        reader.read_exact(&mut body).expect("a whole message");
+        (header[1], body)
+    };
+    // Once the first of the answer is here, all of it waits in the switch.
+    while next().0 != 19 {}
+    switch.run("ovs-vsctl add-port br0 p1 -- set interface p1 type=dummy");
+    let mut bytes = 0;
+    let status = loop {
+        match next() {
+            (12, body) => break body,
+            (_, body) => bytes += body.len(),
+        }
+    };
+    assert!(bytes > 1 << 20, "{bytes} bytes of the answer were left");
+    assert_eq!(status[0], 0, "OFPPR_ADD");
 }

@@ -14,7 +14,7 @@ use base::{Instant, RateLimit};
 use controller::Controllers;
 use mio::{Events, Interest, Poll, Token, Waker};
 use openflow::message::{Hello, Message, Xid};
-use openflow::session::OUTPUT_PAUSE;
+use openflow::session::{CloseReason, OUTPUT_PAUSE};
 use openflow::{Dialect, OfVersion, OfVersions, Session, encode_to_vec};
 use ovsdb::session::SessionId;
 use serde_json::Value;
@@ -572,17 +572,31 @@ impl Sockets {
         let Talk::OpenFlow(talk) = &mut peer.talk else { return false };
         let start = talk.session.output().len();
         let sent = match outgoing {
-            // Nobody asked for these: a peer that does not read loses them, and no memory grows.
-            Outgoing::Unasked(message) => talk.session.send_unasked(&message).map(drop),
-            Outgoing::Message(xid, message) => talk.session.send(xid, &message),
-            Outgoing::Update(message) => talk.session.send(Xid(0), &message),
+            // A peer that does not read loses frames, and no memory grows; of everything else it hears, or it starts over.
+            Outgoing::PacketIn(message) => talk.session.send_packet_in(&message).map(|_| 0),
+            Outgoing::Unasked(message) => talk.session.send_unasked(&message).map(|()| 0),
+            Outgoing::Message(xid, message) => talk.session.reply(xid, &message),
+            Outgoing::Update(message) => talk.session.reply(Xid(0), &message),
             Outgoing::Error(xid, error, quote) => {
                 talk.session.refuse(xid, error, &quote);
-                Ok(())
+                Ok(0)
             }
         };
-        if let Err(error) = sent {
-            tracing::warn!(target: "vconn", "{}: a message could not be sent: {error}", talk.bridge);
+        match sent {
+            Ok(0) => {}
+            Ok(n) => tracing::warn!(
+                target: "vconn",
+                "{}: a reply is without {n} entries, which are too long or do not exist in its version",
+                talk.bridge
+            ),
+            Err(error) => {
+                tracing::warn!(target: "vconn", "{}: a message could not be sent: {error}", talk.bridge);
+            }
+        }
+        if let Some(reason @ CloseReason::Unread) = talk.session.closed()
+            && !std::mem::replace(&mut peer.closing, true)
+        {
+            tracing::warn!(target: "rconn", "{}: {}{reason}, disconnecting", talk.bridge, peer_name(talk));
         }
         talk.is_behind |= talk.session.output().len() > MONITOR_OUTPUT_MAX;
         let is_behind = talk.is_behind;

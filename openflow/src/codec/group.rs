@@ -3,7 +3,7 @@
 use super::action::read_actions;
 use super::action_out::{Seen, put_actions};
 use super::extension::nxt;
-use super::{EncodeError, Frame, ofpt, oxm, property, read_duration, read_port32};
+use super::{EncodeError, Frame, MESSAGE_MAX, ofpt, oxm, property, read_duration, read_port32};
 use crate::error::OfError;
 use crate::message::{GroupDesc, GroupStats, PacketCount};
 use crate::version::OfVersion;
@@ -31,6 +31,11 @@ mod bucket_property {
 
 /// Shortest bucket of OpenFlow 1.3 and 1.4.
 const OLD_BUCKET_LEN: usize = 16;
+/// Longest entry of a reply in any version: the longest head is that of Nicira's extension.
+const ENTRY_MAX: usize = MESSAGE_MAX - 24;
+/// Statistics of a group without those of its buckets, and those of a bucket.
+const STATS_LEN: usize = 40;
+const COUNT_LEN: usize = 16;
 /// Shortest bucket of OpenFlow 1.5.
 const BUCKET_LEN: usize = 8;
 
@@ -64,6 +69,20 @@ pub fn group_error(error: GroupError) -> OfError {
         GroupError::BucketExists => OfError::GroupModFailedBucketExists,
         GroupError::BadSelection => OfError::BadPropertyBadValue,
     }
+}
+
+/// Whether one entry of a reply has room for what a group is, and one for what it has counted, in every version that can express
+/// it: entries are never split (OpenFlow 1.3.5 §7.3.5).
+pub fn is_describable(desc: &GroupDesc) -> bool {
+    let fits = |version| {
+        let mut entry = Vec::new();
+        match put_desc(&mut entry, version, desc) {
+            Ok(()) => entry.len() <= ENTRY_MAX,
+            Err(EncodeError::Inexpressible(_)) => true,
+            Err(EncodeError::TooLong) => false,
+        }
+    };
+    STATS_LEN + desc.buckets.len() * COUNT_LEN <= ENTRY_MAX && OfVersion::ALL.into_iter().all(fits)
 }
 
 fn group_type(number: u8) -> Result<GroupType, OfError> {

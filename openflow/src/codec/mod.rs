@@ -26,7 +26,7 @@ mod table;
 
 pub use check::{CheckActions, check_actions};
 pub use fields::{decode_match, encode_match};
-pub use group::group_error;
+pub use group::{group_error, is_describable};
 pub use meter::meter_error;
 
 use crate::error::{NICIRA, OfError};
@@ -49,6 +49,16 @@ pub enum EncodeError {
     /// It does not fit in a message.
     #[error("longer than an OpenFlow message can be")]
     TooLong,
+}
+
+impl EncodeError {
+    /// What is answered in place of a reply.
+    pub const fn of_error(&self) -> OfError {
+        match self {
+            EncodeError::Inexpressible(_) => OfError::BadRequestBadType,
+            EncodeError::TooLong => OfError::BadRequestBadLen,
+        }
+    }
 }
 
 impl From<TooLong> for EncodeError {
@@ -224,11 +234,31 @@ fn decode_13(dialect: &Dialect, header: Header, r: &mut Reader<'_>) -> Result<Me
 /// If the version cannot say it, or it is too long; `out` is then as it was before.
 pub fn encode(dialect: &Dialect, xid: Xid, message: &Message, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     let start = out.len();
-    let result = encode_into(&mut Frame { dialect, xid, out, start }, message);
+    let result = encode_into(&mut Frame { dialect, xid, out, start, left_out: None }, message);
     if result.is_err() {
         out.truncate(start);
     }
     result
+}
+
+/// As [`encode`], but entries of a multipart reply that cannot be said do not keep the others back. Gives how many were left out.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_reply(
+    dialect: &Dialect,
+    xid: Xid,
+    message: &Message,
+    out: &mut Vec<u8>,
+) -> Result<usize, EncodeError> {
+    let start = out.len();
+    let mut frame = Frame { dialect, xid, out, start, left_out: Some(0) };
+    let result = encode_into(&mut frame, message);
+    let left_out = frame.left_out.unwrap_or(0);
+    if result.is_err() {
+        out.truncate(start);
+    }
+    result.map(|()| left_out)
 }
 
 /// A message as bytes of its own. See [`encode`].
@@ -247,6 +277,8 @@ pub(crate) struct Frame<'a> {
     pub xid: Xid,
     pub out: &'a mut Vec<u8>,
     start: usize,
+    /// Entries of a reply that could not be said; `None` if there must not be any.
+    left_out: Option<usize>,
 }
 
 impl Frame<'_> {
@@ -270,6 +302,13 @@ impl Frame<'_> {
 
     pub(crate) fn begin_nicira(&mut self, subtype: u32) {
         self.begin_experimenter(NICIRA, subtype);
+    }
+
+    /// Leaves an entry out that could not be said and begins at `at`, if that is allowed.
+    fn leave_out(&mut self, at: usize, error: EncodeError) -> Result<(), EncodeError> {
+        *self.left_out.as_mut().ok_or(error)? += 1;
+        self.out.truncate(at);
+        Ok(())
     }
 
     pub(crate) fn end(&mut self) -> Result<(), EncodeError> {

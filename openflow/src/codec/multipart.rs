@@ -487,29 +487,28 @@ impl Parts<'_, '_> {
         Ok(())
     }
 
-    /// Appends entries. One that does not fit any more opens the next message.
+    /// Appends entries. One that does not fit any more opens the next message; one that does not fit in any is like one that
+    /// cannot be expressed.
     fn list<T>(
         &mut self,
         items: &[T],
         mut put: impl FnMut(&mut Vec<u8>, &T) -> Result<(), EncodeError>,
     ) -> Result<(), EncodeError> {
-        let mut first = true;
+        let head = self.f.out.len() - self.f.start();
         for item in items {
             let at = self.f.out.len();
-            put(self.f.out, item)?;
-            if self.f.out.len() - self.f.start() > MESSAGE_MAX {
-                if first {
-                    return Err(EncodeError::TooLong);
-                }
+            let fits = put(self.f.out, item).and_then(|()| match head + self.f.out.len() - at {
+                0..=MESSAGE_MAX => Ok(()),
+                _ => Err(EncodeError::TooLong),
+            });
+            if let Err(error) = fits {
+                self.f.leave_out(at, error)?;
+            } else if self.f.out.len() - self.f.start() > MESSAGE_MAX {
                 let entry = self.f.out.split_off(at);
                 self.end(true)?;
                 self.begin();
                 self.f.out.put(&entry);
-                if self.f.out.len() - self.f.start() > MESSAGE_MAX {
-                    return Err(EncodeError::TooLong);
-                }
             }
-            first = false;
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! Rules over OpenFlow: flow_mods, bundles of them, and what controllers are told of removals.
 
+use super::group::describe;
+use super::packet::check_packet_out;
 use super::{Answer, Request, Waiting};
 use crate::brain::Brain;
 use crate::meter::Meters;
@@ -10,7 +12,7 @@ use flowtable::{Cookie, GroupId, Match, OfAction, OfPort, RemovalReason, Rule, R
 use openflow::codec::{self, CheckActions};
 use openflow::message::{
     AsyncClass, FlowMod, FlowModCommand, FlowModFlags, FlowRemoved, FlowRemovedReason, GROUP_ANY, Message,
-    Xid,
+    PacketOut, PortMod, Xid,
 };
 use openflow::{OfError, OfVersion};
 use packet::GeneveMap;
@@ -179,10 +181,17 @@ pub(crate) fn normal_rule() -> flow_mod::FlowMod {
     normal
 }
 
-/// A change of rules or groups.
+/// A change of rules or groups, or a frame, which may name groups that there are by then.
 enum Change {
     Rule(Box<FlowMod>),
     Group(GroupMod),
+    Frame(Arc<PacketOut>),
+}
+
+/// What comes after the changes of a bundle.
+enum Last {
+    Port(PortMod),
+    Frame(Arc<PacketOut>),
 }
 
 impl Change {
@@ -195,6 +204,7 @@ impl Change {
                 let mut buckets = group_mod.buckets.iter();
                 buckets.try_for_each(|b| check_fields(map, &Match::any(), &b.actions))
             }
+            Change::Frame(_) => Ok(()),
         }
     }
 }
@@ -215,7 +225,8 @@ impl Brain {
         Ok(vec![])
     }
 
-    /// Applies flow_mods and group_mods to a bridge in order, all or none, and tells whoever wants to hear.
+    /// Applies flow_mods and group_mods to a bridge in order, all or none, and tells whoever wants to hear. Frames among them are
+    /// checked, not sent.
     ///
     /// # Errors
     /// Which was refused, and why.
@@ -242,9 +253,16 @@ impl Brain {
                 Change::Group(group_mod) => {
                     check_buckets(&group_mod, &bridge.meters).map_err(|e| (i, e))?;
                     let done = groups.apply(&group_mod, r.now).map_err(|e| (i, codec::group_error(e)))?;
+                    let mut after = done.iter().filter_map(|change| change.after.as_deref());
+                    if !after.all(|group| codec::is_describable(&describe(group))) {
+                        return Err((i, OfError::GroupModFailedOutOfBuckets));
+                    }
                     if group_mod.command == GroupCommand::Delete && !done.is_empty() {
                         requests.push(without_group(group_mod.group));
                     }
+                }
+                Change::Frame(out) => {
+                    check_packet_out(&out, r.version, (&groups, &bridge.meters)).map_err(|e| (i, e))?;
                 }
             }
             origins.resize(origins.len() + requests.len() - before, i);
@@ -274,33 +292,34 @@ impl Brain {
         let mut origin = Vec::new();
         let mut rest = Vec::new();
         for (xid, message, quote) in messages {
-            let checked = match &message {
-                Message::PortMod(port_mod) => self.check_port_mod(r, port_mod),
-                Message::PacketOut(out) => self.check_packet_out(r, out),
-                _ => Ok(()),
-            };
-            if let Err(error) = checked {
-                return Err(self.bundle_failed(r, xid, error, &quote));
-            }
             match message {
                 Message::FlowMod(flow_mod) => changes.push(Change::Rule(Box::new(flow_mod))),
                 Message::GroupMod(group_mod) => changes.push(Change::Group(group_mod)),
-                other => {
-                    rest.push(other);
+                Message::PacketOut(out) => {
+                    let out = Arc::new(out);
+                    changes.push(Change::Frame(Arc::clone(&out)));
+                    rest.push(Last::Frame(out));
+                }
+                Message::PortMod(port_mod) => {
+                    if let Err(error) = self.check_port_mod(r, &port_mod) {
+                        return Err(self.bundle_failed(r, xid, error, &quote));
+                    }
+                    rest.push(Last::Port(port_mod));
                     continue;
                 }
+                _ => continue,
             }
             origin.push((xid, quote));
         }
+        let bridge = self.bridge(&r.bridge)?.id;
         if let Err((i, error)) = self.apply_changes(r, changes) {
             let (xid, quote) = origin.get(i).cloned().unwrap_or((r.xid, r.raw.to_vec()));
             return Err(self.bundle_failed(r, xid, error, &quote));
         }
-        for message in rest {
-            match message {
-                Message::PortMod(port_mod) => drop(self.port_mod(r, port_mod)?),
-                Message::PacketOut(out) => drop(self.packet_out(r, out)?),
-                _ => {}
+        for last in rest {
+            match last {
+                Last::Port(port_mod) => drop(self.port_mod(r, port_mod)?),
+                Last::Frame(out) => self.send_out(bridge, Arc::unwrap_or_clone(out)),
             }
         }
         Ok(())

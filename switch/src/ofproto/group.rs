@@ -68,6 +68,16 @@ fn references<'a, K: std::hash::Hash + Eq>(
     counts
 }
 
+/// What a group is.
+pub(super) fn describe(group: &Group) -> GroupDesc {
+    GroupDesc {
+        group: group.id,
+        kind: group.kind,
+        buckets: group.buckets.clone(),
+        selection: group.selection.clone(),
+    }
+}
+
 fn one(reply: MultipartReply) -> Answer {
     Ok(vec![Message::MultipartReply { more: false, reply }])
 }
@@ -83,13 +93,7 @@ impl Brain {
     }
 
     pub(super) fn group_descs(&self, r: &Request<'_>, id: GroupId) -> Answer {
-        let describe = |g: &Arc<Group>| GroupDesc {
-            group: g.id,
-            kind: g.kind,
-            buckets: g.buckets.clone(),
-            selection: g.selection.clone(),
-        };
-        one(MultipartReply::GroupDesc(self.groups_asked(r, id)?.iter().map(describe).collect()))
+        one(MultipartReply::GroupDesc(self.groups_asked(r, id)?.iter().map(|g| describe(g)).collect()))
     }
 
     pub(super) fn group_stats(&self, r: &Request<'_>, id: GroupId) -> Answer {

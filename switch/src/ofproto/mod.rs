@@ -44,7 +44,9 @@ pub(crate) fn duration(since: Instant, now: Instant) -> std::time::Duration {
 pub enum Outgoing {
     /// A reply.
     Message(Xid, Message),
-    /// A message that nobody asked for: who does not read may miss it.
+    /// A frame for a controller: who does not read may miss it.
+    PacketIn(Message),
+    /// What else nobody asked for: news of rules, ports and roles. Not to be missed by who reads.
     Unasked(Message),
     /// To who has flow monitors: not to be missed, and bounded, as there are none while [`Brain::monitors_hold`].
     Update(Message),

@@ -7,7 +7,7 @@ use super::flow::removed_reason;
 use super::{Answer, ConnId, OfConnection, Outgoing, Request, Waiting};
 use crate::brain::Brain;
 use flowtable::table::{Table, Tables};
-use flowtable::{Match, RemovalReason, Rule, RuleChange, TableId};
+use flowtable::{GroupId, Match, RemovalReason, Rule, RuleChange, TableId};
 use openflow::message::{
     FlowMonitor, FlowUpdate, GROUP_ANY, Message, MonitorCommand, MonitorEvent, MonitorFlags, MultipartReply,
     RuleUpdate, Xid,
@@ -17,10 +17,12 @@ use std::sync::Arc;
 
 /// Whether a monitor wants to hear of a rule, which has been another `before` if it changes.
 fn watches(monitor: &FlowMonitor, rule: &Rule, before: Option<&Rule>, matching: &Match) -> bool {
-    let outputs = |rule: &Rule| rule.outputs_to(monitor.out_port);
+    // What the rule leads to, or did (OpenFlow 1.4 §7.3.5.15).
+    let group = (monitor.out_group != GROUP_ANY).then_some(GroupId(monitor.out_group));
+    let leads =
+        |rule: &Rule| rule.outputs_to(monitor.out_port) && group.is_none_or(|group| rule.names_group(group));
     (monitor.table == TableId::ALL || monitor.table == rule.table)
-        && (outputs(rule) || before.is_some_and(outputs))
-        && monitor.out_group == GROUP_ANY
+        && (leads(rule) || before.is_some_and(leads))
         && matching.is_subset_of(&monitor.matching)
 }
 

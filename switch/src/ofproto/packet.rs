@@ -4,7 +4,9 @@ use super::{Answer, Outgoing, Request};
 use crate::brain::{Brain, Command};
 use crate::bridge::{Bridge, BridgeId};
 use crate::forwarding::{PacketInCause, Punted};
+use crate::meter::Meters;
 use flowtable::field::FIELDS;
+use flowtable::group::Groups;
 use flowtable::{FieldId, FlowKey, Match, OfAction, OfPort, PacketInReason, TableId, Words};
 use openflow::message::{AsyncClass, Message, PacketIn, PacketOut};
 use openflow::{OfError, OfVersion};
@@ -120,6 +122,23 @@ pub fn check_packet_out_actions(
     super::flow::check_actions(actions, &exactly(flow), TableId::ALL, version, there)
 }
 
+/// Whether a packet-out can be carried out, given the groups and meters that there are.
+pub(super) fn check_packet_out(
+    out: &PacketOut,
+    version: OfVersion,
+    there: (&Groups, &Meters),
+) -> Result<(), OfError> {
+    if out.buffer.is_some() {
+        return Err(OfError::BadRequestBufferUnknown);
+    }
+    let in_port = out.in_port();
+    let special = [OfPort::CONTROLLER, OfPort::ANY, OfPort::LOCAL];
+    if !special.contains(&in_port) && !in_port.is_real() {
+        return Err(OfError::BadRequestBadPort);
+    }
+    super::flow::check_actions(&out.actions, &headers(&out.data), TableId::ALL, version, there)
+}
+
 impl Brain {
     /// Hands a frame from the datapath to the controllers that want it.
     pub fn packet_in(&mut self, punted: Punted) {
@@ -150,30 +169,22 @@ impl Brain {
                 userdata: wanted.userdata.to_vec(),
                 data: data.to_vec(),
             };
-            messages.push((c.id, Outgoing::Unasked(Message::PacketIn(message)).into()));
+            messages.push((c.id, Outgoing::PacketIn(Message::PacketIn(message)).into()));
         }
         self.outbox.extend(messages);
     }
 
-    pub(super) fn check_packet_out(&self, r: &Request<'_>, out: &PacketOut) -> Result<(), OfError> {
+    pub(super) fn packet_out(&mut self, r: &Request<'_>, out: PacketOut) -> Answer {
         let bridge = self.bridge(&r.bridge)?;
-        if out.buffer.is_some() {
-            return Err(OfError::BadRequestBufferUnknown);
-        }
-        let in_port = out.in_port();
-        let special = [OfPort::CONTROLLER, OfPort::ANY, OfPort::LOCAL];
-        if !special.contains(&in_port) && !in_port.is_real() {
-            return Err(OfError::BadRequestBadPort);
-        }
-        let there = (&bridge.groups, &bridge.meters);
-        super::flow::check_actions(&out.actions, &headers(&out.data), TableId::ALL, r.version, there)
+        check_packet_out(&out, r.version, (&bridge.groups, &bridge.meters))?;
+        self.send_out(bridge.id, out);
+        Ok(vec![])
     }
 
-    pub(super) fn packet_out(&mut self, r: &Request<'_>, out: PacketOut) -> Answer {
-        self.check_packet_out(r, &out)?;
-        let (bridge, in_port) = (self.bridge(&r.bridge)?.id, out.in_port());
+    /// Has a frame sent that was checked.
+    pub(super) fn send_out(&mut self, bridge: BridgeId, out: PacketOut) {
+        let in_port = out.in_port();
         let request = PacketOutRequest { bridge, in_port, actions: out.actions.into(), data: out.data };
         self.commands.push(Command::PacketOut(request));
-        Ok(vec![])
     }
 }

@@ -113,6 +113,50 @@ fn a_group_takes_its_rules_along_and_bundles_take_groups() {
     assert_eq!(lab.flows(), ["udp,actions=drop", "priority=0,actions=drop"]);
 }
 
+/// A frame may name the groups that there are where it stands in the bundle; one that may not undoes all of it.
+#[test]
+fn frames_of_bundles_name_the_groups_of_their_place() {
+    let all = "group_id=1,type=all,bucket=output:2";
+    let frame = || {
+        let actions = vec![OfAction::Group(GroupId(1))];
+        Message::PacketOut(PacketOut {
+            buffer: None,
+            metadata: in_port(OfPort::CONTROLLER),
+            actions,
+            data: vec![0; 60],
+        })
+    };
+    let (add_group, delete) =
+        (group_mod(GroupCommand::Add, all), group_mod(GroupCommand::Delete, "group_id=1"));
+    for (there, messages, is_good) in [
+        (true, [frame(), delete.clone()], true),
+        (true, [delete.clone(), frame()], false),
+        (false, [add_group.clone(), frame()], true),
+        (false, [frame(), add_group.clone()], false),
+    ] {
+        let mut lab = Lab::small();
+        let conn = lab.connect(1, ConnKind::Service, OfVersion::V14);
+        if there {
+            lab.told(conn, add_group.clone());
+            lab.told(conn, flow_mod("tcp,actions=group:1"));
+        }
+        let before = lab.flows();
+        lab.say(conn, control(BundleControlKind::OpenRequest));
+        messages.into_iter().for_each(|m| lab.told(conn, add(m)));
+        let heard = lab.say(conn, control(BundleControlKind::CommitRequest));
+        let sent = lab.brain.drain_commands().len();
+        let has_group = lab.brain.bridge("br0").unwrap().groups.get(GroupId(1)).is_some();
+        if is_good {
+            only(heard, conn);
+            assert_eq!((sent, has_group), (1, !there));
+        } else {
+            let error = &heard[0];
+            assert!(matches!(error, (_, Outgoing::Error(_, OfError::BadActionBadOutGroup, _))), "{heard:?}");
+            assert_eq!((heard.len(), sent, has_group, lab.flows()), (2, 0, there, before));
+        }
+    }
+}
+
 #[test]
 fn bundles_that_are_left_alone_go() {
     let mut lab = Lab::small();

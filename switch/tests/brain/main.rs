@@ -7,7 +7,7 @@ use base::{HashSeed, Instant};
 use flowtable::group::GroupCommand;
 use flowtable::meter::MeterCommand;
 use flowtable::text::{NoPortNames, parse_flow_line, parse_group_mod, parse_meter_mod};
-use flowtable::{FlowModCommand as Wanted, OfAction, OfPort, OnMissing, RuleFlags, TableId};
+use flowtable::{FlowModCommand as Wanted, GroupId, OfAction, OfPort, OnMissing, RuleFlags, TableId};
 use openflow::message::*;
 use openflow::{OfError, OfVersion};
 use packet::{DpPort, Frame, PacketKey, slot};
@@ -196,7 +196,15 @@ fn meter_mod(command: MeterCommand, text: &str) -> Message {
 fn only(heard: Vec<(ConnId, Outgoing)>, conn: ConnId) -> Message {
     match <[_; 1]>::try_from(heard) {
         Ok(
-            [(to, Outgoing::Message(_, message) | Outgoing::Unasked(message) | Outgoing::Update(message))],
+            [
+                (
+                    to,
+                    Outgoing::Message(_, message)
+                    | Outgoing::PacketIn(message)
+                    | Outgoing::Unasked(message)
+                    | Outgoing::Update(message),
+                ),
+            ],
         ) if to == conn => message,
         other => panic!("{other:?}"),
     }

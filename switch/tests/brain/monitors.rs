@@ -92,6 +92,48 @@ fn monitors_of_a_port_see_rules_turn_away_from_it() {
     assert_eq!(events("tcp,actions=output:1"), [MonitorEvent::Modified], "replaced");
 }
 
+/// So does who watches the rules that lead to a group.
+#[test]
+fn monitors_of_a_group_see_the_rules_that_name_it() {
+    let mut lab = Lab::small();
+    let (one, two) = (
+        lab.connect(1, ConnKind::Service, OfVersion::V14),
+        lab.connect(2, ConnKind::Service, OfVersion::V14),
+    );
+    for group in [1, 2] {
+        let text = format!("group_id={group},type=all,bucket=output:2");
+        lab.told(two, group_mod(GroupCommand::Add, &text));
+    }
+    lab.told(two, flow_mod("arp,actions=group:1"));
+    let all = MonitorFlags::INITIAL | MonitorFlags::ADD | MonitorFlags::MODIFY | MonitorFlags::DELETE;
+    let Message::MultipartRequest(MultipartRequest::FlowMonitor(mut monitors)) = monitor(1, all) else {
+        panic!("no monitor")
+    };
+    monitors[0].out_group = 1;
+    let events = |said: Vec<(ConnId, Outgoing)>| -> Vec<MonitorEvent> {
+        let seen = said.into_iter().flat_map(|(_, outgoing)| match outgoing {
+            Outgoing::Message(_, message) | Outgoing::Update(message) => updates(message),
+            other => panic!("{other:?}"),
+        });
+        seen.map(|u| match u {
+            FlowUpdate::Full(u) => u.event,
+            other => panic!("{other:?}"),
+        })
+        .collect()
+    };
+    let watch = Message::MultipartRequest(MultipartRequest::FlowMonitor(monitors));
+    assert_eq!(events(lab.say(one, watch)), [MonitorEvent::Initial]);
+    let mut seen = |message| events(lab.say(two, message));
+    assert_eq!(seen(flow_mod("tcp,actions=group:1")), [MonitorEvent::Added]);
+    assert_eq!(seen(flow_mod("udp,actions=group:2")), []);
+    assert_eq!(seen(flow_mod("icmp,actions=output:1")), []);
+    assert_eq!(seen(flow_mod("modify udp,actions=write_actions(group:1)")), [MonitorEvent::Modified]);
+    assert_eq!(seen(flow_mod("modify tcp,actions=output:1")), [MonitorEvent::Modified]);
+    assert_eq!(seen(flow_mod("modify tcp,actions=drop")), []);
+    let gone = MonitorEvent::Removed(FlowRemovedReason::GroupDelete);
+    assert_eq!(seen(group_mod(GroupCommand::Delete, "group_id=1")), [gone, gone]);
+}
+
 /// Who does not take its messages is told once that it misses some, then in what the rules have become different.
 #[test]
 fn monitors_that_are_behind_pause_and_resume_with_what_changed() {
