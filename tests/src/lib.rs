@@ -105,6 +105,16 @@ pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// Waits until there is something, as [`wait_for`] does.
+pub fn wait_for_some<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let mut found = None;
+    wait_for(what, || {
+        found = look();
+        found.is_some()
+    });
+    found.unwrap_or_else(|| panic!("waited for: {what}"))
+}
+
 /// The words of a line: separated by blanks, except inside single quotes.
 pub fn words(line: &str) -> Vec<String> {
     let mut words = vec![];

@@ -1,6 +1,6 @@
 //! Traffic between pods by their kernels' stacks, every byte checked.
 
-use crate::{Namespace, wait_for};
+use crate::{Namespace, wait_for_some};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
@@ -36,16 +36,10 @@ pub fn bound<A: Copy + std::fmt::Debug + Sync, T: Send>(
     bind: impl Fn(A) -> io::Result<T> + Sync,
     at: A,
 ) -> T {
-    let mut socket = None;
-    wait_for(&format!("{at:?} is free"), || match pod.enter(|| bind(at)) {
-        Ok(made) => {
-            socket = Some(made);
-            true
-        }
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => false,
-        Err(error) => panic!("{at:?}: {error}"),
-    });
-    socket.expect("waited for")
+    wait_for_some(&format!("{at:?} is free"), || match pod.enter(|| bind(at)) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => None,
+        bound => Some(bound.unwrap_or_else(|error| panic!("{at:?}: {error}"))),
+    })
 }
 
 /// Sends [`TRANSFER`] bytes from a pod to another over TCP. Gives the client's address as the server saw it.
@@ -62,12 +56,7 @@ pub fn transfer(from: &Namespace, to: &Namespace, reach: Reach<'_>) -> SocketAdd
             stream.write_all(&data).expect("sent");
         });
         listener.set_nonblocking(true).expect("a listener");
-        let mut accepted = None;
-        wait_for("a connection", || {
-            accepted = listener.accept().ok();
-            accepted.is_some()
-        });
-        let (mut stream, client) = accepted.expect("accepted");
+        let (mut stream, client) = wait_for_some("a connection", || listener.accept().ok());
         stream.set_nonblocking(false).expect("a stream");
         stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
         let mut received = Vec::new();

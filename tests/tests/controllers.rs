@@ -5,7 +5,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 use sys::IfName;
 use sys::tap::{TapOpen, TapQueue, TapQueues};
-use tests::{Switch, Tools, idle_for, wait_for};
+use tests::{Switch, Tools, idle_for, wait_for, wait_for_some};
 
 /// Types of OpenFlow 1.3 messages.
 const FEATURES_REQUEST: u8 = 5;
@@ -17,12 +17,7 @@ fn header(kind: u8) -> [u8; 8] {
 
 /// The next connection of the switch, and the datapath id that it gives there.
 fn next(listener: &UnixListener) -> (UnixStream, u64) {
-    let mut accepted = None;
-    wait_for("the switch connects", || {
-        accepted = listener.accept().ok();
-        accepted.is_some()
-    });
-    let (mut stream, _) = accepted.expect("a connection");
+    let (mut stream, _) = wait_for_some("the switch connects", || listener.accept().ok());
     stream.set_nonblocking(false).expect("blocking");
     stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a limit");
     stream.write_all(&[header(0), header(FEATURES_REQUEST)].concat()).expect("written");

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::process::Command;
 use tests::pair::{Compare, Pair};
 use tests::watching::Watching;
-use tests::{DAEMON_WAIT_MAX, Switch, Tools, binary, ip, run, wait_for};
+use tests::{DAEMON_WAIT_MAX, Switch, Tools, binary, ip, run, wait_for, wait_for_some};
 
 /// The versions of OpenFlow that ovs-ofctl is made to speak; the first is its default.
 const VERSIONS: [&str; 5] = ["", "-O OpenFlow10", "-O OpenFlow13", "-O OpenFlow14", "-O OpenFlow15"];
@@ -791,12 +791,7 @@ fn a_snooper_hears_the_controller() {
         let listener = UnixListener::bind(&path).expect("a listener");
         daemon.run(&format!("ovs-vsctl set-controller br0 unix:{}", path.display()));
         listener.set_nonblocking(true).expect("a listener");
-        let mut accepted = None;
-        wait_for("the switch connects", || {
-            accepted = listener.accept().ok();
-            accepted.is_some()
-        });
-        let (mut switch, _) = accepted.expect("accepted");
+        let (mut switch, _) = wait_for_some("the switch connects", || listener.accept().ok());
         switch.set_nonblocking(false).expect("a stream");
         switch.set_read_timeout(Some(DAEMON_WAIT_MAX)).expect("a limit");
         // HELLO of OpenFlow 1.0 (version 1, type 0).
